@@ -1,0 +1,1 @@
+//! Config ranking: the performance model that fills dispatch tables

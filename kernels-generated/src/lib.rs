@@ -1,0 +1,1 @@
+//! The generated kernels, embedded for servers

@@ -1,0 +1,1 @@
+//! Manifest, plans, dispatch and launch: what a server links

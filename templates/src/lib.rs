@@ -1,0 +1,1 @@
+//! Kernel templates written in the Tile IR builder, one folder per op family
