@@ -1,0 +1,85 @@
+//! Inline assembly for what LLVM 22 has no intrinsic for, in LLVM's notation (`$0` = first result or operand).
+
+use super::func::{Func, Inst};
+use super::table::AsmFn;
+use super::types::Ty;
+
+/// The text and the constraint list of an [`AsmFn`] instruction. Operands are numbered results first.
+pub fn text(func: &Func, inst: &Inst, kind: AsmFn) -> (String, String) {
+    match kind {
+        AsmFn::WgmmaSs => wgmma_ss(inst),
+        AsmFn::WgmmaWait => wgmma_wait(inst),
+        AsmFn::LoadIf => load_if(func, inst),
+        AsmFn::StoreIf => store_if(func, inst),
+    }
+}
+
+/// `$from, $from+1, ...`: `count` of them.
+fn regs(from: usize, count: usize) -> String {
+    (from..from + count).map(|i| format!("${i}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Operands: descriptor A, descriptor B, scale-d predicate, accumulators (tied to the results).
+fn wgmma_ss(inst: &Inst) -> (String, String) {
+    let count = inst.outs.len();
+    let (n, dtype) = (inst.attrs.get_int("n"), inst.attrs.get_sym("dtype"));
+    let (ta, tb) = (inst.attrs.get_int("trans_a"), inst.attrs.get_int("trans_b"));
+    let (a, b, d) = (count, count + 1, count + 2);
+    let text = format!(
+        "wgmma.mma_async.sync.aligned.m64n{n}k16.f32.{dtype}.{dtype} {{{}}}, ${a}, ${b}, ${d}, 1, 1, {ta}, {tb};",
+        regs(0, count)
+    );
+    let mut cons = vec!["=f".to_string(); count];
+    cons.extend(["l", "l", "b"].map(String::from));
+    cons.extend((0..count).map(|i| i.to_string()));
+    (text, cons.join(","))
+}
+
+/// Handing the accumulators through the wait keeps LLVM from reading them before it.
+fn wgmma_wait(inst: &Inst) -> (String, String) {
+    let count = inst.outs.len();
+    let mut cons = vec!["=f".to_string(); count];
+    cons.extend((0..count).map(|i| i.to_string()));
+    cons.push("~{memory}".to_string());
+    (format!("wgmma.wait_group.sync.aligned {};", inst.attrs.get_int("n")), cons.join(","))
+}
+
+/// `.b32` and its constraint letter for a register type.
+fn width(ty: Ty) -> (&'static str, &'static str) {
+    match ty {
+        Ty::F32 => ("b32", "f"),
+        Ty::I64 => ("b64", "l"),
+        Ty::I16 | Ty::F16 | Ty::BF16 => ("b16", "h"),
+        _ => ("b32", "r"),
+    }
+}
+
+fn vector(count: usize) -> String {
+    if count == 1 { String::new() } else { format!(".v{count}") }
+}
+
+fn braced(list: String, count: usize) -> String {
+    if count == 1 { list } else { format!("{{{list}}}") }
+}
+
+fn load_if(func: &Func, inst: &Inst) -> (String, String) {
+    let count = inst.outs.len();
+    let (bits, letter) = width(func.ty(inst.outs[0]));
+    let clear: String = (0..count).map(|i| format!("mov.{bits} ${i}, 0; ")).collect();
+    let dst = braced(regs(0, count), count);
+    let (p, addr) = (count, count + 1);
+    // The early clobber keeps a result from sharing the address's register: it is cleared before the load.
+    let mut cons = vec![format!("=&{letter}"); count];
+    cons.extend(["b", "l"].map(String::from));
+    (format!("{clear}@${p} ld.global.nc{}.{bits} {dst}, [${addr}];", vector(count)), cons.join(","))
+}
+
+fn store_if(func: &Func, inst: &Inst) -> (String, String) {
+    let count = inst.args.len() - 2;
+    let (bits, letter) = width(func.ty(inst.args[2]));
+    let src = braced(regs(2, count), count);
+    let mut cons = vec!["b".to_string(), "l".to_string()];
+    cons.extend(vec![letter.to_string(); count]);
+    cons.push("~{memory}".to_string());
+    (format!("@$0 st.global{}.{bits} [$1], {src};", vector(count)), cons.join(","))
+}
