@@ -14,9 +14,9 @@ pub mod dtype;
 pub mod lane;
 pub mod layout;
 pub mod loc;
-// pub mod passes;
+pub mod passes;
 pub mod text;
-// pub mod tile;
+pub mod tile;
 
 pub use arch::Arch;
 pub use attr::{Attr, Attrs};

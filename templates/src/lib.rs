@@ -1,1 +1,6 @@
-//! Kernel templates written in the Tile IR builder, one folder per op family
+//! Kernel templates, one folder per op family. Every family has the same rooms: `problem` (what is asked), `config` (the
+//! space of ways to do it, with constraints that say why a point is illegal), the DSL kernels, `reference` (f64, naive)
+//! and `plan` (launches as data). Templates know no LLVM and no GPU.
+
+pub mod gemm;
+pub mod manifest;

@@ -2,7 +2,7 @@
 
 use super::func::{Func, Inst};
 use super::table::AsmFn;
-use super::types::Ty;
+use super::types::{Space, Ty};
 
 /// The text and the constraint list of an [`AsmFn`] instruction. Operands are numbered results first.
 pub fn text(func: &Func, inst: &Inst, kind: AsmFn) -> (String, String) {
@@ -48,7 +48,7 @@ fn wgmma_wait(inst: &Inst) -> (String, String) {
 fn width(ty: Ty) -> (&'static str, &'static str) {
     match ty {
         Ty::F32 => ("b32", "f"),
-        Ty::I64 => ("b64", "l"),
+        Ty::I64 | Ty::Ptr(Space::Generic | Space::Global) => ("b64", "l"),
         Ty::I16 | Ty::F16 | Ty::BF16 => ("b16", "h"),
         _ => ("b32", "r"),
     }

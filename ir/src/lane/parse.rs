@@ -125,7 +125,7 @@ fn inst(c: &mut Cursor, types: &mut Vec<Option<Ty>>) -> Result<Inst, ParseError>
     let name = c.word()?;
     let op = Op::from_name(name).ok_or_else(|| c.error(format!("unknown instruction `{name}`")))?;
     let mut args = SmallVec::new();
-    while c.peek() == Some('%') {
+    while c.peek_on_line() == Some('%') {
         args.push(usage(c, types)?);
         if !c.eat(",") {
             break;

@@ -47,6 +47,11 @@ impl<'a> Cursor<'a> {
         self.rest().chars().next()
     }
 
+    /// The next character if it stands on the same line: an operation's operands never start on the next one.
+    pub fn peek_on_line(&self) -> Option<char> {
+        self.text[self.at..].chars().find(|c| !matches!(c, ' ' | '\t' | '\r'))
+    }
+
     /// Takes `mark` if it is next.
     pub fn eat(&mut self, mark: &str) -> bool {
         let hit = self.rest().starts_with(mark);

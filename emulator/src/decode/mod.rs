@@ -1,0 +1,24 @@
+//! Syntax tree to decoded kernels. Every form the engine runs is listed here; anything else is an error with its line.
+
+mod arith;
+mod async_copy;
+mod bits;
+mod carry;
+mod compare;
+mod control;
+mod convert;
+mod decoder;
+mod layout;
+mod matrix;
+mod memory;
+mod modifiers;
+mod moves;
+mod operand;
+mod packed;
+mod slots;
+mod special;
+mod sync;
+mod ty;
+
+pub use decoder::decode;
+pub use special::is_special;

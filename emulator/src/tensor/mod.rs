@@ -1,0 +1,44 @@
+//! What the tensor instructions of PTX compute, as pure functions without engine state.
+//!
+//! A warp register is a [`WarpReg`]: one 32-bit word for each of the 32 lanes. A 64-bit register takes two, low
+//! word first. Shared addresses are `u32` byte offsets in the shared window of a CTA, as PTX sees them.
+//!
+//! - [`swizzle`]: the address XOR shared by TMA and wgmma.
+//! - [`convert`]: every rounding and narrow float format of `cvt`.
+//! - [`element`]: types of matrix elements.
+//! - [`matrix`]: `ldmatrix`, `stmatrix`, `movmatrix`.
+//! - [`fragment`]: which matrix element a lane's register holds, for `mma.sync` and `wgmma`.
+//! - [`mma`](mod@mma): `mma.sync`, parsed from its modifiers, and its arithmetic.
+//! - [`wgmma`](mod@wgmma): the same for `wgmma.mma_async`; [`descriptor`]: its view of shared memory;
+//!   [`panel`]: an operand as values, from shared memory or registers.
+//! - [`tma`]: tensor maps, their encode rules and the walk over a box.
+
+pub mod convert;
+pub mod descriptor;
+pub mod element;
+pub mod fragment;
+pub mod matrix;
+pub mod mma;
+pub mod panel;
+pub mod swizzle;
+pub mod tma;
+pub mod wgmma;
+
+mod simd;
+mod tile;
+
+#[cfg(test)]
+mod tests;
+
+/// One register of a warp: bits by lane.
+pub type WarpReg = [u32; 32];
+
+/// How tensor-core sums are rounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Numerics {
+    /// Floating products are added with one f32 FMA each, k ascending, onto the accumulator; f64 the same in f64;
+    /// integers exact. f16 accumulators are rounded once, to nearest even, when the instruction ends.
+    #[default]
+    Fast,
+}

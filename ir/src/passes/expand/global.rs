@@ -1,0 +1,283 @@
+//! Register tiles from and to global memory, and cooperative copies into shared memory. Nothing outside a tensor is
+//! touched: every access carries its own predicate.
+
+use super::control::packing;
+use super::{Expander, Low, ParamDesc};
+use crate::attr::Attrs;
+use crate::dtype::DType;
+use crate::lane::{self, Op as L, Ty};
+use crate::layout::Dim;
+use crate::passes::PassError;
+use crate::tile::{Dim as Extent, Op, OpKind, RegTile, Value};
+use rustc_hash::FxHashMap;
+
+/// A tensor as an operation sees it: base address, extents of the last two dimensions.
+struct View {
+    ptr: lane::Value,
+    rows: Option<lane::Value>,
+    cols: lane::Value,
+    bytes: u32,
+}
+
+impl Expander<'_> {
+    pub(super) fn global_op(&mut self, op: &Op) -> Result<(), PassError> {
+        match op.kind {
+            OpKind::CopyAsync => self.copy_async(op),
+            OpKind::CopyCommit => {
+                self.b.effect(L::CpCommit, &[], Attrs::none());
+                Ok(())
+            }
+            OpKind::CopyWait => {
+                self.b.effect(L::CpWait, &[], op.attrs.clone());
+                Ok(())
+            }
+            OpKind::LdTile => self.ld_tile(op),
+            _ => self.st_tile(op),
+        }
+    }
+
+    fn view(&mut self, op: &Op) -> View {
+        let name = op.attrs.get_sym("tensor").to_string();
+        let tensor = self.k.tensor(&name).expect("the verifier checked tensor names").clone();
+        let written = self.written(&name);
+        let i = self.param(ParamDesc::Ptr(name, written));
+        let ptr = self.param_value(i);
+        let n = tensor.dims.len();
+        let cols = self.extent(&tensor.dims[n - 1]);
+        let rows = if n > 1 { Some(self.extent(&tensor.dims[n - 2])) } else { None };
+        View { ptr, rows, cols, bytes: tensor.dtype.bytes() }
+    }
+
+    fn extent(&mut self, d: &Extent) -> lane::Value {
+        match &d.param {
+            None => self.b.i32(i64::from(d.factor)),
+            Some(p) => {
+                let i = self.param(ParamDesc::Scalar(p.clone(), DType::I32));
+                let v = self.param_value(i);
+                self.b.imm(L::IMul, v, i64::from(d.factor))
+            }
+        }
+    }
+
+    /// The index of row `row` of the matrix that the leading coordinate picks, and the columns, as 64-bit numbers.
+    fn row_start(&mut self, v: &View, lead: Option<lane::Value>, row: Option<lane::Value>) -> lane::Value {
+        let wide = |x: &mut Self, v| x.b.cast(L::SExt, v, Ty::I64);
+        let (Some(row), Some(rows)) = (row, v.rows) else { return self.b.i64(0) };
+        let mut index = wide(self, row);
+        if let Some(lead) = lead {
+            let (lead, rows) = (wide(self, lead), wide(self, rows));
+            let before = self.b.op(L::IMul, &[lead, rows]);
+            index = self.b.op(L::IAdd, &[before, index]);
+        }
+        let cols = wide(self, v.cols);
+        self.b.op(L::IMul, &[index, cols])
+    }
+
+    fn element_ptr(&mut self, v: &View, row_start: lane::Value, col: lane::Value) -> lane::Value {
+        let col = self.b.cast(L::SExt, col, Ty::I64);
+        let index = self.b.op(L::IAdd, &[row_start, col]);
+        let bytes = self.b.imm(L::IMul, index, i64::from(v.bytes));
+        self.b.op(L::PtrAdd, &[v.ptr, bytes])
+    }
+
+    /// Walks a register tile in vectors: calls `f` with the first element's register, the address and the predicate.
+    /// `axes` are the tile axes the tensor has; along a missing one all elements share an access.
+    fn each_vector(
+        &mut self,
+        op: &Op,
+        t: &RegTile,
+        coords: &[Value],
+        axes: &[i64],
+        f: &mut dyn FnMut(&mut Self, usize, usize, Option<usize>, lane::Value, lane::Value),
+    ) -> Result<(), PassError> {
+        let view = self.view(op);
+        let coords: Vec<lane::Value> = coords.iter().map(|c| self.scalar(*c)).collect();
+        let by_row = axes.contains(&0);
+        let col0 = *coords.last().expect("a tile access has coordinates");
+        let (row0, lead) = match (by_row, coords.len()) {
+            (true, 3) => (Some(coords[1]), Some(coords[0])),
+            (true, 2) => (Some(coords[0]), None),
+            (false, 2) => (None, Some(coords[0])),
+            _ => (None, None),
+        };
+        if lead.is_some() && !by_row {
+            return self.unsupported("a row vector has no leading coordinate".to_string());
+        }
+        let run = t.layout.contiguous_run(Dim::Reg, Dim::Col) as usize;
+        let vec = (op.attrs.get_int("vec") as usize).clamp(1, run.min(16 / t.dtype.bytes() as usize)).min(4 * packing(t.dtype));
+        let [trow, tcol] = self.thread_coords(&t.layout)?;
+        let col_t = self.b.op(L::IAdd, &[col0, tcol]);
+        let row_t = row0.map(|r| self.b.op(L::IAdd, &[r, trow]));
+        let mut rows: FxHashMap<u32, (lane::Value, Option<lane::Value>)> = FxHashMap::default();
+        let mut cols: FxHashMap<u32, lane::Value> = FxHashMap::default();
+        let mut seen: FxHashMap<(u32, u32), usize> = FxHashMap::default();
+        let n = t.layout.in_size(Dim::Reg) as usize;
+        for r in (0..n).step_by(vec) {
+            let [rc, cc] = self.reg_coords(&t.layout, r);
+            let rc = if by_row { rc } else { 0 };
+            let (base, row_ok) = match rows.get(&rc) {
+                Some(v) => *v,
+                None => {
+                    let row = row_t.map(|v| self.b.imm(L::IAdd, v, i64::from(rc)));
+                    let start = self.row_start(&view, lead, row);
+                    let base = self.element_ptr(&view, start, col_t);
+                    let ok = row.zip(view.rows).map(|(row, rows)| self.b.icmp("slt", row, rows));
+                    rows.insert(rc, (base, ok));
+                    (base, ok)
+                }
+            };
+            let col_ok = match cols.get(&cc) {
+                Some(v) => *v,
+                None => {
+                    let col = self.b.imm(L::IAdd, col_t, i64::from(cc));
+                    let ok = self.b.icmp("slt", col, view.cols);
+                    cols.insert(cc, ok);
+                    ok
+                }
+            };
+            let ok = match row_ok {
+                Some(row_ok) => self.b.op(L::And, &[row_ok, col_ok]),
+                None => col_ok,
+            };
+            let ptr = self.b.ptr_offset(base, i64::from(cc * view.bytes));
+            let same = seen.get(&(rc, cc)).copied();
+            seen.entry((rc, cc)).or_insert(r);
+            f(self, r, vec, same, ptr, ok);
+        }
+        Ok(())
+    }
+
+    fn ld_tile(&mut self, op: &Op) -> Result<(), PassError> {
+        let t = self.reg_tile(op.outs[0]);
+        let pack = packing(t.dtype);
+        let n = t.layout.in_size(Dim::Reg) as usize;
+        // One entry an element; packed elements name the register they share.
+        let mut elements: Vec<Option<lane::Value>> = vec![None; n];
+        let mut halves: Vec<Option<lane::Value>> = vec![None; n];
+        let axes = op.attrs.get_ints("axes").to_vec();
+        self.each_vector(op, &t, &op.args, &axes, &mut |x, r, vec, same, ptr, ok| {
+            if let Some(s) = same {
+                for i in 0..vec {
+                    elements[r + i] = elements[s + i];
+                    halves[r + i] = halves[s + i];
+                }
+            } else if vec < pack {
+                halves[r] = Some(x.b.inst(L::LoadIf, &[ok, ptr], &[Ty::I16], Attrs::none())[0]);
+            } else {
+                let ty = if pack == 1 { Ty::F32 } else { Ty::I32 };
+                let outs = x.b.inst(L::LoadIf, &[ok, ptr], &vec![ty; vec / pack], Attrs::none());
+                for i in 0..vec {
+                    elements[r + i] = Some(outs[i / pack]);
+                }
+            }
+        })?;
+        let mut regs = Vec::with_capacity(n / pack);
+        for r in (0..n).step_by(pack) {
+            let v = match (elements[r], halves[r], halves.get(r + 1).copied().flatten()) {
+                (Some(v), _, _) => v,
+                (None, Some(lo), Some(hi)) => {
+                    let lo = self.b.cast(L::ZExt, lo, Ty::I32);
+                    let hi = self.b.cast(L::ZExt, hi, Ty::I32);
+                    let hi = self.b.imm(L::Shl, hi, 16);
+                    self.b.op(L::Or, &[lo, hi])
+                }
+                _ => unreachable!("every element was loaded"),
+            };
+            regs.push(v);
+        }
+        self.env.insert(op.outs[0], Low::Regs(regs));
+        Ok(())
+    }
+
+    fn st_tile(&mut self, op: &Op) -> Result<(), PassError> {
+        let t = self.reg_tile(op.args[0]);
+        let regs = self.regs(op.args[0]);
+        let pack = packing(t.dtype);
+        self.each_vector(op, &t, &op.args[1..], &[0, 1], &mut |x, r, vec, _, ptr, ok| {
+            let mut args = vec![ok, ptr];
+            if vec < pack {
+                let word = regs[r / pack];
+                let half = x.b.imm(L::LShr, word, 16 * (r % pack) as i64);
+                args.push(x.b.cast(L::Trunc, half, Ty::I16));
+            } else {
+                args.extend(&regs[r / pack..(r + vec) / pack]);
+            }
+            x.b.effect(L::StoreIf, &args, Attrs::none());
+        })
+    }
+
+    /// All threads of the unit copy `vec` elements at a time, rows across threads.
+    fn copy_async(&mut self, op: &Op) -> Result<(), PassError> {
+        let (at, tile) = self.smem(op.args[0]);
+        let view = self.view(op);
+        let coords: Vec<lane::Value> = op.args[1..].iter().map(|c| self.scalar(*c)).collect();
+        let [lead @ .., row0, col0] = coords.as_slice() else {
+            return self.unsupported("a copied tile needs a row and a column coordinate".to_string());
+        };
+        let vec = op.attrs.get_int("vec") as u32;
+        let bytes = vec * view.bytes;
+        let kind = match bytes {
+            16 => Some(L::CpAsync16),
+            8 => Some(L::CpAsync8),
+            4 => Some(L::CpAsync4),
+            2 => None,
+            _ => return self.unsupported(format!("copies of {bytes} bytes: 2, 4, 8 or 16")),
+        };
+        let [rows, cols] = tile.shape;
+        let per_row = cols / vec;
+        let total = rows * per_row;
+        let threads = self.role.warps * 32;
+        for i in 0..total.div_ceil(threads) {
+            // Row and vector of this copy; where a row's vectors divide the threads only the row depends on `i`.
+            let (r, c) = if threads.is_multiple_of(per_row) {
+                let r = self.b.imm(L::UDiv, self.at.unit_tid, i64::from(per_row));
+                let first = self.b.imm(L::IMul, r, i64::from(per_row));
+                let c = self.b.op(L::ISub, &[self.at.unit_tid, first]);
+                (self.b.imm(L::IAdd, r, i64::from(i * (threads / per_row))), c)
+            } else {
+                let q = self.b.imm(L::IAdd, self.at.unit_tid, i64::from(i * threads));
+                let r = self.b.imm(L::UDiv, q, i64::from(per_row));
+                let first = self.b.imm(L::IMul, r, i64::from(per_row));
+                (r, self.b.op(L::ISub, &[q, first]))
+            };
+            let c = self.b.imm(L::IMul, c, i64::from(vec));
+            let (row, col) = (self.b.op(L::IAdd, &[*row0, r]), self.b.op(L::IAdd, &[*col0, c]));
+            let limit = view.rows.expect("a tile has rows");
+            let row_ok = self.b.icmp("slt", row, limit);
+            let col_ok = self.b.icmp("slt", col, view.cols);
+            let ok = self.b.op(L::And, &[row_ok, col_ok]);
+            let start = self.row_start(&view, lead.first().copied(), Some(row));
+            let src = self.element_ptr(&view, start, col);
+            let col_bytes = self.b.imm(L::IMul, c, i64::from(view.bytes));
+            let offset = self.smem_offset(&tile, r, col_bytes);
+            let dst = self.smem_ptr(at, Some(offset));
+            let partial = (i + 1) * threads > total;
+            let after = partial.then(|| {
+                let (then, done) = (self.b.block(&[]), self.b.block(&[]));
+                let end = self.b.i32(i64::from(rows));
+                let inside = self.b.icmp("slt", r, end);
+                self.b.cond_br(inside, (then, &[]), (done, &[]));
+                self.b.switch_to(then);
+                done
+            });
+            match kind {
+                Some(kind) => {
+                    let (all, none) = (self.b.i32(i64::from(bytes)), self.b.i32(0));
+                    let size = self.b.op(L::Select, &[ok, all, none]);
+                    // A copy of no bytes still names an address: keep it inside the tensor.
+                    let src = self.b.op(L::Select, &[ok, src, view.ptr]);
+                    self.b.effect(kind, &[dst, src, size], Attrs::none());
+                }
+                None => {
+                    let v = self.b.inst(L::LoadIf, &[ok, src], &[Ty::I16], Attrs::none())[0];
+                    self.b.effect(L::Store, &[dst, v], Attrs::none().int("align", 2));
+                }
+            }
+            if let Some(done) = after {
+                self.b.br(done, &[]);
+                self.b.switch_to(done);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! wgmma, mma.sync, ldmatrix and stmatrix.
+
+use super::address::{SmemAddr, swizzle_mask};
+use super::control::reg_count;
+use super::{Expander, Low};
+use crate::attr::Attrs;
+use crate::dtype::DType;
+use crate::lane::{self, Op as L, Ty};
+use crate::layout::{Dim, Swizzle};
+use crate::passes::PassError;
+use crate::tile::{Op, OpKind, SmemTile};
+
+/// Bytes of a 16-element k step of 16-bit elements.
+const K_STEP_BYTES: u32 = 32;
+
+impl Expander<'_> {
+    pub(super) fn tensor_op(&mut self, op: &Op) -> Result<(), PassError> {
+        match op.kind {
+            OpKind::MmaAsync => self.mma_async(op),
+            OpKind::MmaWait => {
+                self.mma_wait(op);
+                Ok(())
+            }
+            OpKind::MmaSync => {
+                self.mma_sync(op);
+                Ok(())
+            }
+            OpKind::LdMatrix => self.ld_matrix(op),
+            _ => self.st_matrix(op),
+        }
+    }
+
+    /// One group: a fence, then for each k16 step one wgmma for each 64 rows.
+    fn mma_async(&mut self, op: &Op) -> Result<(), PassError> {
+        let (a_at, a) = self.smem(op.args[1]);
+        let (b_at, b) = self.smem(op.args[2]);
+        let zero = self.scalar(op.args[3]);
+        let trans = op.attrs.get_int("trans_b") != 0;
+        let n = if trans { b.shape[1] } else { b.shape[0] };
+        if trans && b.swizzle == Swizzle::None {
+            return self.unsupported(format!("wgmma with B as [k, n] needs rows of a multiple of 32 bytes, not n = {n}: use n in steps of 16"));
+        }
+        let a_desc = self.descriptor(a_at, k_major_bits(&a));
+        let b_desc = self.descriptor(b_at, if trans { mn_major_bits(&b) } else { k_major_bits(&b) });
+        let mut acc = self.cells[&op.args[0]].clone();
+        let per_block = n as usize / 2;
+        self.b.effect(L::WgmmaFence, &[], Attrs::none());
+        let truth = self.b.constant(Ty::I1, 1);
+        let accumulate = self.b.op(L::Xor, &[zero, truth]);
+        let k_steps = a.shape[1] / 16;
+        for k in 0..k_steps {
+            let b_step = if trans { 16 * b.pitch_bytes() } else { K_STEP_BYTES };
+            let b_k = self.descriptor_add(b_desc, k * b_step);
+            for (m, regs) in acc.chunks_mut(per_block).enumerate() {
+                let a_k = self.descriptor_add(a_desc, k * K_STEP_BYTES + m as u32 * 64 * a.pitch_bytes());
+                let mut args = vec![a_k, b_k, if k == 0 { accumulate } else { truth }];
+                args.extend(regs.iter());
+                let attrs = Attrs::none()
+                    .int("n", i64::from(n))
+                    .sym("dtype", a.dtype.name())
+                    .int("trans_a", 0)
+                    .int("trans_b", i64::from(trans));
+                let outs = self.b.inst(L::WgmmaSs, &args, &vec![Ty::F32; per_block], attrs);
+                regs.copy_from_slice(&outs);
+            }
+        }
+        self.b.effect(L::WgmmaCommit, &[], Attrs::none());
+        self.cells.insert(op.args[0], acc);
+        Ok(())
+    }
+
+    /// Only a wait for everything makes the accumulators readable, and only then are they handed through it.
+    fn mma_wait(&mut self, op: &Op) {
+        let n = op.attrs.get_int("n");
+        let acc = if n == 0 { self.cells[&op.args[0]].clone() } else { Vec::new() };
+        let outs = self.b.inst(L::WgmmaWait, &acc, &vec![Ty::F32; acc.len()], Attrs::none().int("n", n));
+        if n == 0 {
+            self.cells.insert(op.args[0], outs.to_vec());
+        }
+    }
+
+    /// A descriptor (PTX ISA 9.7.16.5.1.2.2): the start address in units of 16 bytes, below the constant bits.
+    fn descriptor(&mut self, at: SmemAddr, bits: i64) -> lane::Value {
+        let window = self.b.imm(L::And, self.smem_int, 0x3_FFFF);
+        let mut start = self.b.imm(L::LShr, window, 4);
+        start = self.b.imm(L::IAdd, start, i64::from(at.bytes >> 4));
+        if let Some(d) = at.dynamic {
+            let d = self.b.imm(L::LShr, d, 4);
+            start = self.b.op(L::IAdd, &[start, d]);
+        }
+        let start = self.b.cast(L::ZExt, start, Ty::I64);
+        let bits = self.b.i64(bits);
+        self.b.op(L::Or, &[start, bits])
+    }
+
+    fn descriptor_add(&mut self, desc: lane::Value, bytes: u32) -> lane::Value {
+        if bytes == 0 {
+            return desc;
+        }
+        let by = self.b.i64(i64::from(bytes >> 4));
+        self.b.op(L::IAdd, &[desc, by])
+    }
+
+    /// For each m16 x n8 fragment one mma; A fragments are used for a whole row of them.
+    fn mma_sync(&mut self, op: &Op) {
+        let (a, b) = (self.regs(op.args[1]), self.regs(op.args[2]));
+        let kind = if self.reg_tile(op.args[1]).dtype == DType::BF16 { L::MmaBF16 } else { L::MmaF16 };
+        let mut acc = self.cells[&op.args[0]].clone();
+        let columns = b.len() / 2;
+        for (m, row) in acc.chunks_mut(4 * columns).enumerate() {
+            for (n, d) in row.chunks_mut(4).enumerate() {
+                let mut args = a[4 * m..4 * m + 4].to_vec();
+                args.extend(&b[2 * n..2 * n + 2]);
+                args.extend(d.iter());
+                let outs = self.b.inst(kind, &args, &[Ty::F32; 4], Attrs::none());
+                d.copy_from_slice(&outs);
+            }
+        }
+        self.cells.insert(op.args[0], acc);
+    }
+
+    /// Fragments of one k16 step, four 8x8 matrices at a time. Lane `l` gives the address of row `l % 8` of matrix
+    /// `l / 8` (PTX ISA 9.7.15.5.15).
+    fn ld_matrix(&mut self, op: &Op) -> Result<(), PassError> {
+        let (at, tile) = self.smem(op.args[0]);
+        let out = self.reg_tile(op.outs[0]);
+        let k = op.attrs.get_int("k") * 16;
+        let operand = op.attrs.get_sym("operand");
+        let low = self.b.imm(L::And, self.at.lane, 7);
+        let second = self.b.imm(L::LShr, self.at.lane, 3);
+        let second = self.b.imm(L::And, second, 1);
+        let third = self.b.imm(L::LShr, self.at.lane, 4);
+        // A and transposed B: matrices 0, 1 lie below each other; plain B: they lie side by side.
+        let (down, right) = if operand == "b" { (third, second) } else { (second, third) };
+        let down = self.b.imm(L::Shl, down, 3);
+        let row = self.b.op(L::IAdd, &[low, down]);
+        let right = self.b.imm(L::Shl, right, 3);
+        // Where this warp's part begins, along m or n.
+        let warp_start = self.warp_start(&out, operand);
+        let fragments = reg_count(&out);
+        let mut regs = Vec::with_capacity(fragments);
+        let step = 16;
+        while regs.len() < fragments {
+            let index = (regs.len() / 4) as i64 * step;
+            let along = self.b.imm(L::IAdd, warp_start, index);
+            let kc = self.b.i32(k);
+            let (r0, c0) = if operand == "bt" { (kc, along) } else { (along, kc) };
+            let r = self.b.op(L::IAdd, &[r0, row]);
+            let c = self.b.op(L::IAdd, &[c0, right]);
+            let c = self.b.imm(L::Shl, c, 1);
+            let offset = self.smem_offset(&tile, r, c);
+            let ptr = self.smem_ptr(at, Some(offset));
+            let trans = operand == "bt";
+            let outs = match (fragments - regs.len() >= 4, trans) {
+                (true, false) => self.b.inst(L::LdMatrix4, &[ptr], &[Ty::I32; 4], Attrs::none()),
+                (true, true) => self.b.inst(L::LdMatrix4T, &[ptr], &[Ty::I32; 4], Attrs::none()),
+                // The last n8 tile alone: its two matrices are the k halves, addressed by lanes 0 to 15.
+                (false, false) => self.b.inst(L::LdMatrix2, &[ptr], &[Ty::I32; 2], Attrs::none()),
+                (false, true) => self.b.inst(L::LdMatrix2T, &[ptr], &[Ty::I32; 2], Attrs::none()),
+            };
+            regs.extend(outs);
+        }
+        self.env.insert(op.outs[0], Low::Regs(regs));
+        Ok(())
+    }
+
+    /// The first row (A) or column (B) of this warp's fragment.
+    fn warp_start(&mut self, t: &crate::tile::RegTile, operand: &str) -> lane::Value {
+        let axis = if operand == "a" { 0 } else { 1 };
+        let l = &t.layout;
+        let warps = l.in_size(Dim::Warp);
+        let starts: Vec<u32> = (0..warps).map(|w| l.apply(&[0, 0, w])[axis]).collect();
+        let step = *starts.iter().find(|s| **s > 0).unwrap_or(&0);
+        if step == 0 {
+            return self.b.i32(0);
+        }
+        // Grids of warps: start = step * (warp / inner % count), inner = warps that share the first start.
+        let inner = starts.iter().take_while(|s| **s == 0).count() as i64;
+        let count = i64::from(starts.iter().max().copied().unwrap_or(0) / step + 1);
+        let at = self.b.imm(L::UDiv, self.at.unit_warp, inner);
+        let count = self.b.i32(count);
+        let at = self.b.op(L::URem, &[at, count]);
+        self.b.imm(L::IMul, at, i64::from(step))
+    }
+
+    /// An accumulator fragment's 16-bit pairs are the rows of 8x8 matrices already: register pair (2i, 2i + 1) of 8
+    /// columns holds rows 0-7 and 8-15.
+    fn st_matrix(&mut self, op: &Op) -> Result<(), PassError> {
+        let (at, tile) = self.smem(op.args[0]);
+        let t = self.reg_tile(op.args[1]);
+        let regs = self.regs(op.args[1]);
+        if t.shape[0] != 64 || t.dtype.bytes() != 2 {
+            return self.unsupported(format!("stmatrix of a {}x{} tile of {}: 64 rows of 16 bits at a time", t.shape[0], t.shape[1], t.dtype));
+        }
+        let pitch = i64::from(tile.pitch_bytes());
+        let warp_row = self.b.imm(L::Shl, self.at.unit_warp, 4);
+        let lane_row = self.b.imm(L::And, self.at.lane, 15);
+        let row = self.b.op(L::IAdd, &[warp_row, lane_row]);
+        let start = self.b.imm(L::IMul, row, pitch);
+        let right = self.b.imm(L::LShr, self.at.lane, 4);
+        let right = self.b.imm(L::Shl, right, 4);
+        let linear = self.b.op(L::IAdd, &[start, right]);
+        // Columns only change bits below the pitch, rows only bits from it on: the swizzle of the sum is the swizzle of
+        // the lane's part, xor the column.
+        let swizzled = self.swizzle(tile.swizzle, linear);
+        let mut done = 0;
+        while done < regs.len() {
+            let count = if regs.len() - done >= 4 { 4 } else { 2 };
+            let col_bytes = (done as u32 / 2) * 16;
+            let panel = col_bytes / tile.pitch_bytes();
+            let in_row = col_bytes % tile.pitch_bytes();
+            let offset = if swizzle_mask(tile.swizzle) == 0 {
+                self.b.imm(L::IAdd, swizzled, i64::from(in_row))
+            } else {
+                self.b.imm(L::Xor, swizzled, i64::from(in_row))
+            };
+            let to = SmemAddr { bytes: at.bytes + panel * tile.panel_bytes, ..at };
+            let ptr = self.smem_ptr(to, Some(offset));
+            let mut args = vec![ptr];
+            args.extend(&regs[done..done + count]);
+            self.b.effect(if count == 4 { L::StMatrix4 } else { L::StMatrix2 }, &args, Attrs::none());
+            done += count;
+        }
+        Ok(())
+    }
+}
+
+/// Layout field of a descriptor, bits 62-63: 1 = 128 B, 2 = 64 B, 3 = 32 B, 0 = none.
+fn mode(s: Swizzle) -> i64 {
+    match s {
+        Swizzle::None => 0,
+        Swizzle::B128 => 1,
+        Swizzle::B64 => 2,
+        Swizzle::B32 => 3,
+    }
+}
+
+/// The constant bits: leading byte offset at 16, stride byte offset at 32, both in units of 16 bytes, swizzle at 62.
+fn bits(leading: u32, stride: u32, s: Swizzle) -> i64 {
+    i64::from(leading >> 4) << 16 | i64::from(stride >> 4) << 32 | mode(s) << 62
+}
+
+/// K-major: groups of eight rows follow each other; the leading offset is not used with a swizzle and is set to one.
+fn k_major_bits(t: &SmemTile) -> i64 {
+    bits(16, 8 * t.pitch_bytes(), t.swizzle)
+}
+
+/// MN-major: panels of the swizzle span along n (leading), groups of eight k rows (stride).
+fn mn_major_bits(t: &SmemTile) -> i64 {
+    bits(t.panel_bytes, 8 * t.pitch_bytes(), t.swizzle)
+}

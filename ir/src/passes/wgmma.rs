@@ -1,0 +1,68 @@
+//! Rules for accumulators in flight, checked on Lane IR. ptxas repairs what breaks them by waiting (C7514 to C7520),
+//! which costs more than the whole pipeline gains; so it is an error here, with the template's line.
+//!
+//! - W1: a value a wgmma produced is used by nothing but wgmmas and waits until a wait hands it through.
+//! - W2: the first wgmma of a group follows a `wgmma.fence` in its block.
+//! - W3: a loop does not rotate accumulators: a value in flight reaches the header in the parameter it came from.
+
+use super::PassError;
+use crate::lane::{Func, Inst, Op, Value};
+use crate::loc::Loc;
+
+/// Checks W1 to W3.
+pub fn check_wgmma(f: &Func) -> Result<(), PassError> {
+    let fail = |loc: Loc, what: String| Err(PassError::Wgmma { at: f.sources.display(loc), what });
+    let flying = in_flight(f);
+    let mut last_loc = Loc::default();
+    for block in &f.blocks {
+        let mut fenced = false;
+        for inst in &block.insts {
+            last_loc = inst.loc;
+            match inst.op {
+                Op::WgmmaFence => fenced = true,
+                Op::WgmmaCommit => fenced = false,
+                Op::WgmmaSs if !fenced => return fail(inst.loc, "W2: a wgmma group starts without a fence in its block".into()),
+                _ => {}
+            }
+            let free = if inst.op == Op::WgmmaSs { &inst.args[..3] } else if inst.op == Op::WgmmaWait { &[] } else { &inst.args[..] };
+            if let Some(v) = free.iter().find(|v| flying[v.0 as usize]) {
+                return fail(inst.loc, format!("W1: {} reads %{}, an accumulator in flight: wait for all groups first", inst.op.row().name, v.0));
+            }
+        }
+        // W3: an argument that is itself a parameter of the target must go to its own place.
+        for (to, args) in block.term.targets() {
+            let params = &f.blocks[to.0 as usize].params;
+            for (i, a) in args.iter().enumerate().filter(|(_, a)| flying[a.0 as usize]) {
+                if params.iter().position(|p| p == a).is_some_and(|own| own != i) {
+                    return fail(last_loc, format!("W3: the loop rotates %{}, an accumulator in flight: unroll and peel instead", a.0));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Values that may belong to a group not yet waited for: results of wgmma, and block parameters that receive them.
+fn in_flight(f: &Func) -> Vec<bool> {
+    let mut flying = vec![false; f.types.len()];
+    let mark = |v: &Value, flying: &mut Vec<bool>| !std::mem::replace(&mut flying[v.0 as usize], true);
+    let produced = |i: &&Inst| i.op == Op::WgmmaSs;
+    f.blocks.iter().flat_map(|b| &b.insts).filter(produced).flat_map(|i| &i.outs).for_each(|v| {
+        mark(v, &mut flying);
+    });
+    loop {
+        let mut changed = false;
+        for block in &f.blocks {
+            for (to, args) in block.term.targets() {
+                for (p, a) in f.blocks[to.0 as usize].params.iter().zip(args) {
+                    if flying[a.0 as usize] {
+                        changed |= mark(p, &mut flying);
+                    }
+                }
+            }
+        }
+        if !changed {
+            return flying;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The operations of Tile IR: one row each. Printer, parser and verifier read the rows; what an operation means for the
+//! protocol stands in `passes::check_protocol`, how it becomes instructions in `passes::expand`.
+
+/// What fits an operand or a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// `i32` scalar.
+    Int,
+    /// `i1` scalar.
+    Bool,
+    /// Any scalar.
+    Scalar,
+    /// Register tile.
+    Reg,
+    /// Shared-memory tile.
+    Smem,
+    /// Cell.
+    Cell,
+    /// Scalar or register tile.
+    Data,
+    /// Any number of `i32` scalars, last.
+    Ints,
+    /// At most one `i1`, last.
+    MaybeBool,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct OpRow {
+    /// The operation.
+    pub kind: OpKind,
+    /// Name in the text form.
+    pub name: &'static str,
+    /// Operands.
+    pub ins: &'static [Class],
+    /// Results.
+    pub outs: &'static [Class],
+    /// Attributes.
+    pub attrs: &'static [&'static str],
+    /// Number of regions.
+    pub regions: u32,
+    /// True when nothing but the results depends on it: unused ones are removed, equal ones merged.
+    pub pure: bool,
+    /// What it is.
+    pub doc: &'static str,
+}
+
+use Class::*;
+
+macro_rules! rows {
+    ($($kind:ident $name:literal [$($in:ident),*] => [$($out:ident),*] {$($attr:literal),*} $regions:literal $pure:ident, $doc:literal;)*) => {
+        /// An operation of Tile IR: a row of the table.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum OpKind { $(#[doc = $doc] $kind,)* }
+
+        /// Every row, in the order of [`OpKind`].
+        pub const TABLE: &[OpRow] = &[
+            $(OpRow { kind: OpKind::$kind, name: $name, ins: &[$($in),*], outs: &[$($out),*], attrs: &[$($attr),*],
+                      regions: $regions, pure: rows!(@$pure), doc: $doc },)*
+        ];
+    };
+    (@pure) => { true };
+    (@effect) => { false };
+}
+
+#[rustfmt::skip] // One operation a line.
+rows! {
+    // Scalars
+    Const      "const"       [] => [Scalar] {"value"} 0 pure, "a literal: integer, or the bits of an f32";
+    Param      "param"       [] => [Scalar] {"name"} 0 pure, "a scalar kernel parameter";
+    CtaId      "cta_id"      [] => [Int] {"axis"} 0 pure, "the CTA's index in the grid";
+    NCtas      "n_ctas"      [] => [Int] {} 0 pure, "CTAs of the grid along x";
+    ClusterRank "cluster_rank" [] => [Int] {} 0 pure, "the CTA's rank in its cluster";
+    WgIndex    "wg_index"    [] => [Int] {} 0 pure, "the warpgroup's index in its role";
+    Add        "add"         [Int, Int] => [Int] {} 0 pure, "sum";
+    Sub        "sub"         [Int, Int] => [Int] {} 0 pure, "difference";
+    Mul        "mul"         [Int, Int] => [Int] {} 0 pure, "product";
+    Div        "div"         [Int, Int] => [Int] {} 0 pure, "quotient of numbers that are not negative";
+    Rem        "rem"         [Int, Int] => [Int] {} 0 pure, "remainder of numbers that are not negative";
+    Min        "min"         [Int, Int] => [Int] {} 0 pure, "minimum";
+    Max        "max"         [Int, Int] => [Int] {} 0 pure, "maximum";
+    Cmp        "cmp"         [Int, Int] => [Bool] {"pred"} 0 pure, "signed comparison: eq ne lt le gt ge";
+    Select     "select"      [Bool, Int, Int] => [Int] {} 0 pure, "the second operand if the first holds, else the third";
+    // Structure
+    For        "for"         [Int, Int, Int] => [] {"unroll"} 1 effect, "from, to, step; the region's argument is the index";
+    If         "if"          [Bool] => [] {} 1 effect, "the region runs if the operand holds, which is the same in all threads";
+    CellNew    "cell.new"    [] => [Cell] {} 0 effect, "a place without a value";
+    CellGet    "cell.get"    [Cell] => [Data] {} 0 effect, "the value a place holds";
+    CellSet    "cell.set"    [Cell, Data] => [] {} 0 effect, "put a value in a place";
+    // Pipes
+    PipeAcquire "pipe.acquire" [] => [Int] {"pipe"} 0 effect, "producer: wait for a free stage and announce its bytes; gives the stage";
+    PipeCommit "pipe.commit" [Int] => [] {"pipe"} 0 effect, "producer: all loads of the stage are under way";
+    PipeWait   "pipe.wait"   [] => [Int] {"pipe"} 0 effect, "consumer: wait for the next full stage; gives the stage";
+    PipeRelease "pipe.release" [MaybeBool] => [] {"pipe"} 0 effect, "consumer: hand back the oldest stage not yet released (if the operand holds)";
+    PipeSkip   "pipe.skip"   [Int] => [] {"pipe"} 0 effect, "consumer: pass over stages another warpgroup consumes";
+    PipeSlot   "pipe.slot"   [Int] => [Smem] {"pipe", "slot"} 0 pure, "a tile of a stage";
+    // Shared memory and movement
+    BufferTile "buffer"      [Int] => [Smem] {"buffer"} 0 pure, "a copy of a buffer";
+    SmemRows   "smem.rows"   [Smem, Int] => [Smem] {} 0 pure, "some rows of a tile, from a multiple of eight";
+    TmaLoad    "tma.load"    [Smem, Int, Ints] => [] {"tensor", "pipe", "slot"} 0 effect, "copy a box into a stage: tile, stage, coordinates outermost first";
+    TmaStore   "tma.store"   [Smem, Ints] => [] {"tensor"} 0 effect, "copy a tile to a tensor and close the group: tile, coordinates outermost first";
+    TmaStoreWait "tma.store_wait" [] => [] {"n"} 0 effect, "wait until at most n store groups still read shared memory";
+    CopyAsync  "copy.async"  [Smem, Ints] => [] {"tensor", "vec"} 0 effect, "cp.async of a tile, zeros outside the tensor; vec = elements a thread copies at once";
+    CopyCommit "copy.commit" [] => [] {} 0 effect, "close the group of copies";
+    CopyWait   "copy.wait"   [] => [] {"n"} 0 effect, "wait until at most n groups of copies are pending";
+    LdTile     "ld.tile"     [Ints] => [Reg] {"tensor", "axes", "vec"} 0 effect, "load a register tile, zeros outside; axes = tile axes that are the tensor's last ones";
+    StTile     "st.tile"     [Reg, Ints] => [] {"tensor", "vec"} 0 effect, "store a register tile, nothing outside the tensor";
+    LdMatrix   "ld.matrix"   [Smem] => [Reg] {"operand", "k"} 0 effect, "ldmatrix of one k16 step: operand a, b ([n,k]) or bt ([k,n])";
+    StMatrix   "st.matrix"   [Smem, Reg] => [] {} 0 effect, "stmatrix of a 16-bit accumulator tile";
+    // Tensor cores
+    MmaAsync   "mma.async"   [Cell, Smem, Smem, Bool] => [] {"trans_b"} 0 effect, "wgmma over a whole stage as one group: accumulator, A [m,k], B [n,k] (or [k,n]), start from zero";
+    MmaWait    "mma.wait"    [Cell] => [] {"n"} 0 effect, "wait until at most n groups are pending; n = 0 makes the accumulator readable";
+    MmaSync    "mma.sync"    [Cell, Reg, Reg] => [] {} 0 effect, "m16n8k16 over all fragments: accumulator, A, B";
+    // Register tiles
+    Splat      "splat"       [Scalar] => [Reg] {} 0 pure, "the same number everywhere";
+    Unary      "unary"       [Reg] => [Reg] {"f"} 0 pure, "neg, exp2, rcp, of each element";
+    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "add, sub, mul, min, max, of each pair";
+    Cast       "cast"        [Reg] => [Reg] {} 0 pure, "each element to another dtype, to nearest even";
+    Slice      "slice"       [Reg] => [Reg] {"row", "col"} 0 pure, "part of a tile; costs nothing";
+    // Synchronisation
+    UnitSync   "unit.sync"   [] => [] {} 0 effect, "all threads of the unit meet";
+    BarSync    "bar.sync"    [Int] => [] {"threads"} 0 effect, "meet at a named barrier";
+    BarArrive  "bar.arrive"  [Int] => [] {"threads"} 0 effect, "arrive at a named barrier without waiting";
+    FenceAsync "fence.async" [] => [] {} 0 effect, "order generic writes to shared memory before asynchronous reads";
+}
+
+impl OpKind {
+    /// The operation's row.
+    pub fn row(self) -> &'static OpRow {
+        &TABLE[self as usize]
+    }
+
+    /// The operation of this name.
+    pub fn from_name(name: &str) -> Option<OpKind> {
+        TABLE.iter().find(|r| r.name == name).map(|r| r.kind)
+    }
+}

@@ -1,0 +1,236 @@
+//! Checks Tile IR. What is checked:
+//!
+//! 1. operands and results fit their rows; attributes and regions are all there;
+//! 2. every value is defined once, before its use, in an enclosing region;
+//! 3. names (`tensor`, `pipe`, `buffer`, parameters) refer to declarations, slots exist;
+//! 4. tile types fit each other: element-wise operations have one layout, MMA operands one dtype and matching shapes,
+//!    a mismatch prints both layouts;
+//! 5. roles: units fit what is executed (wgmma needs warpgroups, TMA loads one thread), warps are whole warpgroups
+//!    where there are several roles.
+
+use super::kernel::{Kernel, Op, Region, Role, Unit, Value};
+use super::table::{Class, OpKind};
+use super::types::{RegTile, SmemTile, Ty};
+use crate::dtype::DType;
+
+/// A kernel that breaks a rule; names the template line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {what}")]
+pub struct TileError {
+    /// The template's `file:line`, or the role.
+    pub at: String,
+    /// The rule, with the names involved.
+    pub what: String,
+}
+
+/// Checks a kernel; the first broken rule is the error.
+pub fn verify(k: &Kernel) -> Result<(), TileError> {
+    let mut v = Verifier { k, defined: vec![false; k.types.len()] };
+    let several = k.roles.len() > 1;
+    for role in &k.roles {
+        let at = || format!("role {}", role.name);
+        if role.warps == 0 || (several && role.warps % 4 != 0) {
+            return Err(TileError { at: at(), what: format!("{} warps: with several roles each has a multiple of four", role.warps) });
+        }
+        if let Some(r) = role.regs.filter(|r| r % 8 != 0 || !(24..=240).contains(r)) {
+            return Err(TileError { at: at(), what: format!("{r} registers: setmaxnreg takes 24 to 240 in steps of 8") });
+        }
+        v.region(&role.body, role)?;
+    }
+    if k.threads() > 1024 {
+        return Err(TileError { at: k.name.clone(), what: format!("{} threads: a CTA has at most 1024", k.threads()) });
+    }
+    Ok(())
+}
+
+struct Verifier<'k> {
+    k: &'k Kernel,
+    defined: Vec<bool>,
+}
+
+impl Verifier<'_> {
+    fn region(&mut self, r: &Region, role: &Role) -> Result<(), TileError> {
+        let mut here: Vec<Value> = r.args.clone();
+        r.args.iter().for_each(|a| self.defined[a.0 as usize] = true);
+        for op in &r.ops {
+            self.op(op, role)?;
+            for o in &op.outs {
+                if std::mem::replace(&mut self.defined[o.0 as usize], true) {
+                    return self.fail(op, format!("%{} is defined twice", o.0));
+                }
+            }
+            here.extend(&op.outs);
+            for r in &op.regions {
+                self.region(r, role)?;
+            }
+        }
+        // Values of a region end with it.
+        here.iter().for_each(|v| self.defined[v.0 as usize] = false);
+        Ok(())
+    }
+
+    fn fail<T>(&self, op: &Op, what: String) -> Result<T, TileError> {
+        Err(TileError { at: self.k.sources.display(op.loc), what: format!("{}: {what}", op.kind.row().name) })
+    }
+
+    fn op(&self, op: &Op, role: &Role) -> Result<(), TileError> {
+        let row = op.kind.row();
+        for v in &op.args {
+            if !self.defined.get(v.0 as usize).copied().unwrap_or(false) {
+                return self.fail(op, format!("%{} is not defined here", v.0));
+            }
+        }
+        let types = |list: &[Value]| list.iter().map(|v| self.k.ty(*v).clone()).collect::<Vec<_>>();
+        let (ins, outs) = (types(&op.args), types(&op.outs));
+        if !fits(row.ins, &ins) {
+            return self.fail(op, format!("operands {} do not fit {:?}", show(&ins), row.ins));
+        }
+        if !fits(row.outs, &outs) {
+            return self.fail(op, format!("results {} do not fit {:?}", show(&outs), row.outs));
+        }
+        if let Some(key) = row.attrs.iter().find(|key| op.attrs.get(key).is_none()) {
+            return self.fail(op, format!("attribute `{key}` is missing"));
+        }
+        if op.regions.len() as u32 != row.regions {
+            return self.fail(op, format!("has {} regions, expected {}", op.regions.len(), row.regions));
+        }
+        self.names(op)?;
+        self.unit(op, role)?;
+        self.tiles(op, &ins, &outs)
+    }
+
+    fn names(&self, op: &Op) -> Result<(), TileError> {
+        let (tensor, pipe, buffer) = (op.attrs.get_sym("tensor"), op.attrs.get_sym("pipe"), op.attrs.get_sym("buffer"));
+        if !tensor.is_empty() && self.k.tensor(tensor).is_none() {
+            return self.fail(op, format!("there is no tensor `{tensor}`"));
+        }
+        if !pipe.is_empty() {
+            let Some(p) = self.k.pipe(pipe) else { return self.fail(op, format!("there is no pipe `{pipe}`")) };
+            let slot = op.attrs.get_int("slot");
+            if op.attrs.get("slot").is_some() && !(0..p.slots.len() as i64).contains(&slot) {
+                return self.fail(op, format!("pipe `{pipe}` has no slot {slot}"));
+            }
+        }
+        if !buffer.is_empty() && !self.k.buffers.iter().any(|b| b.name == buffer) {
+            return self.fail(op, format!("there is no buffer `{buffer}`"));
+        }
+        if op.kind == OpKind::Param && !self.k.scalars.iter().any(|s| s.name == op.attrs.get_sym("name")) {
+            return self.fail(op, format!("there is no parameter `{}`", op.attrs.get_sym("name")));
+        }
+        Ok(())
+    }
+
+    fn unit(&self, op: &Op, role: &Role) -> Result<(), TileError> {
+        use OpKind::*;
+        let need = match op.kind {
+            PipeAcquire | PipeCommit | TmaLoad => Some(Unit::Thread),
+            MmaAsync | MmaWait | StMatrix => Some(Unit::Warpgroup),
+            LdMatrix | MmaSync | CopyAsync => Some(Unit::Role),
+            _ => None,
+        };
+        match need {
+            Some(unit) if unit != role.unit => self.fail(op, format!("needs a role whose unit is the {}, not the {}", unit.name(), role.unit.name())),
+            _ => Ok(()),
+        }
+    }
+
+    fn tiles(&self, op: &Op, ins: &[Ty], outs: &[Ty]) -> Result<(), TileError> {
+        use OpKind::*;
+        match (op.kind, ins, outs) {
+            (Binary, [Ty::Reg(a), Ty::Reg(b)], [Ty::Reg(d)]) => {
+                self.same_layout(op, a, b)?;
+                self.same_layout(op, a, d)
+            }
+            (Unary | Cast, [Ty::Reg(a)], [Ty::Reg(d)]) => self.same_layout(op, a, d),
+            (CellSet, [Ty::Cell(c), v], _) if **c != *v => self.fail(op, format!("a {v} does not fit a cell of {c}")),
+            (CellGet, [Ty::Cell(c)], [v]) if **c != *v => self.fail(op, format!("a cell of {c} does not give a {v}")),
+            (MmaAsync, [Ty::Cell(acc), Ty::Smem(a), Ty::Smem(b), _], _) => self.mma_async(op, acc, a, b),
+            (MmaSync, [Ty::Cell(acc), Ty::Reg(a), Ty::Reg(b)], _) => {
+                let Ty::Reg(acc) = &**acc else { return self.fail(op, "the accumulator is not a tile".into()) };
+                if a.dtype != b.dtype || acc.shape != [a.shape[0], b.shape[1]] || a.shape[1] != b.shape[0] {
+                    return self.fail(op, format!("A {:?}, B {:?} and D {:?} do not fit", a.shape, b.shape, acc.shape));
+                }
+                Ok(())
+            }
+            (Slice, [Ty::Reg(a)], [Ty::Reg(d)]) => {
+                let at = [op.attrs.get_int("row"), op.attrs.get_int("col")];
+                let inside = (0..2).all(|i| at[i] >= 0 && at[i] as u32 + d.shape[i] <= a.shape[i]);
+                if inside && a.dtype == d.dtype { Ok(()) } else { self.fail(op, format!("{:?} at {at:?} is not inside {:?}", d.shape, a.shape)) }
+            }
+            (StMatrix, [Ty::Smem(s), Ty::Reg(t)], _) if s.shape != t.shape || s.dtype != t.dtype => {
+                self.fail(op, format!("a {}x{} {} tile does not fit {}x{} {}", t.shape[0], t.shape[1], t.dtype, s.shape[0], s.shape[1], s.dtype))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn mma_async(&self, op: &Op, acc: &Ty, a: &SmemTile, b: &SmemTile) -> Result<(), TileError> {
+        let Ty::Reg(acc) = acc else { return self.fail(op, "the accumulator is not a tile".into()) };
+        let trans = op.attrs.get_int("trans_b") != 0;
+        let (bn, bk) = if trans { (b.shape[1], b.shape[0]) } else { (b.shape[0], b.shape[1]) };
+        let [am, ak] = a.shape;
+        if acc.shape != [am, bn] || ak != bk || a.dtype != b.dtype || acc.dtype != DType::F32 {
+            return self.fail(op, format!("A {am}x{ak} {}, B {bn}x{bk} {} and D {:?} {} do not fit", a.dtype, b.dtype, acc.shape, acc.dtype));
+        }
+        if am % 64 != 0 || bn % 8 != 0 || bn > 256 || ak % 16 != 0 || a.dtype.bytes() != 2 {
+            return self.fail(op, format!("wgmma takes 16-bit A of 64 rows and B of 8 to 256 in steps of 8, k a multiple of 16; found A {am}x{ak}, B {bn}x{bk}"));
+        }
+        if a.panels() != 1 {
+            return self.fail(op, format!("A's {ak} columns do not fit one swizzle span"));
+        }
+        Ok(())
+    }
+
+    fn same_layout(&self, op: &Op, a: &RegTile, b: &RegTile) -> Result<(), TileError> {
+        if a.shape == b.shape && a.layout == b.layout {
+            return Ok(());
+        }
+        self.fail(op, format!("tiles differ: {:?} {} and {:?} {}", a.shape, a.layout, b.shape, b.layout))
+    }
+}
+
+fn show(types: &[Ty]) -> String {
+    let names: Vec<String> = types.iter().map(Ty::to_string).collect();
+    format!("({})", names.join("; "))
+}
+
+fn fits(classes: &[Class], types: &[Ty]) -> bool {
+    let mut rest = types;
+    for class in classes {
+        match class {
+            Class::Ints => {
+                let all = rest.iter().all(|t| *t == Ty::I32);
+                rest = &[];
+                if !all {
+                    return false;
+                }
+            }
+            Class::MaybeBool => {
+                if let [first, tail @ ..] = rest {
+                    if *first != Ty::I1 {
+                        return false;
+                    }
+                    rest = tail;
+                }
+            }
+            _ => {
+                let [first, tail @ ..] = rest else { return false };
+                let ok = match class {
+                    Class::Int => *first == Ty::I32,
+                    Class::Bool => *first == Ty::I1,
+                    Class::Scalar => matches!(first, Ty::Scalar(_)),
+                    Class::Reg => matches!(first, Ty::Reg(_)),
+                    Class::Smem => matches!(first, Ty::Smem(_)),
+                    Class::Cell => matches!(first, Ty::Cell(_)),
+                    Class::Data => matches!(first, Ty::Scalar(_) | Ty::Reg(_)),
+                    Class::Ints | Class::MaybeBool => unreachable!("handled above"),
+                };
+                if !ok {
+                    return false;
+                }
+                rest = tail;
+            }
+        }
+    }
+    rest.is_empty()
+}

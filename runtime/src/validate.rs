@@ -1,0 +1,227 @@
+//! Reading a manifest and refusing what the rest of the runtime relies on not to see.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Deserialize;
+
+use crate::arch::Arch;
+use crate::device::MAX_RANK;
+use crate::dispatch::Dispatch;
+use crate::manifest::{File, Kernel, Launch, Manifest, ParamKind, SCHEMA, TensorMapSpec};
+use crate::plan::PlanError;
+
+/// Most parameters of a kernel; a launch keeps their addresses in an array of this size.
+pub const MAX_PARAMS: usize = 64;
+/// Most threads of a block on every architecture so far (CUDA programming guide, "technical specifications").
+const MAX_BLOCK_THREADS: u64 = 1024;
+/// Most blocks of a cluster, with the non-portable sizes allowed.
+const MAX_CLUSTER_BLOCKS: u64 = 16;
+/// Most elements of a tensor map's tile along a dimension (`cuTensorMapEncodeTiled`).
+const MAX_BOX: u32 = 256;
+
+/// Why a manifest is refused; each names the file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// The text ends inside a value.
+    #[error("{file}: truncated: ends inside a value at line {line}; copy the pack again")]
+    Truncated {
+        /// The manifest's path.
+        file: String,
+        /// Last line.
+        line: usize,
+    },
+    /// Not JSON, or a field is unknown, missing or of the wrong type.
+    #[error("{file}: {why}")]
+    Json {
+        /// The manifest's path.
+        file: String,
+        /// What and where, with line and column.
+        why: String,
+    },
+    /// Another version of the format.
+    #[error("{file}: schema {found}, but this runtime reads schema {SCHEMA}: use the runtime the pack came with")]
+    Schema {
+        /// The manifest's path.
+        file: String,
+        /// The schema found.
+        found: u64,
+    },
+    /// A field's value cannot be right.
+    #[error("{file}: {field}: {why}")]
+    Field {
+        /// The manifest's path.
+        file: String,
+        /// Where, such as `kernels[gemm_a].launch.block`.
+        field: String,
+        /// Why not.
+        why: String,
+    },
+    /// A plan does not hold together.
+    #[error("{file}: {error}")]
+    Plan {
+        /// The manifest's path.
+        file: String,
+        /// What is wrong.
+        error: PlanError,
+    },
+}
+
+impl Manifest {
+    /// Reads and checks a manifest; `file` is its name in errors.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ManifestError> {
+        #[derive(Deserialize)]
+        struct Probe {
+            schema: u64,
+        }
+        // The schema first: a manifest of another one need not have any field this runtime knows.
+        let Probe { schema } = serde_json::from_str(text).map_err(|error| json_error(file, &error))?;
+        if schema != u64::from(SCHEMA) {
+            return Err(ManifestError::Schema { file: file.to_owned(), found: schema });
+        }
+        let manifest: Manifest = serde_json::from_str(text).map_err(|error| json_error(file, &error))?;
+        manifest.validate(file)?;
+        Ok(manifest)
+    }
+
+    /// The file's text: indented, fields in declaration order, one trailing newline.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// Checks everything that the types do not: references, ranges, uniqueness.
+    pub fn validate(&self, file: &str) -> Result<(), ManifestError> {
+        let refuse = |(field, why): Refusal| ManifestError::Field { file: file.to_owned(), field, why };
+        if self.schema != SCHEMA {
+            return Err(ManifestError::Schema { file: file.to_owned(), found: u64::from(self.schema) });
+        }
+        self.arch.parse::<Arch>().map_err(|error| refuse(("arch".to_owned(), error.to_string())))?;
+        let mut kernels: HashMap<&str, &Kernel> = HashMap::new();
+        for kernel in &self.kernels {
+            check_kernel(kernel).map_err(|(field, why)| refuse((format!("kernels[{}].{field}", kernel.id), why)))?;
+            if kernels.insert(&kernel.id, kernel).is_some() {
+                return Err(refuse((format!("kernels[{}].id", kernel.id), "used twice".to_owned())));
+            }
+        }
+        let mut plans = HashSet::new();
+        for plan in &self.plans {
+            if !plans.insert(&plan.id) {
+                return Err(refuse((format!("plans[{}].id", plan.id), "used twice".to_owned())));
+            }
+            plan.validate(|id| kernels.get(id).copied())
+                .map_err(|error| ManifestError::Plan { file: file.to_owned(), error })?;
+        }
+        let mut classes = HashSet::new();
+        for table in &self.dispatch {
+            let name = format!("dispatch[{} {}]", table.op, table.class);
+            self.check_dispatch(table).map_err(|(field, why)| refuse((format!("{name}.{field}"), why)))?;
+            if !classes.insert((&table.op, &table.class)) {
+                return Err(refuse((name, "a second table for the same op and class".to_owned())));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_dispatch(&self, table: &Dispatch) -> Result<(), Refusal> {
+        for (field, edges) in [("m_edges", &table.m_edges), ("n_edges", &table.n_edges), ("k_edges", &table.k_edges)] {
+            if !edges.is_sorted_by(|a, b| a < b) || edges.first().is_some_and(|&edge| edge < 1) {
+                return refusal(field, format!("{edges:?} must ascend from at least 1"));
+            }
+        }
+        let [m, n, k] = table.buckets();
+        if table.cells.len() != m * n * k {
+            return refusal("cells", format!("{} for {m} x {n} x {k} buckets", table.cells.len()));
+        }
+        for plan in table.cells.iter().flatten() {
+            let Some(found) = self.plans.get(plan.0 as usize) else {
+                return refusal("cells", format!("plan {} of {}", plan.0, self.plans.len()));
+            };
+            if (&found.op, &found.class) != (&table.op, &table.class) {
+                return refusal("cells", format!("plan `{}` is for {} `{}`", found.id, found.op, found.class));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Field and reason.
+type Refusal = (String, String);
+
+fn refusal<T>(field: &str, why: String) -> Result<T, Refusal> {
+    Err((field.to_owned(), why))
+}
+
+fn json_error(file: &str, error: &serde_json::Error) -> ManifestError {
+    let file = file.to_owned();
+    if error.is_eof() {
+        return ManifestError::Truncated { file, line: error.line() };
+    }
+    ManifestError::Json { file, why: error.to_string() }
+}
+
+fn check_kernel(kernel: &Kernel) -> Result<(), Refusal> {
+    // The C side of the driver takes the entry as a zero-terminated string.
+    if kernel.entry.is_empty() || kernel.entry.contains('\0') {
+        return refusal("entry", format!("{:?} is no symbol", kernel.entry));
+    }
+    check_file(&kernel.ptx).or_else(|why| refusal("ptx", why))?;
+    if let Some(cubin) = &kernel.cubin {
+        check_file(cubin).or_else(|why| refusal("cubin", why))?;
+    }
+    if kernel.params.len() > MAX_PARAMS {
+        return refusal("params", format!("{} of them, at most {MAX_PARAMS}", kernel.params.len()));
+    }
+    for param in &kernel.params {
+        if let ParamKind::TensorMap(spec) = &param.kind {
+            check_tensor_map(spec).or_else(|why| refusal(&format!("params[{}].tensor_map", param.name), why))?;
+        }
+    }
+    check_launch(&kernel.launch).or_else(|(field, why)| refusal(&format!("launch.{field}"), why))
+}
+
+fn check_file(file: &File) -> Result<(), String> {
+    let path = &file.path;
+    let inside = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':', '\0']);
+    if !path.split('/').all(inside) {
+        return Err(format!("path {path:?} must be relative and stay inside the pack's folder"));
+    }
+    let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    if file.blake3.len() != 64 || !file.blake3.bytes().all(hex) {
+        return Err(format!("blake3 {:?} must be 64 lower-case hex digits", file.blake3));
+    }
+    Ok(())
+}
+
+fn check_launch(launch: &Launch) -> Result<(), Refusal> {
+    let product = |sizes: [u32; 3]| sizes.iter().try_fold(1u64, |all, &size| all.checked_mul(u64::from(size)));
+    for (field, sizes, most) in
+        [("block", launch.block, MAX_BLOCK_THREADS), ("cluster", launch.cluster, MAX_CLUSTER_BLOCKS)]
+    {
+        if !product(sizes).is_some_and(|all| (1..=most).contains(&all)) {
+            return refusal(field, format!("{sizes:?} must multiply to 1..={most}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_tensor_map(spec: &TensorMapSpec) -> Result<(), String> {
+    let rank = spec.dims.len();
+    if !(1..=MAX_RANK).contains(&rank) {
+        return Err(format!("{rank} dims, must be 1 to {MAX_RANK}"));
+    }
+    if spec.strides.len() + 1 != rank || spec.r#box.len() != rank || spec.element_strides.len() != rank {
+        return Err(format!(
+            "{rank} dims need {} strides, {rank} box sizes and {rank} element strides, not {}, {} and {}",
+            rank - 1,
+            spec.strides.len(),
+            spec.r#box.len(),
+            spec.element_strides.len()
+        ));
+    }
+    if let Some(size) = spec.r#box.iter().find(|&&size| !(1..=MAX_BOX).contains(&size)) {
+        return Err(format!("box size {size} must be 1 to {MAX_BOX}"));
+    }
+    if let Some(step) = spec.element_strides.iter().find(|&&step| !(1..=8).contains(&step)) {
+        return Err(format!("element stride {step} must be 1 to 8"));
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! The runtime as a user meets it: packs on disk, dispatch, plans on a recording device, the C ABI, the GPU kit.
+
+mod capi;
+mod dispatch;
+mod engine;
+mod fixture;
+mod kit;
+mod pack;

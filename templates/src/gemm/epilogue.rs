@@ -1,0 +1,109 @@
+//! Epilogues: what happens between the accumulator and the output, as closures over register tiles.
+//!
+//! [`Epilogue::standard`] gives what the class asks for. A template takes any closure, so a user's own epilogue needs no
+//! change below this floor: see `docs/how-to/add-a-template.md`.
+
+use super::problem::{Act, GemmProblem};
+use tilewright_ir::DType;
+use tilewright_ir::tile::{Dim, KernelBuilder, RegTile, RoleBuilder, Scalar, TensorRef, TileRef};
+
+/// Where the tile in hand lies in the output.
+#[derive(Clone, Copy, Debug)]
+pub struct EpilogueAt {
+    /// Matrix of the batch.
+    pub batch: Scalar,
+    /// First row.
+    pub row: Scalar,
+    /// First column.
+    pub col: Scalar,
+}
+
+/// From f32 accumulator tiles (one, or gate and up) to the f32 output tile of the same layout.
+pub type EpilogueFn<'a> = dyn Fn(&mut RoleBuilder, &[TileRef], EpilogueAt) -> TileRef + 'a;
+
+/// The standard epilogue: `act(alpha * acc + bias) + residual`.
+#[derive(Clone, Debug)]
+pub struct Epilogue {
+    act: Act,
+    bias: Option<TensorRef>,
+    residual: Option<TensorRef>,
+    /// Neighbours along n that may be accessed at once.
+    vec: u32,
+}
+
+impl Epilogue {
+    /// Declares the tensors and parameters the class needs: `alpha`, `bias`, `residual`. n is a multiple of `n_align`.
+    pub fn standard(k: &mut KernelBuilder, p: &GemmProblem, n_align: u32) -> Self {
+        k.scalar("alpha", DType::F32);
+        let bias = p.bias.then(|| k.tensor("bias", p.input, [Dim { param: Some("n".into()), factor: p.gates() }]));
+        let matrix = [Dim::param("batch"), Dim::param("m"), Dim::param("n")];
+        let residual = p.residual.then(|| k.tensor("residual", p.output, matrix));
+        Epilogue { act: p.act, bias, residual, vec: n_align }
+    }
+
+    /// Emits it.
+    pub fn emit(&self, r: &mut RoleBuilder, acc: &[TileRef], at: EpilogueAt) -> TileRef {
+        let alpha = r.param("alpha");
+        let mut parts = Vec::new();
+        for (gate, tile) in acc.iter().enumerate() {
+            let mut x = r.scale(*tile, alpha);
+            if let Some(bias) = &self.bias {
+                let n = r.param("n");
+                let col = if gate == 0 { at.col } else { r.add(at.col, n) };
+                let like = r.tile_type(x);
+                // A gate's second half starts at n, which need not be aligned; an aligned n keeps both halves so.
+                let b = r.load_tile(bias, like, &[col], &[1], self.vec);
+                let b = r.cast(b, DType::F32);
+                x = r.binary("add", x, b);
+            }
+            parts.push(x);
+        }
+        let mut y = self.activate(r, &parts);
+        if let Some(residual) = &self.residual {
+            let like: RegTile = r.tile_type(y);
+            let e = r.load_tile(residual, like, &[at.batch, at.row, at.col], &[0, 1], self.vec);
+            let e = r.cast(e, DType::F32);
+            y = r.binary("add", y, e);
+        }
+        y
+    }
+
+    fn activate(&self, r: &mut RoleBuilder, parts: &[TileRef]) -> TileRef {
+        let x = parts[0];
+        match self.act {
+            Act::None => x,
+            Act::Relu => {
+                let zero = r.splat_f32(0.0, x);
+                r.binary("max", x, zero)
+            }
+            Act::Silu => times_sigmoid(r, x, x),
+            Act::Swiglu => {
+                let gate = times_sigmoid(r, x, x);
+                r.binary("mul", gate, parts[1])
+            }
+            // 0.5 (1 + tanh u) = sigmoid(2 u): no cancellation for negative x, and one exponential.
+            Act::Gelu => {
+                let square = r.binary("mul", x, x);
+                let c = r.float(0.044_715);
+                let cubic = r.scale(square, c);
+                let one = r.splat_f32(1.0, x);
+                let cubic = r.binary("add", cubic, one);
+                let u = r.binary("mul", cubic, x);
+                let c = r.float(2.0 * (2.0 / std::f32::consts::PI).sqrt());
+                let u = r.scale(u, c);
+                times_sigmoid(r, x, u)
+            }
+        }
+    }
+}
+
+/// `x / (1 + 2^(-u log2 e))`. For u far below zero the exponential is infinite and the product a zero.
+fn times_sigmoid(r: &mut RoleBuilder, x: TileRef, u: TileRef) -> TileRef {
+    let c = r.float(-std::f32::consts::LOG2_E);
+    let e = r.scale(u, c);
+    let e = r.unary("exp2", e);
+    let one = r.splat_f32(1.0, x);
+    let e = r.binary("add", e, one);
+    let s = r.unary("rcp", e);
+    r.binary("mul", x, s)
+}

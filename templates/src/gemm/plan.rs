@@ -1,0 +1,158 @@
+//! GEMM as launches: one kernel, or partial sums and their reduction.
+
+use super::config::{ConfigError, GemmConfig, ReduceConfig};
+use super::epilogue::Epilogue;
+use super::problem::{Act, BLayout, GemmProblem, ProblemError};
+use super::{mma, reduce, wgmma};
+use crate::manifest::{dtype, expr};
+use std::collections::BTreeMap;
+use tilewright_ir::layout::LayoutError;
+use tilewright_ir::tile::{Kernel, KernelBuilder};
+use tilewright_ir::{Arch, DType};
+use tilewright_runtime::dtype::Dtype;
+use tilewright_runtime::expr::ParseError;
+use tilewright_runtime::manifest::{Gelu, Numerics};
+use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
+
+/// Why a kernel or a plan cannot be made.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum GemmError {
+    /// The class does not exist.
+    #[error(transparent)]
+    Problem(#[from] ProblemError),
+    /// The config is illegal.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A tile has no fragment layout.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The kernel's config needs a target the arch is not.
+    #[error("config {config} needs sm90, the target is {arch}")]
+    Target {
+        /// Config id.
+        config: String,
+        /// Target.
+        arch: Arch,
+    },
+    /// An expression of the plan does not parse: a mistake in the template.
+    #[error("plan expression: {0}")]
+    Expr(#[from] ParseError),
+}
+
+/// A kernel of this family, ready to be lowered.
+#[derive(Clone, Debug)]
+pub struct GemmKernel {
+    /// Id in the manifest; also the entry's name and the files' stem.
+    pub id: String,
+    /// The config's axes, for the manifest.
+    pub config: BTreeMap<String, String>,
+    /// Accumulation, for the manifest.
+    pub numerics: Numerics,
+    /// Tile IR.
+    pub kernel: Kernel,
+}
+
+/// A plan with the kernels it launches.
+#[derive(Clone, Debug)]
+pub struct GemmPlan {
+    /// The plan.
+    pub plan: Plan,
+    /// Its kernels, in launch order.
+    pub kernels: Vec<GemmKernel>,
+}
+
+/// The kernel of a class and a config.
+pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<GemmKernel, GemmError> {
+    p.check()?;
+    c.check(p)?;
+    let id = format!("gemm_{}_{}", p.slug(), c.slug());
+    let mut k = KernelBuilder::new(&id, arch);
+    match c {
+        GemmConfig::Wgmma(_) if !arch.is_hopper() => {
+            return Err(GemmError::Target { config: c.to_string(), arch });
+        }
+        GemmConfig::Wgmma(c) => {
+            let e = Epilogue::standard(&mut k, p, c.n_align);
+            wgmma::wgmma(&mut k, p, c, &|r, acc, at| e.emit(r, acc, at))?;
+        }
+        GemmConfig::Mma(c) => {
+            let e = Epilogue::standard(&mut k, p, c.n_align);
+            mma::mma(&mut k, p, c, &|r, acc, at| e.emit(r, acc, at))?;
+        }
+    }
+    let config = c.axes().into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+    let order = if c.split() { "k16.seq.part" } else { "k16.seq" };
+    Ok(GemmKernel { id, config, numerics: numerics(p, order), kernel: k.finish() })
+}
+
+/// The kernel that sums partials for a class.
+pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<GemmKernel, GemmError> {
+    let id = format!("gemm_{}_reduce_{}x{}_a{}", p.slug(), c.rows, c.cols, c.n_align);
+    let mut k = KernelBuilder::new(&id, arch);
+    let e = Epilogue::standard(&mut k, p, c.n_align);
+    reduce::reduce(&mut k, p, c, &|r, acc, at| e.emit(r, acc, at))?;
+    let axes = [("kind", "reduce".to_string()), ("rows", c.rows.to_string()), ("cols", c.cols.to_string()), ("n_align", c.n_align.to_string())];
+    let config = axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+    Ok(GemmKernel { id, config, numerics: numerics(p, "splits.seq"), kernel: k.finish() })
+}
+
+/// The plan of a class and a config; `splits > 1` sums that many parts of k in a second launch.
+pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<GemmPlan, GemmError> {
+    let tensor = |name: &str, d: Dtype, dims: &[String], role| -> Result<PlanTensor, GemmError> {
+        let shape = dims.iter().map(|e| expr(e)).collect::<Result<_, _>>()?;
+        Ok(PlanTensor { name: name.into(), dtype: d, shape, role })
+    };
+    let dim = |s: &str| s.to_string();
+    let wide = if p.gates() == 2 { "2*n".to_string() } else { dim("n") };
+    let input = dtype(p.input);
+    let b = if p.b == BLayout::Nk { [dim("batch"), wide.clone(), dim("k")] } else { [dim("batch"), dim("k"), wide.clone()] };
+    let mut tensors = vec![tensor("a", input, &[dim("batch"), dim("m"), dim("k")], Role::Input)?, tensor("b", input, &b, Role::Input)?];
+    let mut extra = Vec::new();
+    if p.bias {
+        tensors.push(tensor("bias", input, std::slice::from_ref(&wide), Role::Input)?);
+        extra.push("bias");
+    }
+    let matrix = [dim("batch"), dim("m"), dim("n")];
+    if p.residual {
+        tensors.push(tensor("residual", dtype(p.output), &matrix, Role::Input)?);
+        extra.push("residual");
+    }
+    let mut kernels = Vec::new();
+    let mut launches = Vec::new();
+    let binds = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let same = |names: &[&str]| -> BTreeMap<String, String> { names.iter().map(|n| (n.to_string(), n.to_string())).collect() };
+    let mut id = format!("gemm_{}_{}", p.slug(), c.with_split(false).slug());
+    if splits > 1 {
+        id += &format!("_x{splits}");
+        let lead = format!("{splits}*batch");
+        tensors.push(tensor("partial", Dtype::F32, &[lead, dim("m"), wide.clone()], Role::Workspace)?);
+        let part = GemmProblem { output: DType::F32, act: Act::None, bias: false, residual: false, ..*p };
+        let partial = build(arch, &part, &c.with_split(true))?;
+        let n_align = match c {
+            GemmConfig::Wgmma(c) => c.n_align.min(4),
+            GemmConfig::Mma(c) => c.n_align,
+        };
+        let sum = reduce_kernel(arch, p, &ReduceConfig { rows: 8, cols: 256, n_align: if n_align > 2 { 4 } else { n_align } })?;
+        let splits = expr(&splits.to_string())?;
+        let mut sets = BTreeMap::from([("splits".to_string(), splits.clone())]);
+        launches.push(PlanLaunch { kernel: sum.id.clone(), binds: same(&extra), sets: sets.clone() });
+        launches[0].binds.extend::<BTreeMap<String, String>>(binds(&[("partial", "partial"), ("d", "d")]));
+        sets.insert("n".to_string(), expr(&wide)?);
+        launches.insert(0, PlanLaunch { kernel: partial.id.clone(), binds: binds(&[("a", "a"), ("b", "b"), ("d", "partial")]), sets });
+        kernels.extend([partial, sum]);
+    } else {
+        let kernel = build(arch, p, &c.with_split(false))?;
+        let mut all = same(&extra);
+        all.extend(same(&["a", "b", "d"]));
+        launches.push(PlanLaunch { kernel: kernel.id.clone(), binds: all, sets: BTreeMap::new() });
+        kernels.push(kernel);
+    }
+    tensors.push(tensor("d", dtype(p.output), &matrix, Role::Output)?);
+    let plan = Plan { id, op: "gemm".into(), class: p.class(), tensors, launches, requires: Vec::new() };
+    Ok(GemmPlan { plan, kernels })
+}
+
+fn numerics(p: &GemmProblem, order: &str) -> Numerics {
+    let gelu = (p.act == Act::Gelu).then_some(Gelu::Tanh);
+    Numerics { accumulator: Dtype::F32, order: order.into(), batch_invariant: true, gelu }
+}
