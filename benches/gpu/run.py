@@ -639,7 +639,7 @@ def gpu_state():
 
     uuid = str(getattr(torch.cuda.get_device_properties(0), "uuid", ""))
     which = ["-i", uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"] if uuid else []
-    fields = ["clocks.sm", "clocks.mem", "temperature.gpu", "power.draw", "power.limit"]
+    fields = ["clocks.sm", "clocks.mem", "temperature.gpu", "power.draw", "power.limit", "driver_version"]
     # The name of the reasons for low clocks changed with driver 535; an unknown name fails the whole query.
     for names in (fields + ["clocks_event_reasons.active"], fields):
         command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits", *which]

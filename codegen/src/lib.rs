@@ -11,6 +11,7 @@ pub mod compile;
 pub mod emit;
 mod error;
 pub mod ptx;
+pub mod toolchain;
 pub mod worker;
 
 pub use compile::{Compiled, Compiler, CompilerOptions, Timings};

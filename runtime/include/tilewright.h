@@ -73,7 +73,8 @@ int32_t tw_open(const char *folder, uint32_t ordinal, tw_pack **pack);
 int32_t tw_verify(const tw_pack *pack);
 /* BLAKE3 of the manifest, 64 hex digits; lives as long as the pack. Null for a null pack. */
 const char *tw_manifest_hash(const tw_pack *pack);
-/* Closes the pack; ops prepared from it stay valid. Null is allowed. */
+/* Closes the pack; ops prepared from it stay valid, and the kernels stay loaded until the last is closed. Null is
+ * allowed. */
 void tw_close(tw_pack *pack);
 
 /* The id of the plan that a policy chooses; the text lives as long as the pack. */
@@ -95,7 +96,8 @@ int32_t tw_op_tensor(const tw_op *op, uint32_t index, tw_tensor *tensor);
 uint64_t tw_op_workspace_bytes(const tw_op *op);
 /* Queues the op on a CUstream (null is the default stream) with one device address for each tensor. Allocates nothing. */
 int32_t tw_run(tw_op *op, const uint64_t *addresses, uint32_t count, void *stream);
-/* Frees the op; its launches must have finished. Null is allowed. */
+/* Frees the op. Its launches must have finished, and graphs that captured it must not run again: they hold its
+ * workspaces. Null is allowed. */
 void tw_op_close(tw_op *op);
 
 #ifdef __cplusplus

@@ -59,13 +59,7 @@ pub trait Device {
     /// Queues a launch on `stream` (an emulator may run it at once). Called on the launch path: no allocation on success.
     ///
     /// `args` are the kernel's parameters in order.
-    fn launch(
-        &self,
-        kernel: &Self::Kernel,
-        geometry: &Geometry,
-        args: &[ArgValue],
-        stream: Stream,
-    ) -> Result<(), DeviceError>;
+    fn launch(&self, kernel: &Self::Kernel, geometry: &Geometry, args: &[ArgValue], stream: Stream) -> Result<(), DeviceError>;
 
     /// Waits for everything queued and reports what failed.
     fn sync(&self) -> Result<(), DeviceError>;

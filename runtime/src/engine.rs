@@ -302,11 +302,7 @@ impl<D: Device> Launchable<D> {
         }
         for (info, &address) in self.tensors.iter().zip(addresses) {
             if address % info.alignment != 0 || (address == 0 && info.bytes != 0) {
-                return Err(EngineError::Address {
-                    tensor: info.name.clone(),
-                    address,
-                    alignment: info.alignment,
-                });
+                return Err(EngineError::Address { tensor: info.name.clone(), address, alignment: info.alignment });
             }
         }
         for patch in &self.patches {
@@ -355,8 +351,7 @@ fn tensor_info(plan: &Plan, at: usize, vars: &Vars) -> Result<TensorInfo, Engine
     let mut bytes = tensor.dtype.bytes();
     for (dim, expr) in tensor.shape.iter().enumerate() {
         let extent = expr.eval(vars)?;
-        let refused =
-            || EngineError::Extent { plan: plan.id.clone(), tensor: tensor.name.clone(), dim, extent };
+        let refused = || EngineError::Extent { plan: plan.id.clone(), tensor: tensor.name.clone(), dim, extent };
         shape.push(u64::try_from(extent).map_err(|_| refused())?);
         // Sizes stay in i64's range, as the kernels' own index arithmetic does.
         bytes = bytes.checked_mul(extent as u64).filter(|&all| i64::try_from(all).is_ok()).ok_or_else(refused)?;

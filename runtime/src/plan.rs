@@ -161,14 +161,9 @@ impl Plan {
 
     /// Which launches must wait for which, sorted: later ones that read or overwrite what an earlier one wrote, or
     /// overwrite what it read. `before < after` always, so the graph has no cycle.
-    pub fn dependencies<'k>(
-        &self,
-        kernel: impl Fn(&str) -> Option<&'k Kernel>,
-    ) -> Result<Vec<Dependency>, PlanError> {
+    pub fn dependencies<'k>(&self, kernel: impl Fn(&str) -> Option<&'k Kernel>) -> Result<Vec<Dependency>, PlanError> {
         let uses = self.uses(kernel)?;
-        let conflict = |a: &[Use], b: &[Use]| {
-            a.iter().any(|x| b.iter().any(|y| x.0 == y.0 && (x.1.writes() || y.1.writes())))
-        };
+        let conflict = |a: &[Use], b: &[Use]| a.iter().any(|x| b.iter().any(|y| x.0 == y.0 && (x.1.writes() || y.1.writes())));
         let mut edges = Vec::new();
         for after in 0..uses.len() {
             for before in 0..after {
@@ -186,8 +181,7 @@ impl Plan {
         let mut all = Vec::new();
         for (launch, PlanLaunch { kernel: id, binds, .. }) in self.launches.iter().enumerate() {
             let plan = || self.id.clone();
-            let kernel =
-                kernel(id).ok_or_else(|| PlanError::UnknownKernel { plan: plan(), launch, kernel: id.clone() })?;
+            let kernel = kernel(id).ok_or_else(|| PlanError::UnknownKernel { plan: plan(), launch, kernel: id.clone() })?;
             let mut uses: Vec<Use> = Vec::new();
             let mut known = Vec::new();
             for (name, access) in kernel.params.iter().filter_map(|param| param.kind.tensor()) {
@@ -198,11 +192,8 @@ impl Plan {
                     kernel: id.clone(),
                     tensor: name.to_owned(),
                 })?;
-                let tensor = self.tensor(bound).ok_or_else(|| PlanError::UnknownTensor {
-                    plan: plan(),
-                    launch,
-                    tensor: bound.clone(),
-                })?;
+                let tensor =
+                    self.tensor(bound).ok_or_else(|| PlanError::UnknownTensor { plan: plan(), launch, tensor: bound.clone() })?;
                 uses.push((tensor, access));
             }
             if let Some(foreign) = binds.keys().find(|name| !known.contains(&name.as_str())) {

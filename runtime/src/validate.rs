@@ -107,8 +107,7 @@ impl Manifest {
             if !plans.insert(&plan.id) {
                 return Err(refuse((format!("plans[{}].id", plan.id), "used twice".to_owned())));
             }
-            plan.validate(|id| kernels.get(id).copied())
-                .map_err(|error| ManifestError::Plan { file: file.to_owned(), error })?;
+            plan.validate(|id| kernels.get(id).copied()).map_err(|error| ManifestError::Plan { file: file.to_owned(), error })?;
         }
         let mut classes = HashSet::new();
         for table in &self.dispatch {
@@ -193,9 +192,7 @@ fn check_file(file: &File) -> Result<(), String> {
 
 fn check_launch(launch: &Launch) -> Result<(), Refusal> {
     let product = |sizes: [u32; 3]| sizes.iter().try_fold(1u64, |all, &size| all.checked_mul(u64::from(size)));
-    for (field, sizes, most) in
-        [("block", launch.block, MAX_BLOCK_THREADS), ("cluster", launch.cluster, MAX_CLUSTER_BLOCKS)]
-    {
+    for (field, sizes, most) in [("block", launch.block, MAX_BLOCK_THREADS), ("cluster", launch.cluster, MAX_CLUSTER_BLOCKS)] {
         if !product(sizes).is_some_and(|all| (1..=most).contains(&all)) {
             return refusal(field, format!("{sizes:?} must multiply to 1..={most}"));
         }

@@ -17,8 +17,8 @@ use crate::expr::{VarId, Vars};
 use crate::pack::{Pack, PackError};
 use crate::plan::Role;
 
-pub use handles::{OpHandle, PackHandle};
 use handles::{LAST_ERROR, OpTexts, remember};
+pub use handles::{OpHandle, PackHandle};
 
 /// Done.
 pub const TW_OK: i32 = 0;
@@ -187,15 +187,10 @@ pub unsafe extern "C" fn tw_select_gemm(
 /// # Safety
 /// `pack` is null or open; `plan_id` is null or zero-terminated; `problem` is null or valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn tw_check_gemm(
-    pack: *const PackHandle,
-    plan_id: *const c_char,
-    problem: *const Gemm,
-) -> i32 {
+pub unsafe extern "C" fn tw_check_gemm(pack: *const PackHandle, plan_id: *const c_char, problem: *const Gemm) -> i32 {
     guard(|| {
         // SAFETY: the caller's promise above.
-        let (pack, plan_id, problem) =
-            unsafe { (handle("pack", pack)?, text("plan_id", plan_id)?, handle("problem", problem)?) };
+        let (pack, plan_id, problem) = unsafe { (handle("pack", pack)?, text("plan_id", plan_id)?, handle("problem", problem)?) };
         Ok(pack.engine.check(pack.plan(plan_id)?, &vars(problem)?)?)
     })
 }
@@ -214,9 +209,8 @@ pub unsafe extern "C" fn tw_prepare_gemm(
 ) -> i32 {
     guard(|| {
         // SAFETY: the caller's promise above.
-        let (pack, op_class, problem, op) = unsafe {
-            (handle("pack", pack)?, text("op_class", op_class)?, handle("problem", problem)?, target("op", op)?)
-        };
+        let (pack, op_class, problem, op) =
+            unsafe { (handle("pack", pack)?, text("op_class", op_class)?, handle("problem", problem)?, target("op", op)?) };
         *op = ptr::null_mut();
         let plan = pack.engine.select("gemm", op_class, &vars(problem)?, policy_of(policy)?)?;
         *op = Box::into_raw(Box::new(pack.prepare(plan, problem)?));
@@ -237,9 +231,8 @@ pub unsafe extern "C" fn tw_prepare_plan(
 ) -> i32 {
     guard(|| {
         // SAFETY: the caller's promise above.
-        let (pack, plan_id, problem, op) = unsafe {
-            (handle("pack", pack)?, text("plan_id", plan_id)?, handle("problem", problem)?, target("op", op)?)
-        };
+        let (pack, plan_id, problem, op) =
+            unsafe { (handle("pack", pack)?, text("plan_id", plan_id)?, handle("problem", problem)?, target("op", op)?) };
         *op = ptr::null_mut();
         *op = Box::into_raw(Box::new(pack.prepare(pack.plan(plan_id)?, problem)?));
         Ok(())

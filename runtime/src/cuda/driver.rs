@@ -104,11 +104,7 @@ pub(super) fn synchronize(what: impl FnOnce() -> String) -> Result<(), DeviceErr
 }
 
 /// An error with the driver's own name and words; `what` is only asked on failure.
-pub(super) fn check(
-    result: sys::CUresult,
-    call: &'static str,
-    what: impl FnOnce() -> String,
-) -> Result<(), DeviceError> {
+pub(super) fn check(result: sys::CUresult, call: &'static str, what: impl FnOnce() -> String) -> Result<(), DeviceError> {
     if result == sys::CUresult::CUDA_SUCCESS {
         return Ok(());
     }
@@ -122,12 +118,7 @@ pub(super) fn check(
         // SAFETY: not null, so a zero-terminated string that lives as long as the driver.
         unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
     };
-    Err(DeviceError::Driver {
-        what: what(),
-        call,
-        name: text(sys::cuGetErrorName),
-        text: text(sys::cuGetErrorString),
-    })
+    Err(DeviceError::Driver { what: what(), call, name: text(sys::cuGetErrorName), text: text(sys::cuGetErrorString) })
 }
 
 /// Finds and starts the driver, once for the process.

@@ -14,8 +14,7 @@ use cudarc::driver::sys;
 
 use crate::arch::ComputeCapability;
 use crate::device::{
-    ArgValue, Device, DeviceError, EncodedTensorMap, Geometry, ImageKind, KernelImage, Stream, TensorMapArg,
-    TensorMapDesc,
+    ArgValue, Device, DeviceError, EncodedTensorMap, Geometry, ImageKind, KernelImage, Stream, TensorMapArg, TensorMapDesc,
 };
 use crate::validate::MAX_PARAMS;
 use driver::{Context, check};
@@ -184,13 +183,7 @@ impl Device for CudaDevice {
         encode::rebase(map, address)
     }
 
-    fn launch(
-        &self,
-        kernel: &CudaKernel,
-        geometry: &Geometry,
-        args: &[ArgValue],
-        stream: Stream,
-    ) -> Result<(), DeviceError> {
+    fn launch(&self, kernel: &CudaKernel, geometry: &Geometry, args: &[ArgValue], stream: Stream) -> Result<(), DeviceError> {
         let _current = self.context.enter()?;
         let mut params = [ptr::null_mut::<c_void>(); MAX_PARAMS];
         for (slot, arg) in params.iter_mut().zip(args) {
@@ -219,8 +212,7 @@ impl Device for CudaDevice {
         // SAFETY: the kernel is loaded in this context; `params` points to one live value for each parameter of the
         // manifest entry that the image was loaded from, of its size, and the driver copies them before it returns. The
         // stream is the caller's promise (0 always exists).
-        let result =
-            unsafe { sys::cuLaunchKernelEx(&config, kernel.function, params.as_mut_ptr(), ptr::null_mut()) };
+        let result = unsafe { sys::cuLaunchKernelEx(&config, kernel.function, params.as_mut_ptr(), ptr::null_mut()) };
         check(result, "cuLaunchKernelEx", || format!("launching kernel `{}` with {geometry:?}", kernel.id))
     }
 
@@ -256,7 +248,9 @@ impl Drop for CudaBuffer {
 impl Drop for CudaKernel {
     fn drop(&mut self) {
         if let Ok(_current) = self.context.enter() {
-            // SAFETY: the library is loaded and unloaded once; the driver keeps the code of launches under way.
+            // Launches under way still run this code. An error is an earlier launch's; nobody is left to hear it.
+            let _ = driver::synchronize(|| format!("unloading kernel `{}`", self.id));
+            // SAFETY: loaded once and unloaded once, with nothing running.
             unsafe { sys::cuLibraryUnload(self.library) };
         }
     }
@@ -279,8 +273,7 @@ fn load_library(image: &KernelImage<'_>) -> Result<sys::CUlibrary, DeviceError> 
     code.extend_from_slice(image.bytes);
     code.push(0);
     let mut log = vec![0u8; JIT_LOG_BYTES];
-    let mut options =
-        [sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER, sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+    let mut options = [sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER, sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
     // The driver takes numbers in place of pointers for options that are numbers.
     let mut values = [log.as_mut_ptr().cast::<c_void>(), ptr::without_provenance_mut::<c_void>(JIT_LOG_BYTES)];
     let mut library = ptr::null_mut();
@@ -322,6 +315,13 @@ mod tests {
             Ok(device) => eprintln!("skipped: this machine has a GPU, {}", device.name()),
             Err(error) => eprintln!("skipped: this machine has a driver, which says: {error}"),
         }
+    }
+
+    #[test]
+    fn a_pack_and_its_ops_may_move_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<crate::engine::Engine<CudaDevice>>();
+        shared::<crate::engine::Launchable<CudaDevice>>();
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub enum EvalError {
 }
 
 /// Deepest evaluation stack; the parser refuses more.
-pub(crate) const MAX_STACK: usize = 32;
+pub(crate) const MAX_STACK: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -134,7 +134,7 @@ impl Expr {
                 }
                 Op::Var(id) => {
                     let Some(value) = vars.get(id) else {
-                        return Err(EvalError::UnknownVariable { expr: self.text.to_string(), name: id.name() });
+                        return Err(self.unknown(id));
                     };
                     stack[top] = value;
                     top += 1;
@@ -191,6 +191,12 @@ impl Expr {
         seen
     }
 
+    #[cold]
+    fn unknown(&self, id: VarId) -> EvalError {
+        EvalError::UnknownVariable { expr: self.text.to_string(), name: id.name() }
+    }
+
+    #[cold]
     fn fault(&self, fault: Fault) -> EvalError {
         let expr = self.text.to_string();
         match fault {

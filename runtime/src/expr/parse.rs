@@ -65,19 +65,11 @@ const LEVELS: [&[(&str, Infix)]; 5] = [
         (">", Infix::Compare(Binary::Gt)),
     ],
     &[("+", Infix::Arithmetic(Binary::Add)), ("-", Infix::Arithmetic(Binary::Sub))],
-    &[
-        ("*", Infix::Arithmetic(Binary::Mul)),
-        ("/", Infix::Arithmetic(Binary::Div)),
-        ("%", Infix::Arithmetic(Binary::Rem)),
-    ],
+    &[("*", Infix::Arithmetic(Binary::Mul)), ("/", Infix::Arithmetic(Binary::Div)), ("%", Infix::Arithmetic(Binary::Rem))],
 ];
 
-const FUNCTIONS: [(&str, Binary); 4] = [
-    ("min", Binary::Min),
-    ("max", Binary::Max),
-    ("ceil_div", Binary::CeilDiv),
-    ("round_up", Binary::RoundUp),
-];
+const FUNCTIONS: [(&str, Binary); 4] =
+    [("min", Binary::Min), ("max", Binary::Max), ("ceil_div", Binary::CeilDiv), ("round_up", Binary::RoundUp)];
 
 #[derive(Clone, Copy)]
 enum Infix {
@@ -163,8 +155,10 @@ impl<'a> Parser<'a> {
             Some(c) if c.is_ascii_digit() => {
                 let start = self.at;
                 let digits = self.take_while(|c| c.is_ascii_digit());
-                let value = digits.parse().map_err(|_| {
-                    ParseError::Syntax { text: self.text.to_owned(), at: start, expected: "a number that fits 64 bits" }
+                let value = digits.parse().map_err(|_| ParseError::Syntax {
+                    text: self.text.to_owned(),
+                    at: start,
+                    expected: "a number that fits 64 bits",
                 })?;
                 self.code.push(Op::Const(value));
                 Ok(())

@@ -95,13 +95,7 @@ impl Vars {
     /// The variables of a matrix product, with `batch` 1 and the split left to the plan.
     pub fn gemm(m: i64, n: i64, k: i64) -> Self {
         let mut vars = Vars::new();
-        vars.entries[..5].copy_from_slice(&[
-            (VarId::M, m),
-            (VarId::N, n),
-            (VarId::K, k),
-            (VarId::BATCH, 1),
-            (VarId::SPLIT_K, 0),
-        ]);
+        vars.entries[..5].copy_from_slice(&[(VarId::M, m), (VarId::N, n), (VarId::K, k), (VarId::BATCH, 1), (VarId::SPLIT_K, 0)]);
         vars.len = 5;
         vars
     }

@@ -33,9 +33,7 @@ fn a_plan_whose_conditions_fail_gives_way_to_the_next() {
     let mut vars = Vars::gemm(1, 8, 1024);
     vars.set(VarId::SPLIT_K, 2).unwrap();
     let error = Dispatcher::new(&manifest).select("gemm", CLASS, &vars, Policy::Fastest).unwrap_err();
-    let expected = format!(
-        "no plan of gemm `{CLASS}` fits m = 1, n = 8, k = 1024, batch = 1, split_k = 2 under policy fastest"
-    );
+    let expected = format!("no plan of gemm `{CLASS}` fits m = 1, n = 8, k = 1024, batch = 1, split_k = 2 under policy fastest");
     assert_eq!(error.to_string(), expected);
 }
 

@@ -41,10 +41,7 @@ fn a_tiled_launch_gets_its_sizes_and_maps() {
     assert_eq!(plan, TILED);
     let mut ready = engine.prepare(plan, &problem(1000, 520, 72)).unwrap();
     let infos: Vec<_> = ready.tensors().iter().map(|t| (t.name.as_str(), t.role, t.bytes, t.alignment)).collect();
-    assert_eq!(
-        infos,
-        [("a", Role::Input, 144_000, 16), ("b", Role::Input, 74_880, 16), ("d", Role::Output, 1_040_000, 1)]
-    );
+    assert_eq!(infos, [("a", Role::Input, 144_000, 16), ("b", Role::Input, 74_880, 16), ("d", Role::Output, 1_040_000, 1)]);
     assert_eq!(ready.tensors()[1].shape, [520, 72]);
     assert_eq!(ready.workspace_bytes(), 0);
 
@@ -55,10 +52,7 @@ fn a_tiled_launch_gets_its_sizes_and_maps() {
     let grid = [24, 1, 1]; // 8 x 3 tiles, fewer than 132, even
     assert_eq!(*geometry, Geometry { grid, block: [384, 1, 1], cluster: [2, 1, 1], shared_bytes: 196_608 });
     let [ArgValue::TensorMap(a), ArgValue::TensorMap(b), rest @ ..] = args.as_slice() else { panic!("{args:?}") };
-    assert_eq!(
-        rest,
-        [ArgValue::Ptr(0x3002), ArgValue::I32(1000), ArgValue::I32(520), ArgValue::I32(72), ArgValue::F32(0.5)]
-    );
+    assert_eq!(rest, [ArgValue::Ptr(0x3002), ArgValue::I32(1000), ArgValue::I32(520), ArgValue::I32(72), ArgValue::F32(0.5)]);
     assert_eq!((a.desc.address, a.desc.rank, a.desc.dtype), (0x1000, 2, Dtype::Bf16));
     assert_eq!((&a.desc.dims[..2], &a.desc.strides[..1], &a.desc.box_dims[..2]), (&[72, 1000][..], &[144][..], &[64, 128][..]));
     assert_eq!((b.desc.address, &b.desc.dims[..2], b.encoded.0[0]), (0x2000, &[72, 520][..], 0x2000));
@@ -80,8 +74,7 @@ fn a_split_sum_runs_as_two_launches_over_a_workspace() {
         panic!("{gemm_args:?}")
     };
     assert_ne!(*part, 0);
-    let expected =
-        [ArgValue::Ptr(*part), ArgValue::Ptr(0x3000), ArgValue::I64(16 * 520), ArgValue::I32(4), ArgValue::F32(0.5)];
+    let expected = [ArgValue::Ptr(*part), ArgValue::Ptr(0x3000), ArgValue::I64(16 * 520), ArgValue::I32(4), ArgValue::F32(0.5)];
     assert_eq!(*sum_args, expected);
 }
 
@@ -150,14 +143,13 @@ fn problems_outside_a_plan_are_refused() {
 #[test]
 fn launches_the_hardware_cannot_do_are_refused() {
     let small = problem(300, 256, 64);
-    let grid = |text: &'static str| {
-        prepare_error(|m| m.kernels[0].launch.grid[0] = text.parse().unwrap(), &problem(300, 256, 64))
-    };
+    let grid =
+        |text: &'static str| prepare_error(|m| m.kernels[0].launch.grid[0] = text.parse().unwrap(), &problem(300, 256, 64));
     assert_eq!(grid("ceil_div(m,128)"), "kernel `gemm_128x256`: grid [3, 1, 1] is no multiple of the cluster [2, 1, 1]");
     assert!(grid("0-2").starts_with("kernel `gemm_128x256`: grid [-2, 1, 1] must be"));
     assert_eq!(grid("m / (n - 256)"), "`m / (n - 256)`: division by 0");
-    let mut y = |m: &mut Manifest| m.kernels[0].launch.grid[1] = "70000".parse().unwrap();
-    assert!(prepare_error(&mut y, &small).contains("grid [4, 70000, 1]"));
+    let y = |m: &mut Manifest| m.kernels[0].launch.grid[1] = "70000".parse().unwrap();
+    assert!(prepare_error(y, &small).contains("grid [4, 70000, 1]"));
 
     let map = |change: fn(&mut tilewright_runtime::manifest::TensorMapSpec)| {
         prepare_error(

@@ -40,12 +40,23 @@ pub fn write(manifest: &Manifest) -> TempDir {
     folder
 }
 
-/// The fixture, opened.
+/// The fixture, embedded: needs no folder that outlives the call.
 pub fn pack() -> Pack {
-    // Kernels are read when loaded, so the folder must outlive this call; the system clears it.
-    Pack::open(write(&manifest()).keep()).unwrap()
+    let manifest = manifest();
+    let mut files: Vec<(&'static str, &'static [u8])> = Vec::new();
+    for kernel in &manifest.kernels {
+        for file in [Some(&kernel.ptx), kernel.cubin.as_ref()].into_iter().flatten() {
+            let path: &'static str = file.path.clone().leak();
+            files.push((path, path.as_bytes()));
+        }
+    }
+    let text: &'static str = manifest.to_json().unwrap().leak();
+    files.push(("manifest.json", text.as_bytes()));
+    Pack::embedded(files.leak()).unwrap()
 }
 
+/// Entry, sizes, arguments and stream of a launch.
+pub type Launched = (String, Geometry, Vec<ArgValue>, Stream);
 
 /// Records; runs nothing.
 pub struct Recorder {
@@ -53,7 +64,7 @@ pub struct Recorder {
     pub wants: ImageKind,
     pub loaded: RefCell<Vec<(String, ImageKind, Vec<u8>)>>,
     pub encoded: RefCell<Vec<TensorMapDesc>>,
-    pub launches: RefCell<Vec<(String, Geometry, Vec<ArgValue>, Stream)>>,
+    pub launches: RefCell<Vec<Launched>>,
     pub next_address: Cell<u64>,
     /// The next encoding fails.
     pub fail_encoding: Cell<bool>,
@@ -119,13 +130,7 @@ impl Device for Recorder {
         Ok(EncodedTensorMap([desc.address; 16]))
     }
 
-    fn launch(
-        &self,
-        kernel: &String,
-        geometry: &Geometry,
-        args: &[ArgValue],
-        stream: Stream,
-    ) -> Result<(), DeviceError> {
+    fn launch(&self, kernel: &String, geometry: &Geometry, args: &[ArgValue], stream: Stream) -> Result<(), DeviceError> {
         self.launches.borrow_mut().push((kernel.clone(), *geometry, args.to_vec(), stream));
         Ok(())
     }

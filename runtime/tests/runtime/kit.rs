@@ -1,15 +1,65 @@
 //! The GPU kit's script, as far as it goes without torch and a GPU.
 
+use std::mem::offset_of;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use tilewright_runtime::capi::{Gemm, Tensor};
+
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/gpu/run.py");
+
+/// A worker that crashes, hangs and loses its GPU, each at one case.
+const WORKER: &str = r#"
+import os, sys, time
+sys.path.insert(0, os.environ["KIT"])
+import run
+part = run.Part(sys.argv[sys.argv.index("--part") + 1])
+for key in ["one", "crash", "two", "hang", "lost", "three"]:
+    if key in part.data["cases"]:
+        continue
+    part.start(key)
+    if key == "crash":
+        os._exit(9)
+    if key == "hang":
+        time.sleep(60)
+    if key == "lost":
+        part.finish(key, {"status": "crashed", "why": "illegal access"})
+        sys.exit(run.CONTEXT_LOST)
+    part.finish(key, {"status": "ok"})
+"#;
+
+/// Runs that worker as the script runs its own, and prints what is left.
+const PARENT: &str = r#"
+import argparse, os, sys
+sys.path.insert(0, os.environ["KIT"])
+import run
+run.__file__ = sys.argv[1]
+part = sys.argv[2]
+problem = run.run_phase("check", argparse.Namespace(lib="", pack="", stall_s=2), part, 0, lambda: None)
+cases = run.Part(part).data["cases"]
+print(problem, *(f"{key}={cases[key]['status']}" for key in sorted(cases)))
+"#;
 
 /// The script's output, with modules for Python in `modules`; None, with a word, where there is no Python.
 fn run(modules: &Path, arguments: &[&str]) -> Option<Output> {
     let output = Command::new("python3").args(["-B", SCRIPT]).args(arguments).env("PYTHONPATH", modules).output();
     match output {
         Ok(output) => Some(output),
+        Err(error) => {
+            eprintln!("skipped: no python3: {error}");
+            None
+        }
+    }
+}
+
+/// What Python prints; None, with a word, where there is none.
+fn python(arguments: &[&str]) -> Option<String> {
+    let kit = Path::new(SCRIPT).parent().unwrap();
+    match Command::new("python3").arg("-B").args(arguments).env("KIT", kit).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8(output.stdout).unwrap())
+        }
         Err(error) => {
             eprintln!("skipped: no python3: {error}");
             None
@@ -35,6 +85,32 @@ fn help_needs_nothing_installed() {
     for word in ["--budget-s", "--out", "--pack", "--lib", "gpu-report.json"] {
         assert!(text.contains(word), "{word} is missing from\n{text}");
     }
+}
+
+#[test]
+fn a_crash_or_a_hang_costs_one_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let [worker, part] = ["worker.py", "part.json"].map(|name| folder.path().join(name));
+    std::fs::write(&worker, WORKER).unwrap();
+    let Some(words) = python(&["-c", PARENT, worker.to_str().unwrap(), part.to_str().unwrap()]) else { return };
+    let last = words.lines().last().unwrap_or_default();
+    assert_eq!(last, "None crash=crashed hang=hung lost=crashed one=ok three=ok two=ok", "{words}");
+}
+
+#[test]
+fn the_script_lays_out_structures_as_the_library_does() {
+    let print = "import os, sys; sys.path.insert(0, os.environ['KIT']); import run, ctypes; \
+                 print(ctypes.sizeof(run.Gemm), run.Gemm.alpha.offset, ctypes.sizeof(run.TensorInfo), \
+                 run.TensorInfo.shape.offset, run.TensorInfo.alignment.offset)";
+    let Some(words) = python(&["-c", print]) else { return };
+    let expected = [
+        size_of::<Gemm>(),
+        offset_of!(Gemm, alpha),
+        size_of::<Tensor>(),
+        offset_of!(Tensor, shape),
+        offset_of!(Tensor, alignment),
+    ];
+    assert_eq!(words.trim(), expected.map(|number| number.to_string()).join(" "));
 }
 
 #[test]

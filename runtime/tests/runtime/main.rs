@@ -1,5 +1,6 @@
 //! The runtime as a user meets it: packs on disk, dispatch, plans on a recording device, the C ABI, the GPU kit.
 
+mod allocation;
 mod capi;
 mod dispatch;
 mod engine;

@@ -1,6 +1,7 @@
 //! Register tiles from and to global memory, and cooperative copies into shared memory. Nothing outside a tensor is
 //! touched: every access carries its own predicate.
 
+use super::address::SmemAddr;
 use super::control::packing;
 use super::{Expander, Low, ParamDesc};
 use crate::attr::Attrs;
@@ -8,7 +9,7 @@ use crate::dtype::DType;
 use crate::lane::{self, Op as L, Ty};
 use crate::layout::Dim;
 use crate::passes::PassError;
-use crate::tile::{Dim as Extent, Op, OpKind, RegTile, Value};
+use crate::tile::{Dim as Extent, Op, OpKind, RegTile, SmemTile, Value};
 use rustc_hash::FxHashMap;
 
 /// A tensor as an operation sees it: base address, extents of the last two dimensions.
@@ -211,73 +212,117 @@ impl Expander<'_> {
         let (at, tile) = self.smem(op.args[0]);
         let view = self.view(op);
         let coords: Vec<lane::Value> = op.args[1..].iter().map(|c| self.scalar(*c)).collect();
-        let [lead @ .., row0, col0] = coords.as_slice() else {
+        let [lead @ .., row, col] = coords.as_slice() else {
             return self.unsupported("a copied tile needs a row and a column coordinate".to_string());
         };
         let vec = op.attrs.get_int("vec") as u32;
         let bytes = vec * view.bytes;
-        let kind = match bytes {
-            16 => Some(L::CpAsync16),
-            8 => Some(L::CpAsync8),
-            4 => Some(L::CpAsync4),
-            2 => None,
-            _ => return self.unsupported(format!("copies of {bytes} bytes: 2, 4, 8 or 16")),
-        };
-        let [rows, cols] = tile.shape;
-        let per_row = cols / vec;
-        let total = rows * per_row;
+        if !matches!(bytes, 2 | 4 | 8 | 16) {
+            return self.unsupported(format!("copies of {bytes} bytes: 2, 4, 8 or 16"));
+        }
+        let per_row = tile.shape[1] / vec;
+        let total = tile.shape[0] * per_row;
         let threads = self.role.warps * 32;
-        for i in 0..total.div_ceil(threads) {
-            // Row and vector of this copy; where a row's vectors divide the threads only the row depends on `i`.
-            let (r, c) = if threads.is_multiple_of(per_row) {
-                let r = self.b.imm(L::UDiv, self.at.unit_tid, i64::from(per_row));
-                let first = self.b.imm(L::IMul, r, i64::from(per_row));
-                let c = self.b.op(L::ISub, &[self.at.unit_tid, first]);
-                (self.b.imm(L::IAdd, r, i64::from(i * (threads / per_row))), c)
-            } else {
-                let q = self.b.imm(L::IAdd, self.at.unit_tid, i64::from(i * threads));
-                let r = self.b.imm(L::UDiv, q, i64::from(per_row));
-                let first = self.b.imm(L::IMul, r, i64::from(per_row));
-                (r, self.b.op(L::ISub, &[q, first]))
-            };
-            let c = self.b.imm(L::IMul, c, i64::from(vec));
-            let (row, col) = (self.b.op(L::IAdd, &[*row0, r]), self.b.op(L::IAdd, &[*col0, c]));
-            let limit = view.rows.expect("a tile has rows");
-            let row_ok = self.b.icmp("slt", row, limit);
-            let col_ok = self.b.icmp("slt", col, view.cols);
-            let ok = self.b.op(L::And, &[row_ok, col_ok]);
-            let start = self.row_start(&view, lead.first().copied(), Some(row));
-            let src = self.element_ptr(&view, start, col);
-            let col_bytes = self.b.imm(L::IMul, c, i64::from(view.bytes));
-            let offset = self.smem_offset(&tile, r, col_bytes);
-            let dst = self.smem_ptr(at, Some(offset));
-            let partial = (i + 1) * threads > total;
-            let after = partial.then(|| {
-                let (then, done) = (self.b.block(&[]), self.b.block(&[]));
-                let end = self.b.i32(i64::from(rows));
-                let inside = self.b.icmp("slt", r, end);
-                self.b.cond_br(inside, (then, &[]), (done, &[]));
-                self.b.switch_to(then);
-                done
-            });
-            match kind {
-                Some(kind) => {
-                    let (all, none) = (self.b.i32(i64::from(bytes)), self.b.i32(0));
-                    let size = self.b.op(L::Select, &[ok, all, none]);
-                    // A copy of no bytes still names an address: keep it inside the tensor.
-                    let src = self.b.op(L::Select, &[ok, src, view.ptr]);
-                    self.b.effect(kind, &[dst, src, size], Attrs::none());
-                }
-                None => {
-                    let v = self.b.inst(L::LoadIf, &[ok, src], &[Ty::I16], Attrs::none())[0];
-                    self.b.effect(L::Store, &[dst, v], Attrs::none().int("align", 2));
-                }
+        let count = total.div_ceil(threads);
+        let copy = Copy { at, tile, view, lead: lead.first().copied(), row: *row, col: *col, vec, per_row, threads };
+        let even = total.is_multiple_of(threads) && threads.is_multiple_of(per_row);
+        if count > MAX_UNROLLED_COPIES && even && count.is_multiple_of(COPIES_AT_ONCE) {
+            // Unrolled in full, narrow copies would hold an address each in a register.
+            let header = self.b.block(&[Ty::I32]);
+            self.b.set_no_unroll(header);
+            let zero = self.b.i32(0);
+            self.b.br(header, &[zero]);
+            self.b.switch_to(header);
+            let i = self.b.params(header)[0];
+            for j in 0..COPIES_AT_ONCE {
+                let index = self.b.imm(L::IAdd, i, i64::from(j));
+                self.one_copy(&copy, index, false);
             }
-            if let Some(done) = after {
-                self.b.br(done, &[]);
-                self.b.switch_to(done);
+            let next = self.b.imm(L::IAdd, i, i64::from(COPIES_AT_ONCE));
+            let end = self.b.i32(i64::from(count));
+            let more = self.b.icmp("slt", next, end);
+            let done = self.b.block(&[]);
+            self.b.cond_br(more, (header, &[next]), (done, &[]));
+            self.b.switch_to(done);
+        } else {
+            for i in 0..count {
+                let index = self.b.i32(i64::from(i));
+                self.one_copy(&copy, index, (i + 1) * threads > total);
             }
         }
         Ok(())
     }
+
+    /// Copy number `index` of this thread; a `partial` one may lie past the tile.
+    fn one_copy(&mut self, c: &Copy, index: lane::Value, partial: bool) {
+        let tid = self.at.unit_tid;
+        // Where a row's vectors divide the threads only the row depends on the index.
+        let (r, q) = if c.threads.is_multiple_of(c.per_row) {
+            let r = self.b.imm(L::UDiv, tid, i64::from(c.per_row));
+            let further = self.b.imm(L::IMul, index, i64::from(c.threads / c.per_row));
+            (self.b.op(L::IAdd, &[r, further]), self.b.imm(L::URem, tid, i64::from(c.per_row)))
+        } else {
+            let further = self.b.imm(L::IMul, index, i64::from(c.threads));
+            let q = self.b.op(L::IAdd, &[tid, further]);
+            (self.b.imm(L::UDiv, q, i64::from(c.per_row)), self.b.imm(L::URem, q, i64::from(c.per_row)))
+        };
+        let done = partial.then(|| {
+            let (then, done) = (self.b.block(&[]), self.b.block(&[]));
+            let end = self.b.i32(i64::from(c.tile.shape[0]));
+            let inside = self.b.icmp("slt", r, end);
+            self.b.cond_br(inside, (then, &[]), (done, &[]));
+            self.b.switch_to(then);
+            done
+        });
+        let in_row = self.b.imm(L::IMul, q, i64::from(c.vec));
+        let (row, col) = (self.b.op(L::IAdd, &[c.row, r]), self.b.op(L::IAdd, &[c.col, in_row]));
+        let rows = c.view.rows.expect("a matrix has rows");
+        let row_ok = self.b.icmp("slt", row, rows);
+        let col_ok = self.b.icmp("slt", col, c.view.cols);
+        let ok = self.b.op(L::And, &[row_ok, col_ok]);
+        let start = self.row_start(&c.view, c.lead, Some(row));
+        let src = self.element_ptr(&c.view, start, col);
+        let col_bytes = self.b.imm(L::IMul, in_row, i64::from(c.view.bytes));
+        let offset = self.smem_offset(&c.tile, r, col_bytes);
+        let dst = self.smem_ptr(c.at, Some(offset));
+        let bytes = c.vec * c.view.bytes;
+        match bytes {
+            2 => {
+                let v = self.b.inst(L::LoadIf, &[ok, src], &[Ty::I16], Attrs::none())[0];
+                self.b.effect(L::Store, &[dst, v], Attrs::none().int("align", 2));
+            }
+            _ => {
+                let (all, none) = (self.b.i32(i64::from(bytes)), self.b.i32(0));
+                let size = self.b.op(L::Select, &[ok, all, none]);
+                // A copy of no bytes still names an address: keep it inside the tensor.
+                let src = self.b.op(L::Select, &[ok, src, c.view.ptr]);
+                let kind = [L::CpAsync4, L::CpAsync8, L::CpAsync16][bytes.trailing_zeros() as usize - 2];
+                self.b.effect(kind, &[dst, src, size], Attrs::none());
+            }
+        }
+        if let Some(done) = done {
+            self.b.br(done, &[]);
+            self.b.switch_to(done);
+        }
+    }
+}
+
+/// More copies of one thread than this become a loop.
+const MAX_UNROLLED_COPIES: u32 = 8;
+/// Copies in flight together in that loop.
+const COPIES_AT_ONCE: u32 = 4;
+
+/// A cooperative copy of one tile.
+struct Copy {
+    at: SmemAddr,
+    tile: SmemTile,
+    view: View,
+    lead: Option<lane::Value>,
+    row: lane::Value,
+    col: lane::Value,
+    /// Elements at once.
+    vec: u32,
+    /// Vectors of a row.
+    per_row: u32,
+    threads: u32,
 }

@@ -1,0 +1,26 @@
+//! Runs decoded kernels: one [`cluster::Cluster`] at a time, warps as 32-lane rows.
+
+pub mod access;
+pub mod alu;
+mod atomics;
+mod barriers;
+pub mod cluster;
+mod control;
+mod copies;
+pub mod cta;
+mod deadlock;
+mod groups;
+mod lanes;
+mod ldst;
+pub mod machine;
+mod matrices;
+pub mod mbarrier;
+mod mbarrier_ops;
+pub mod probe;
+pub mod queue;
+pub mod regs;
+mod registers;
+mod step;
+mod tma;
+pub mod warp;
+mod wgmma;

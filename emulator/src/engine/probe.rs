@@ -1,0 +1,211 @@
+//! The one place that every memory access and every synchronisation passes. Counters listen here; so will whatever
+//! checks the order of accesses.
+
+use super::cluster::At;
+use crate::counters::Counters;
+use crate::program::memory_op::Order;
+use crate::program::op::Fence;
+
+/// Who sees an access: ordinary instructions, or the engines behind TMA and wgmma (PTX ISA 8.6, "Proxies").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    Generic,
+    Async,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+    Atomic,
+}
+
+/// Memory as the checker tells it apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    Global,
+    /// Of the block with this rank; lanes of one instruction may differ.
+    Shared,
+    Local,
+}
+
+/// One access instruction of a warp.
+#[derive(Clone, Copy, Debug)]
+pub struct WarpAccess<'a> {
+    pub at: At,
+    pub lanes: u32,
+    pub memory: Memory,
+    pub access: Access,
+    pub order: Order,
+    pub addresses: &'a [u64; 32],
+    /// Bytes of each lane.
+    pub bytes: u32,
+}
+
+/// Consecutive bytes that an asynchronous operation touches.
+#[derive(Clone, Copy, Debug)]
+pub struct RangeAccess {
+    pub at: At,
+    pub memory: Memory,
+    pub access: Access,
+    pub proxy: Proxy,
+    pub address: u64,
+    pub bytes: u32,
+}
+
+/// What orders accesses.
+#[derive(Clone, Copy, Debug)]
+pub enum SyncEvent {
+    Fence(Fence),
+    /// Arrival at, and passing of, a named barrier.
+    BarArrive { id: u32 },
+    BarPass { id: u32 },
+    ClusterArrive { relaxed: bool },
+    ClusterPass,
+    MBarrierArrive { cta: usize, offset: u32 },
+    MBarrierPass { offset: u32, phase: u64 },
+    WgmmaFence,
+    WgmmaCommit,
+    GroupWait,
+}
+
+#[derive(Debug, Default)]
+pub struct Probe {
+    pub counters: Counters,
+}
+
+impl Probe {
+    #[inline]
+    pub fn warp_access(&mut self, access: &WarpAccess) {
+        let total = u64::from(access.bytes) * u64::from(access.lanes.count_ones());
+        let writes = access.access != Access::Read;
+        match access.memory {
+            Memory::Global => {
+                self.counters.global_sectors += sectors(access);
+                if writes {
+                    self.counters.global_bytes_written += total;
+                } else {
+                    self.counters.global_bytes_read += total;
+                }
+            }
+            Memory::Shared => {
+                let (needed, ideal) = wavefronts(access.addresses, access.lanes, access.bytes);
+                self.counters.shared_wavefronts += needed;
+                self.counters.shared_wavefronts_ideal += ideal;
+                if writes {
+                    self.counters.shared_bytes_written += total;
+                } else {
+                    self.counters.shared_bytes_read += total;
+                }
+            }
+            Memory::Local => {}
+        }
+    }
+
+    #[inline]
+    pub fn range_access(&mut self, access: &RangeAccess) {
+        if access.memory == Memory::Global && access.proxy == Proxy::Async {
+            if access.access == Access::Read {
+                self.counters.tma_bytes_read += u64::from(access.bytes);
+            } else {
+                self.counters.tma_bytes_written += u64::from(access.bytes);
+            }
+        }
+    }
+
+    #[inline]
+    pub fn sync(&mut self, _at: At, _lanes: u32, _event: SyncEvent) {}
+}
+
+fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
+    (0..32).filter(move |lane| (mask >> lane) & 1 == 1)
+}
+
+/// Distinct 32-byte sectors of a request.
+fn sectors(access: &WarpAccess) -> u64 {
+    let mut seen: [u64; 64] = [u64::MAX; 64];
+    let mut count = 0usize;
+    for lane in lanes_of(access.lanes) {
+        let address = access.addresses[lane];
+        let (first, last) = (address >> 5, (address + u64::from(access.bytes) - 1) >> 5);
+        for sector in first..=last {
+            // Neighbouring lanes mostly share or continue the last sector.
+            let recent = count.saturating_sub(4);
+            if seen[recent..count].contains(&sector) || seen[..recent].contains(&sector) {
+                continue;
+            }
+            if count < seen.len() {
+                seen[count] = sector;
+                count += 1;
+            }
+        }
+    }
+    count as u64
+}
+
+/// Passes through shared memory: 4-byte accesses go together, 8-byte ones by half warps, 16-byte ones by quarters; a
+/// bank serves one word a pass, to any number of lanes.
+fn wavefronts(addresses: &[u64; 32], lanes: u32, bytes: u32) -> (u64, u64) {
+    let per_group: u32 = match bytes {
+        16.. => 8,
+        8.. => 16,
+        _ => 32,
+    };
+    let words = bytes.div_ceil(4).min(4);
+    let (mut needed, mut ideal) = (0, 0);
+    let mut group = 0;
+    while group < 32 {
+        let mask = (((1u64 << per_group) - 1) as u32) << group & lanes;
+        group += per_group;
+        if mask == 0 {
+            continue;
+        }
+        ideal += 1;
+        let mut row_of_bank = [u32::MAX; 32];
+        let mut conflict = false;
+        for lane in lanes_of(mask) {
+            let first = (addresses[lane] >> 2) as u32;
+            for word in first..first + words {
+                let slot = &mut row_of_bank[(word & 31) as usize];
+                conflict |= *slot != u32::MAX && *slot != word;
+                *slot = word;
+            }
+        }
+        needed += if conflict { passes(addresses, mask, words) } else { 1 };
+    }
+    (needed, ideal)
+}
+
+#[cold]
+fn passes(addresses: &[u64; 32], mask: u32, words: u32) -> u64 {
+    let mut all: Vec<u32> = lanes_of(mask)
+        .flat_map(|lane| {
+            let first = (addresses[lane] >> 2) as u32;
+            first..first + words
+        })
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    let mut per_bank = [0u64; 32];
+    for word in all {
+        per_bank[(word & 31) as usize] += 1;
+    }
+    per_bank.into_iter().max().unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wavefronts_count_bank_conflicts() {
+        let consecutive: [u64; 32] = std::array::from_fn(|lane| 0x400 + 4 * lane as u64);
+        assert_eq!(wavefronts(&consecutive, u32::MAX, 4), (1, 1));
+        let same_bank: [u64; 32] = std::array::from_fn(|lane| 0x400 + 128 * lane as u64);
+        assert_eq!(wavefronts(&same_bank, u32::MAX, 4), (32, 1));
+        let broadcast = [0x400; 32];
+        assert_eq!(wavefronts(&broadcast, u32::MAX, 4), (1, 1));
+        let wide: [u64; 32] = std::array::from_fn(|lane| 0x400 + 16 * lane as u64);
+        assert_eq!(wavefronts(&wide, u32::MAX, 16), (4, 4));
+    }
+}

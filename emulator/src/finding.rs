@@ -1,0 +1,123 @@
+//! What a run found.
+
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+
+/// What kind of mistake a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// An access outside of every allocation, or of the block's shared memory.
+    Oob,
+    /// An address that is not a multiple of the access size.
+    Misaligned,
+    /// A read of memory nobody wrote, or an undefined register where its value matters.
+    Uninit,
+    /// Misuse of an mbarrier object.
+    Mbarrier,
+    /// Transaction bytes of an mbarrier that do not add up.
+    Tx,
+    /// Misuse of a named or cluster barrier.
+    Barrier,
+    /// No thread can make progress.
+    Deadlock,
+    /// An aligned instruction executed by part of a warp.
+    Divergence,
+    /// A member mask that leaves out the executing lane.
+    Mask,
+    /// A matrix descriptor or tensor map that cannot be used.
+    Descriptor,
+    /// `setmaxnreg` beyond what the kernel or the block has.
+    Register,
+    /// Something reaches a block that has exited, or a thread trapped.
+    Exit,
+    /// An asynchronous group that is left behind.
+    Group,
+    /// A case of a known instruction that is not emulated.
+    Unsupported,
+}
+
+/// Whether a finding means the kernel is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// The kernel is wrong.
+    Error,
+    /// The kernel may be right, but this is unwise.
+    Lint,
+}
+
+/// The threads a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Thread {
+    /// `%ctaid`
+    pub block: [u32; 3],
+    /// Warp in its block.
+    pub warp: u32,
+    /// Lanes, as a bit mask.
+    pub lanes: u32,
+    /// `%tid` of the lowest of these lanes.
+    pub tid: [u32; 3],
+}
+
+/// One mistake, the first time it happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What kind.
+    pub kind: FindingKind,
+    /// How bad.
+    pub severity: Severity,
+    /// Line of the PTX text.
+    pub line: u32,
+    /// `file:line` of the kernel's source, if the PTX has `.loc` directives.
+    pub source: Option<String>,
+    /// Who did it, unless it is about the whole launch.
+    pub thread: Option<Thread>,
+    /// The address it is about: generic for global memory, `.shared::cluster` for shared.
+    pub address: Option<u64>,
+    /// What happened, in words.
+    pub message: String,
+    /// How often it happened at this line.
+    pub count: u64,
+}
+
+/// Findings of one cluster, one for each kind and line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings {
+    list: Vec<Finding>,
+    index: FxHashMap<(FindingKind, u32), usize>,
+}
+
+/// Different (kind, line) pairs that are kept.
+const CAP: usize = 100;
+
+impl Findings {
+    /// Counts a finding; `make` is called the first time only.
+    #[cold]
+    pub fn add(&mut self, kind: FindingKind, line: u32, make: impl FnOnce() -> Finding) {
+        if let Some(&at) = self.index.get(&(kind, line)) {
+            self.list[at].count += 1;
+        } else if self.list.len() < CAP {
+            self.index.insert((kind, line), self.list.len());
+            self.list.push(make());
+        }
+    }
+
+    pub fn merge(&mut self, other: Findings) {
+        for finding in other.list {
+            match self.index.get(&(finding.kind, finding.line)) {
+                Some(&at) => self.list[at].count += finding.count,
+                None if self.list.len() < CAP => {
+                    self.index.insert((finding.kind, finding.line), self.list.len());
+                    self.list.push(finding);
+                }
+                None => {}
+            }
+        }
+    }
+
+    pub fn into_vec(self) -> Vec<Finding> {
+        self.list
+    }
+}
