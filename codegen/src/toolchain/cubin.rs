@@ -41,18 +41,18 @@ impl<'a> Cubin<'a> {
         }
         let table = number(data, 0x28, 8)?;
         let (entry_size, count, names_index) = (number(data, 0x3a, 2)?, number(data, 0x3c, 2)?, number(data, 0x3e, 2)?);
-        let header = |index: usize| Ok(table + index.checked_mul(entry_size).ok_or(CubinError("section table out of range"))?);
-        let names_at = header(names_index)?;
-        let names = number(data, names_at + 0x18, 8)?;
+        // A broken table leads past the end of the file, where `number` and `string` say so.
+        let header = |index: usize| table.saturating_add(index * entry_size);
+        let names = number(data, header(names_index).saturating_add(0x18), 8)?;
         let section = |index| {
-            let at = header(index)?;
-            let kind = number(data, at + 4, 4)? as u32;
+            let at = header(index);
+            let kind = number(data, at.saturating_add(4), 4)? as u32;
             let (offset, size) = (number(data, at + 0x18, 8)?, number(data, at + 0x20, 8)?);
             let bytes = if kind == SHT_NOBITS { 0..0 } else { offset..offset.saturating_add(size) };
             if bytes.end > data.len() {
                 return Err(CubinError("a section ends after the file"));
             }
-            let name = string(data, names + number(data, at, 4)?)?;
+            let name = string(data, names.saturating_add(number(data, at, 4)?))?;
             let (link, info) = (number(data, at + 0x28, 4)?, number(data, at + 0x2c, 4)?);
             Ok(Section { name, bytes, kind, link, info })
         };

@@ -60,7 +60,7 @@ impl LineTable {
             match opcode {
                 0 => {
                     let size = r.uleb()?;
-                    let next = r.at + size;
+                    let next = r.at.saturating_add(size);
                     match r.number(1)? {
                         1 => (function, address, line) = (None, 0, 1),
                         2 => {
@@ -72,10 +72,10 @@ impl LineTable {
                     r.at = next;
                 }
                 1 => row = true,
-                2 => address += r.uleb()? * step,
-                3 => line += r.sleb()?,
-                8 if opcode_base > 8 => address += (255 - opcode_base) / line_range * step,
-                9 if opcode_base > 9 => address += r.number(2)?,
+                2 => address = address.wrapping_add(r.uleb()?.wrapping_mul(step)),
+                3 => line = line.wrapping_add(r.sleb()?),
+                8 if opcode_base > 8 => address = address.wrapping_add((255 - opcode_base) / line_range * step),
+                9 if opcode_base > 9 => address = address.wrapping_add(r.number(2)?),
                 _ if opcode < opcode_base => {
                     for _ in 0..operand_counts[opcode - 1] {
                         r.uleb()?;
@@ -83,8 +83,8 @@ impl LineTable {
                 }
                 _ => {
                     let special = opcode - opcode_base;
-                    address += special / line_range * step;
-                    line += i64::from(line_base) + (special % line_range) as i64;
+                    address = address.wrapping_add(special / line_range * step);
+                    line = line.wrapping_add(i64::from(line_base) + (special % line_range) as i64);
                     row = true;
                 }
             }
@@ -127,7 +127,7 @@ impl Reader<'_> {
         let value = self.uleb()? as i64;
         let bits = 7 * (self.at - start);
         let negative = self.data[self.at - 1] & 0x40 != 0;
-        Ok(if negative && bits < 64 { value - (1 << bits) } else { value })
+        Ok(if negative && bits < 64 { value.wrapping_sub(1 << bits) } else { value })
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! - W1: a value a wgmma produced is used by nothing but wgmmas and waits until a wait hands it through.
 //! - W2: the first wgmma of a group follows a `wgmma.fence` in its block.
-//! - W3: a loop does not rotate accumulators: a value in flight reaches the header in the parameter it came from.
+//! - W3: a loop does not rotate accumulators: a value in flight goes around in the parameter its chain started from.
 
 use super::PassError;
 use crate::lane::{Func, Inst, Op, Value};
@@ -14,7 +14,8 @@ pub fn check_wgmma(f: &Func) -> Result<(), PassError> {
     let fail = |loc: Loc, what: String| Err(PassError::Wgmma { at: f.sources.display(loc), what });
     let flying = in_flight(f);
     let mut last_loc = Loc::default();
-    for block in &f.blocks {
+    let origins = origins(f);
+    for (at, block) in f.blocks.iter().enumerate() {
         let mut fenced = false;
         for inst in &block.insts {
             last_loc = inst.loc;
@@ -29,13 +30,11 @@ pub fn check_wgmma(f: &Func) -> Result<(), PassError> {
                 return fail(inst.loc, format!("W1: {} reads %{}, an accumulator in flight: wait for all groups first", inst.op.row().name, v.0));
             }
         }
-        // W3: an argument that is itself a parameter of the target must go to its own place.
-        for (to, args) in block.term.targets() {
+        for (to, args) in block.term.targets().into_iter().filter(|(to, _)| to.0 as usize <= at) {
             let params = &f.blocks[to.0 as usize].params;
-            for (i, a) in args.iter().enumerate().filter(|(_, a)| flying[a.0 as usize]) {
-                if params.iter().position(|p| p == a).is_some_and(|own| own != i) {
-                    return fail(last_loc, format!("W3: the loop rotates %{}, an accumulator in flight: unroll and peel instead", a.0));
-                }
+            let rotated = |(p, a): &(&Value, &Value)| flying[a.0 as usize] && origins[a.0 as usize] != Some(**p);
+            if let Some((_, a)) = params.iter().zip(args).find(rotated) {
+                return fail(last_loc, format!("W3: the loop rotates %{}, an accumulator in flight: unroll and peel instead", a.0));
             }
         }
     }
@@ -65,4 +64,25 @@ fn in_flight(f: &Func) -> Vec<bool> {
             return flying;
         }
     }
+}
+
+/// The block parameter that each accumulator's chain of wgmmas started from, where there is one.
+fn origins(f: &Func) -> Vec<Option<Value>> {
+    let mut origins: Vec<Option<Value>> = vec![None; f.types.len()];
+    for block in &f.blocks {
+        for p in &block.params {
+            origins[p.0 as usize] = Some(*p);
+        }
+        for inst in &block.insts {
+            let before = match inst.op {
+                Op::WgmmaSs => &inst.args[3..],
+                Op::WgmmaWait => &inst.args[..],
+                _ => continue,
+            };
+            for (o, a) in inst.outs.iter().zip(before) {
+                origins[o.0 as usize] = origins[a.0 as usize];
+            }
+        }
+    }
+    origins
 }

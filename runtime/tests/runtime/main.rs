@@ -3,6 +3,7 @@
 mod allocation;
 mod capi;
 mod dispatch;
+mod driver;
 mod engine;
 mod fixture;
 mod kit;
