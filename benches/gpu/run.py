@@ -310,8 +310,6 @@ def lowp_reference(given, fields, alpha, gelu):
 
 
 def check_case(runtime, plan, fields, gelu, problem):
-    import torch
-
     op = Op(runtime, plan, problem)
     try:
         return check_op(op, fields, gelu, problem)

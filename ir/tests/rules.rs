@@ -71,7 +71,7 @@ fn lane_ir_is_verified() {
     refused("block1(%17, %13, %14, %15, %16), block2()", "block1(%17, %13), block2()", "do not fit its parameters");
     refused("param {index=0}", "param {index=1}", "no parameter 1");
     refused("target sm_90a", "target sm_80", "needs compute capability 90");
-    refused("  wgmma.commit\n", "  wgmma.comit\n", "line 17: unknown instruction `wgmma.comit`");
+    refused("  wgmma.commit\n", "  wgmma.comit\n", "line 18: unknown instruction `wgmma.comit`");
     refused("condbr %18", "condbr %8", "not a predicate");
 }
 

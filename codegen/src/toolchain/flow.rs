@@ -19,7 +19,7 @@ pub struct Loop {
 
 /// Whether the last operand of the instruction is an address of code.
 pub fn names_code(instr: &Instr) -> bool {
-    matches!(instr.base(), "BRA" | "JMP" | "CALL" | "BSSY" | "WARPSYNC" | "RET" | "BRX" | "JMX")
+    matches!(instr.base(), "BRA" | "JMP" | "CALL" | "BSSY" | "RET" | "BRX" | "JMX") || instr.opcode == "WARPSYNC.COLLECTIVE"
 }
 
 /// The natural loops of a function, by header. Code that nothing reaches (padding) is in none.
@@ -193,7 +193,7 @@ fn exit(instrs: &[Instr], i: usize, target: &dyn Fn(&Instr) -> Option<usize>) ->
             Some(Exit { targets: target(instr).into_iter().collect(), falls_through: predicated || instr.operands.contains(',') })
         }
         "WARPSYNC" => {
-            let to = target(instr).filter(|_| instr.opcode.contains("COLLECTIVE"))?;
+            let to = target(instr).filter(|_| names_code(instr))?;
             Some(Exit { targets: vec![to], falls_through: true })
         }
         "EXIT" | "RET" | "BRX" | "JMX" | "KILL" => Some(Exit { targets: Vec::new(), falls_through: predicated }),
