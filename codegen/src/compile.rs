@@ -1,9 +1,7 @@
 //! Many kernels at once: LLVM workers, ptxas, and the judgement on the machine code.
 
 use crate::error::CodegenError;
-use crate::toolchain::{
-    Assembled, Nvdisasm, PtxasOptions, PtxasReport, SassContract, SassReport, Search, ToolError, Toolchain,
-};
+use crate::toolchain::{Assembled, PtxasOptions, PtxasReport, SassContract, SassReport, Search, ToolError, Toolchain};
 use crate::worker::{PtxOutput, WorkerCommand, WorkerPool};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -111,51 +109,85 @@ impl Compiler {
         kernels.par_chunks(BATCH).flat_map_iter(batch).collect()
     }
 
+    /// Compiles one kernel. Prefer [`Compiler::compile_all`], which starts the disassembler less often.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile_all`].
+    pub fn compile(&self, kernel: &Func) -> Result<Compiled, CodegenError> {
+        self.batch(std::slice::from_ref(kernel)).pop().expect("one result for one kernel")
+    }
+
     fn batch(&self, kernels: &[Func]) -> Vec<Result<Compiled, CodegenError>> {
         let drafts: Vec<_> = kernels.par_iter().map(|kernel| self.assemble(kernel)).collect();
-        let nvdisasm = self.tools.as_ref().map_err(Clone::clone).and_then(Toolchain::nvdisasm);
-        let mut verdicts = match nvdisasm {
-            Ok(nvdisasm) => self.judge(nvdisasm, &drafts),
-            Err(why) => drafts.iter().map(|_| Verdict::Skipped(why.clone())).collect(),
-        }
-        .into_iter();
-        drafts.into_iter().map(|draft| draft.and_then(|d| d.finish(verdicts.next()))).collect()
+        let cubins: Vec<&Assembled> = drafts.iter().flatten().filter_map(|d| d.assembled.as_ref()).collect();
+        let mut verdicts = self.judge(&cubins).into_iter();
+        let mut finish = |draft: Draft| match draft.assembled {
+            // Without ptxas there was nothing to judge.
+            None => Ok(draft.finish(None, self.tools.as_ref().err().cloned(), 0.0)),
+            Some(_) => match verdicts.next().expect("one verdict for each cubin")? {
+                Judged::Clean(report, sass_ms) => Ok(draft.finish(Some(report), None, sass_ms)),
+                Judged::Skipped(why) => Ok(draft.finish(None, Some(why), 0.0)),
+            },
+        };
+        drafts.into_iter().map(|draft| draft.and_then(&mut finish)).collect()
     }
 
     fn assemble(&self, kernel: &Func) -> Result<Draft, CodegenError> {
+        let name = kernel.name.clone();
         let output = self.pool.compile(&kernel.to_string())?;
         let mut timings = Timings { llvm_ms: output.llvm_ms, ..Timings::default() };
+        let Ok(tools) = &self.tools else { return Ok(Draft { name, output, assembled: None, timings }) };
         let start = Instant::now();
-        let assembled = match &self.tools {
-            Ok(tools) => {
-                let options = PtxasOptions::new(kernel.arch.caps().ptx_target);
-                let done = tools.ptxas.assemble(&output.ptx, &options);
-                let done = done.map_err(|source| CodegenError::Ptxas { kernel: kernel.name.clone(), source })?;
-                timings.ptxas_ms = start.elapsed().as_secs_f64() * 1e3;
-                Some(done)
-            }
-            Err(_) => None,
-        };
-        Ok(Draft { name: kernel.name.clone(), output, assembled, timings })
+        let assembled = tools.ptxas.assemble(&output.ptx, &PtxasOptions::new(kernel.arch.caps().ptx_target))?;
+        timings.ptxas_ms = start.elapsed().as_secs_f64() * 1e3;
+        Ok(Draft { name, output, assembled: Some(assembled), timings })
     }
 
-    /// One verdict for each draft that is `Ok`, in order.
-    fn judge(&self, nvdisasm: &Nvdisasm, drafts: &[Result<Draft, CodegenError>]) -> Vec<Verdict> {
-        let start = Instant::now();
-        let cubins: Vec<&Assembled> = drafts.iter().flatten().filter_map(|d| d.assembled.as_ref()).collect();
+    /// One verdict for each cubin, in order.
+    fn judge(&self, cubins: &[&Assembled]) -> Vec<Result<Judged, CodegenError>> {
+        let Ok(tools) = &self.tools else { return Vec::new() };
         if cubins.is_empty() {
             return Vec::new();
         }
-        let inspected = match nvdisasm.inspect(&cubins) {
-            Ok(inspected) => inspected,
-            Err(source) => return cubins.iter().map(|_| Verdict::Unreadable(source.clone())).collect(),
+        let start = Instant::now();
+        let inspected = match tools.nvdisasm().map(|nvdisasm| nvdisasm.inspect(cubins)) {
+            Ok(Ok(inspected)) => inspected,
+            Ok(Err(source)) => {
+                let unreadable =
+                    |cubin: &&Assembled| Err(CodegenError::Sass { kernel: cubin.kernel.clone(), source: source.clone() });
+                return cubins.iter().map(unreadable).collect();
+            }
+            Err(why) => return cubins.iter().map(|_| Ok(Judged::Skipped(why.clone()))).collect(),
         };
-        let checked: Vec<_> = inspected.iter().map(|inspection| self.contract.check(inspection)).collect();
+        let checked: Vec<_> = inspected.iter().map(|kernel| self.contract.check(kernel)).collect();
         let sass_ms = start.elapsed().as_secs_f64() * 1e3 / cubins.len() as f64;
-        let verdict = |result| match result {
-            Ok(report) => Verdict::Clean(Box::new(report), sass_ms),
-            Err(violations) => Verdict::Broken(violations),
+        let verdict = |(cubin, result): (&&Assembled, Result<SassReport, _>)| match result {
+            Ok(report) => Ok(Judged::Clean(report, sass_ms)),
+            Err(violations) => Err(CodegenError::Contract { kernel: cubin.kernel.clone(), violations }),
         };
-        checked.into_iter().map(verdict).collect()
+        cubins.iter().zip(checked).map(verdict).collect()
     }
+}
+
+/// A kernel on its way.
+struct Draft {
+    name: String,
+    output: PtxOutput,
+    assembled: Option<Assembled>,
+    timings: Timings,
+}
+
+impl Draft {
+    fn finish(self, sass: Option<SassReport>, skipped: Option<ToolError>, sass_ms: f64) -> Compiled {
+        let Draft { name, output, assembled, timings } = self;
+        let (cubin, ptxas) = assembled.map(|a| (a.cubin, a.report)).unzip();
+        let timings = Timings { sass_ms, ..timings };
+        Compiled { name, ptx: output.ptx, ptx_version: output.ptx_version, cubin, ptxas, sass, skipped, timings }
+    }
+}
+
+/// What became of a cubin that broke no term.
+enum Judged {
+    Clean(SassReport, f64),
+    Skipped(ToolError),
 }

@@ -1,5 +1,6 @@
 //! Why a kernel has no PTX or no cubin.
 
+use crate::toolchain::{ContractViolation, PtxasError, SassError};
 use crate::worker::Stage;
 
 /// A kernel that could not be compiled.
@@ -30,6 +31,25 @@ pub enum CodegenError {
         /// The end of what it wrote to stderr.
         stderr: String,
     },
+    /// ptxas refuses the PTX.
+    #[error(transparent)]
+    Ptxas(#[from] PtxasError),
+    /// The cubin could not be disassembled.
+    #[error("kernel `{kernel}` has a cubin that cannot be vouched for: {source}")]
+    Sass {
+        /// The kernel.
+        kernel: String,
+        /// The reason; where one cubin of a batch is damaged, it names that one.
+        source: SassError,
+    },
+    /// The machine code is not what a shipped kernel must look like.
+    #[error("{}", lines(.violations))]
+    Contract {
+        /// The kernel.
+        kernel: String,
+        /// Every breach, each with its template line and a way out.
+        violations: Vec<ContractViolation>,
+    },
     /// The compiler process could not be started.
     #[error(
         "cannot start the LLVM worker `{command}`: {why}; it is the `gen` binary itself, so check that the file is still there"
@@ -46,10 +66,22 @@ impl CodegenError {
     /// The kernel concerned, where there is one.
     pub fn kernel(&self) -> Option<&str> {
         match self {
-            CodegenError::Lane { kernel, .. } | CodegenError::WorkerDied { kernel, .. } => Some(kernel),
-            CodegenError::WorkerStart { .. } => None,
+            CodegenError::Lane { kernel, .. }
+            | CodegenError::WorkerDied { kernel, .. }
+            | CodegenError::Sass { kernel, .. }
+            | CodegenError::Contract { kernel, .. }
+            | CodegenError::Ptxas(
+                PtxasError::Syntax { kernel, .. } | PtxasError::Refused { kernel, .. } | PtxasError::Crashed { kernel, .. },
+            ) => Some(kernel),
+            CodegenError::WorkerStart { .. } | CodegenError::Ptxas(PtxasError::Entries { .. } | PtxasError::System { .. }) => {
+                None
+            }
         }
     }
+}
+
+fn lines(violations: &[ContractViolation]) -> String {
+    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn tail(stderr: &str) -> String {

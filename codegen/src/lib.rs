@@ -3,6 +3,7 @@
 //! - [`emit`]: Lane IR to an LLVM module, row by row of the instruction table.
 //! - [`ptx`]: LLVM's `default<O3>` and the NVPTX back end, to PTX text.
 //! - [`worker`]: the same in a child process, because LLVM aborts the process on what it cannot select.
+//! - [`toolchain`]: PTX to a cubin with ptxas, and the contract its machine code is held to.
 //! - [`compile`]: many kernels in parallel, through the workers and then through `ptxas`.
 //!
 //! This crate knows no op family. It is the only one that links LLVM.

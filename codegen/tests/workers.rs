@@ -47,6 +47,13 @@ fn text_that_does_not_verify_is_refused_with_the_template_line() {
 }
 
 #[test]
+fn a_kernel_without_blocks_is_refused() {
+    let error =
+        pool().compile("lane @empty target sm_80 threads 32 cluster 1 1 1 min_ctas 1 smem 0\nend\n").expect_err("nothing to run");
+    assert!(error.to_string().contains("`empty`") && error.to_string().contains("at least one block"), "{error}");
+}
+
+#[test]
 fn what_llvm_cannot_say_is_refused_with_the_template_line() {
     for (kernel, from, to, expected) in [
         ("integers", "pred=slt", "pred=less", "pred = less"),

@@ -1,1 +1,1 @@
-//! Workspace tests
+//! Tests that concern the whole workspace: see `tests/`. This library is empty.

@@ -35,6 +35,9 @@ fn answer(backend: &mut Backend, request: &Request) -> Outcome {
         Ok(func) => func,
         Err(e) => return refuse(Stage::Parse, format!("line {} of the Lane IR", e.line), e.message),
     };
+    if func.blocks.is_empty() {
+        return refuse(Stage::Verify, "?".to_string(), "a kernel has at least one block".to_string());
+    }
     if let Err(e) = lane::verify(&func) {
         return refuse(Stage::Verify, e.at, e.what);
     }

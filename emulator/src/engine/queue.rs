@@ -2,7 +2,7 @@
 
 use super::cluster::{At, Cluster};
 use super::machine::Delivery;
-use super::warp::Groups;
+use super::warp::{Group, Groups};
 use crate::program::sync_op::Wgmma;
 use crate::tensor::tma::TensorMap;
 use crate::program::memory_op::{AtomOp, TmaReduce};
@@ -184,5 +184,3 @@ impl Groups {
         }
     }
 }
-
-use super::warp::Group;

@@ -198,12 +198,12 @@ impl Warp {
             }
             self.joins[at].arrived = 0;
             let mut up = parent;
-            let mut meet = pc;
-            // They are late for no join above that waits at the same place.
-            while up != NO_JOIN && self.joins[up as usize].pc == meet {
+            // Joins above at the same place do not wait for these lanes either.
+            while up != NO_JOIN && self.joins[up as usize].pc == pc {
+                let next = self.joins[up as usize].parent;
                 self.joins[up as usize].pending &= !arrived;
-                meet = self.joins[up as usize].pc;
-                up = self.joins[up as usize].parent;
+                self.settle(up);
+                up = next;
             }
             self.splits.push(Split::ready(pc, arrived, up));
             released = true;

@@ -1,7 +1,7 @@
 //! Constant folding, common subexpressions, dead code: on scalars and other pure operations of Tile IR.
 
 use crate::attr::{Attr, Attrs};
-use crate::tile::{Kernel, Op, OpKind, Region, Value};
+use crate::tile::{Kernel, Op, OpKind, Region, Ty, Value};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Simplifies every role. What remains computes the same; sub-expressions are shared inside a region and with the
@@ -16,7 +16,7 @@ pub fn simplify(k: &mut Kernel) {
     }
 }
 
-type Key = (OpKind, Vec<Value>, Attrs);
+type Key = (OpKind, Vec<Value>, Attrs, Ty);
 type Seen = FxHashMap<Key, Value>;
 
 struct Simplifier<'k> {
@@ -35,10 +35,9 @@ impl Simplifier<'_> {
             }
             self.fold(&mut op);
             if op.kind.row().pure {
-                let types: Vec<_> = op.outs.iter().map(|o| self.k.ty(*o)).collect();
-                let key = (op.kind, op.args.clone(), op.attrs.clone());
-                // Equal attributes do not make a f32 zero an i32 zero: the types must agree too.
-                match seen.get(&key).filter(|v| types == [self.k.ty(**v)]) {
+                // Equal attributes do not make a f32 zero an i32 zero: the type is part of the key.
+                let key = (op.kind, op.args.clone(), op.attrs.clone(), self.k.ty(op.outs[0]).clone());
+                match seen.get(&key) {
                     Some(v) => {
                         self.replaced.insert(op.outs[0], *v);
                         continue;

@@ -6,7 +6,7 @@ use crate::text::{Cursor, ParseError};
 use std::fmt;
 
 /// A tile spread over the registers of a role's unit (one warpgroup, or the whole CTA).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RegTile {
     /// Element type.
     pub dtype: DType,
@@ -17,7 +17,7 @@ pub struct RegTile {
 }
 
 /// A tile in shared memory, as one TMA box per panel leaves it: panels of `swizzle` bytes width, rows packed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SmemTile {
     /// Element type.
     pub dtype: DType,
@@ -61,7 +61,7 @@ impl SmemTile {
 }
 
 /// The type of a value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ty {
     /// One number, the same in every thread of the unit.
     Scalar(DType),

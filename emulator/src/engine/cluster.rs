@@ -1,0 +1,374 @@
+//! A cluster of blocks, all of whose warps take turns on one thread.
+
+use super::cta::Cta;
+use super::machine::{Machine, unflatten};
+use super::probe::Probe;
+use super::queue::Queue;
+use super::warp::{State, Wait};
+use crate::finding::{Finding, FindingKind, Findings, Severity, Thread};
+use crate::tensor::wgmma::Panel;
+use std::collections::VecDeque;
+
+/// The instruction somebody executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    pub cta: usize,
+    pub warp: usize,
+    pub pc: u32,
+}
+
+/// Something that may let blocked splits go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A phase of an mbarrier completed.
+    Phase { cta: usize, offset: u32 },
+    /// A named barrier completed, with the results of its reduction.
+    Bar { cta: usize, id: u8, popc: u32, all: bool, any: bool },
+    /// The cluster barrier completed.
+    ClusterBarrier,
+    /// An asynchronous operation happened.
+    Delivered,
+    /// Registers went back to a block's pool.
+    Registers { cta: usize },
+    /// All four warps of a warpgroup are at a `wgmma`.
+    Wgmma { cta: usize, first_warp: usize },
+}
+
+/// How far a cluster got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// Nothing can move without another cluster.
+    Stuck,
+    /// Warps run, but only poll memory.
+    Polling,
+    /// The turn is over.
+    Running,
+}
+
+/// Warp instructions a warp executes before the next one has its turn.
+const QUANTUM: u32 = 512;
+/// Polls without any progress in the cluster before it counts as stuck.
+const IDLE_POLLS: u64 = 4_000;
+
+pub struct Cluster<'a> {
+    pub m: &'a Machine<'a>,
+    pub ctas: Vec<Cta>,
+    pub ready: VecDeque<(u32, u32)>,
+    pub queue: Queue<'a>,
+    pub events: Vec<Event>,
+    pub findings: Findings,
+    pub probe: Probe,
+    /// Warp instructions executed.
+    pub clock: u64,
+    /// Counts whatever may end somebody's wait.
+    pub progress: u64,
+    pub idle_polls: u64,
+    pub barrier_phase: u64,
+    pub barrier_arrived: u32,
+    /// A finding that ends the run.
+    pub fatal: bool,
+    rng: u64,
+    /// Value of `progress` when blocking waits were last told to time out, and how often since.
+    timeouts: (u64, u32),
+    pub panels: [Panel; 2],
+}
+
+impl<'a> Cluster<'a> {
+    pub fn new(m: &'a Machine<'a>, index: u32) -> Self {
+        let place = unflatten(index, m.clusters());
+        let ctas = (0..m.cluster_size())
+            .map(|rank| {
+                let coords = unflatten(rank, m.cluster);
+                let id = std::array::from_fn(|axis| place[axis] * m.cluster[axis] + coords[axis]);
+                Cta::new(m, id, rank, place, coords)
+            })
+            .collect::<Vec<_>>();
+        let mut cluster = Cluster {
+            m,
+            ctas,
+            ready: VecDeque::new(),
+            queue: Queue::default(),
+            events: Vec::new(),
+            findings: Findings::default(),
+            probe: Probe::default(),
+            clock: 0,
+            progress: 0,
+            idle_polls: 0,
+            barrier_phase: 0,
+            barrier_arrived: 0,
+            fatal: false,
+            rng: (m.schedule.seed ^ (u64::from(index) << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            timeouts: (u64::MAX, 0),
+            panels: [Panel::new(), Panel::new()],
+        };
+        for cta in 0..cluster.ctas.len() {
+            for warp in 0..cluster.ctas[cta].warps.len() {
+                cluster.enqueue(cta, warp);
+            }
+        }
+        cluster
+    }
+
+    /// A number below `bound`, by the seed (xorshift).
+    pub(super) fn random(&mut self, bound: u64) -> u64 {
+        self.rng ^= self.rng << 13;
+        self.rng ^= self.rng >> 7;
+        self.rng ^= self.rng << 17;
+        self.rng % bound.max(1)
+    }
+
+    pub(super) fn progress(&mut self) {
+        self.progress += 1;
+        self.idle_polls = 0;
+    }
+
+    fn enqueue(&mut self, cta: usize, warp: usize) {
+        let queued = &mut self.ctas[cta].warps[warp].queued;
+        if !*queued {
+            *queued = true;
+            self.ready.push_back((cta as u32, warp as u32));
+        }
+    }
+
+    /// Runs until the cluster is done or stuck, or for about `turn` warp instructions.
+    pub fn run(&mut self, turn: u64) -> Outcome {
+        let end = self.clock.saturating_add(turn);
+        loop {
+            while let Some((cta, warp)) = self.pick() {
+                self.run_warp(cta as usize, warp as usize);
+                self.handle_events();
+                if self.fatal {
+                    return Outcome::Done;
+                }
+                if self.clock >= self.m.max_steps {
+                    self.give_up();
+                    return Outcome::Done;
+                }
+                if !self.queue.is_empty() && self.deliver(false) {
+                    self.handle_events();
+                }
+                if self.idle_polls > IDLE_POLLS {
+                    // Spinning lanes may wait for lanes of their own warp.
+                    if !self.release_parked() && self.queue.is_empty() {
+                        return Outcome::Polling;
+                    }
+                    self.deliver(true);
+                    self.handle_events();
+                    self.idle_polls = 0;
+                }
+                if self.clock >= end {
+                    return Outcome::Running;
+                }
+            }
+            if self.ctas.iter().all(|cta| cta.live_warps == 0) {
+                while self.deliver(true) {}
+                self.handle_events();
+                self.finish();
+                return Outcome::Done;
+            }
+            if self.deliver(true) {
+                self.handle_events();
+                continue;
+            }
+            if self.release_parked() || self.time_out() {
+                continue;
+            }
+            return Outcome::Stuck;
+        }
+    }
+
+    fn pick(&mut self) -> Option<(u32, u32)> {
+        let picked = if self.m.schedule.round_robin {
+            self.ready.pop_front()
+        } else {
+            let count = self.ready.len() as u64;
+            let at = self.random(count) as usize;
+            self.ready.swap_remove_back(at)
+        };
+        if let Some((cta, warp)) = picked {
+            self.ctas[cta as usize].warps[warp as usize].queued = false;
+        }
+        picked
+    }
+
+    fn run_warp(&mut self, cta: usize, index: usize) {
+        let quantum = if self.m.schedule.round_robin { QUANTUM } else { 1 + self.random(u64::from(QUANTUM)) as u32 };
+        let mut left = quantum;
+        // The warp moves out so that instructions can reach the rest of the cluster.
+        let mut warp = std::mem::take(&mut self.ctas[cta].warps[index]);
+        while left > 0 && !self.fatal {
+            let Some(split) = warp.next_ready() else { break };
+            warp.turn = split;
+            self.run_split(&mut warp, split, cta, index, &mut left);
+        }
+        warp.turn = warp.turn.wrapping_add(1);
+        let again = warp.splits.iter().any(|split| split.state == State::Ready);
+        if warp.is_done() && !warp.queued && warp.splits.is_empty() && warp.registers != u32::MAX {
+            // Mark the exit once.
+            warp.registers = u32::MAX;
+            self.ctas[cta].live_warps -= 1;
+            self.progress();
+            self.ctas[cta].warps[index] = warp;
+            self.warp_exited(cta);
+            return;
+        }
+        self.ctas[cta].warps[index] = warp;
+        if again {
+            self.enqueue(cta, index);
+        }
+    }
+
+    pub(super) fn handle_events(&mut self) {
+        while let Some(event) = self.events.pop() {
+            if let Event::Wgmma { cta, first_warp } = event {
+                self.issue_wgmma(cta, first_warp);
+                continue;
+            }
+            for cta in 0..self.ctas.len() {
+                for warp in 0..self.ctas[cta].warps.len() {
+                    if self.wake(cta, warp, event) {
+                        self.enqueue(cta, warp);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets splits of a warp go on that waited for `event`.
+    fn wake(&mut self, cta: usize, index: usize, event: Event) -> bool {
+        let warp = &mut self.ctas[cta].warps[index];
+        let code = &self.m.kernel.code;
+        let mut woken = false;
+        for at in 0..warp.splits.len() {
+            let split = &mut warp.splits[at];
+            let State::Blocked(wait) = split.state else { continue };
+            match (wait, event) {
+                (Wait::MBarrier { offset }, Event::Phase { cta: where_, offset: which }) => {
+                    if cta != where_ || offset != which {
+                        continue;
+                    }
+                    split.retry = true;
+                }
+                (Wait::Bar { id }, Event::Bar { cta: where_, id: which, popc, all, any }) => {
+                    if cta != where_ || id != which {
+                        continue;
+                    }
+                    let (pc, mask) = (split.pc, split.mask);
+                    split.pc += 1;
+                    super::barriers::write_reduction(&mut warp.regs, &code[pc as usize].op, mask, (popc, all, any));
+                }
+                (Wait::Cluster { phase }, Event::ClusterBarrier) => {
+                    if self.barrier_phase <= phase {
+                        continue;
+                    }
+                    split.retry = true;
+                }
+                (Wait::Groups, Event::Delivered) => split.retry = true,
+                (Wait::Registers { .. }, Event::Registers { cta: where_ }) if cta == where_ => split.retry = true,
+                _ => continue,
+            }
+            warp.splits[at].state = State::Ready;
+            woken = true;
+        }
+        woken
+    }
+
+    fn release_parked(&mut self) -> bool {
+        let mut released = false;
+        for cta in 0..self.ctas.len() {
+            for warp in 0..self.ctas[cta].warps.len() {
+                if self.ctas[cta].warps[warp].release_parked() {
+                    released = true;
+                    self.enqueue(cta, warp);
+                }
+            }
+        }
+        released
+    }
+
+    /// Potentially blocking waits return false, once for each bit of progress: their time limit is up.
+    fn time_out(&mut self) -> bool {
+        if self.timeouts.0 == self.progress && self.timeouts.1 >= 2 {
+            return false;
+        }
+        let again = if self.timeouts.0 == self.progress { self.timeouts.1 + 1 } else { 0 };
+        self.timeouts = (self.progress, again);
+        let mut any = false;
+        for cta in 0..self.ctas.len() {
+            for index in 0..self.ctas[cta].warps.len() {
+                let mut woken = false;
+                for split in &mut self.ctas[cta].warps[index].splits {
+                    if matches!(split.state, State::Blocked(Wait::MBarrier { .. })) {
+                        split.state = State::Ready;
+                        split.timed_out = true;
+                        split.retry = true;
+                        woken = true;
+                    }
+                }
+                if woken {
+                    self.enqueue(cta, index);
+                    any = true;
+                }
+            }
+        }
+        any
+    }
+
+    /// Who an instruction's finding is about.
+    pub(super) fn thread(&self, at: &At, lanes: u32) -> Thread {
+        let first = at.warp as u32 * 32 + lanes.trailing_zeros().min(31);
+        Thread {
+            block: self.ctas[at.cta].id,
+            warp: at.warp as u32,
+            lanes,
+            tid: self.m.tid(first),
+        }
+    }
+
+    #[cold]
+    pub(super) fn report(
+        &mut self,
+        kind: FindingKind,
+        at: &At,
+        lanes: u32,
+        address: Option<u64>,
+        message: impl FnOnce() -> String,
+    ) {
+        self.report_as(kind, Severity::Error, at, lanes, address, message);
+    }
+
+    #[cold]
+    pub(super) fn report_as(
+        &mut self,
+        kind: FindingKind,
+        severity: Severity,
+        at: &At,
+        lanes: u32,
+        address: Option<u64>,
+        message: impl FnOnce() -> String,
+    ) {
+        if !self.m.checks {
+            return;
+        }
+        let thread = self.thread(at, lanes);
+        let line = self.line(at);
+        let kernel = self.m.kernel;
+        let source = kernel.sources.get(at.pc as usize).copied().flatten();
+        let source = source.and_then(|index| self.m.sources.get(index as usize).cloned());
+        self.findings.add(kind, line, || Finding {
+            kind,
+            severity,
+            line,
+            source,
+            thread: Some(thread),
+            address,
+            message: message(),
+            count: 1,
+        });
+    }
+
+    pub(super) fn line(&self, at: &At) -> u32 {
+        self.m.kernel.code.get(at.pc as usize).map_or(0, |inst| inst.line)
+    }
+}
