@@ -67,7 +67,8 @@ pub struct ToolVersion {
 impl ToolVersion {
     /// Reads the output of `--version`.
     pub fn parse(output: &str) -> Option<Self> {
-        let word = output.split_whitespace().rev().find_map(|w| w.strip_prefix('V').filter(|v| v.starts_with(char::is_numeric)))?;
+        let word =
+            output.split_whitespace().rev().find_map(|w| w.strip_prefix('V').filter(|v| v.starts_with(char::is_numeric)))?;
         let mut numbers = word.split('.').map(|n| n.parse().ok());
         Some(ToolVersion { major: numbers.next()??, minor: numbers.next()??, build: numbers.next()?? })
     }

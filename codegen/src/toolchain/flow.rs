@@ -54,7 +54,10 @@ pub fn loops(function: &Function) -> Vec<Loop> {
     let owners: Vec<Option<usize>> = (0..graph.blocks.len()).map(innermost).collect();
     let report = |header: usize| Loop {
         header: graph.blocks[header].0,
-        own: (0..owners.len()).filter(|b| owners[*b] == Some(header)).flat_map(|b| graph.blocks[b].0..graph.blocks[b].1).collect(),
+        own: (0..owners.len())
+            .filter(|b| owners[*b] == Some(header))
+            .flat_map(|b| graph.blocks[b].0..graph.blocks[b].1)
+            .collect(),
         depth: bodies.values().filter(|body| body.contains(&header)).count() as u32,
     };
     bodies.keys().copied().map(report).collect()

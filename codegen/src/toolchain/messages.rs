@@ -41,8 +41,8 @@ impl Message {
 /// What `ptxas -v` says of a module with one entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PtxasReport {
-    /// Registers a thread at launch. With `setmaxnreg` only where the roles start from: see
-    /// [`SassReport::setmaxnreg`](super::SassReport::setmaxnreg).
+    /// Registers a thread at launch. With `setmaxnreg` a cap and not what is used: see
+    /// [`SassReport::max_registers`](super::SassReport::max_registers).
     pub registers: u32,
     /// Bytes stored by spills.
     pub spill_stores: u32,
@@ -106,7 +106,11 @@ impl PtxasReport {
             }
         }
         let chatter = ["Compiling entry function", "Function properties for", "Compile time ="];
-        frame || used || text.ends_with("bytes gmem") || text.contains("bytes gmem,") || chatter.iter().any(|c| text.starts_with(c))
+        frame
+            || used
+            || text.ends_with("bytes gmem")
+            || text.contains("bytes gmem,")
+            || chatter.iter().any(|c| text.starts_with(c))
     }
 }
 

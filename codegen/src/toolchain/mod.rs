@@ -35,6 +35,8 @@ pub mod operands;
 pub mod ptxas;
 pub mod sass;
 pub mod source;
+#[cfg(test)]
+mod tests;
 
 pub use contract::{Breach, ContractViolation, Place, SassContract};
 pub use find::{Search, ToolError, ToolVersion, Toolchain};

@@ -154,7 +154,7 @@ impl Nvdisasm {
 
     fn inspect_arch(&self, arch: &str, kernels: &[&Assembled]) -> Result<Vec<Inspection>, SassError> {
         let mut code = Vec::new();
-        let mut parts: Vec<(Vec<(String, Range<usize>)>, LineTable)> = Vec::new();
+        let mut parts = Vec::with_capacity(kernels.len());
         for kernel in kernels {
             let damaged = |why| SassError::Cubin { kernel: kernel.kernel.clone(), why };
             let cubin = Cubin::parse(&kernel.cubin).map_err(damaged)?;
@@ -163,7 +163,7 @@ impl Nvdisasm {
                 code.extend_from_slice(bytes);
                 (name.to_owned(), start..code.len())
             });
-            let functions = functions.collect();
+            let functions: Vec<(String, Range<usize>)> = functions.collect();
             parts.push((functions, LineTable::of(&cubin).map_err(damaged)?));
         }
         let listing = self.disassemble(arch, &code)?;

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn wide_operands() {
-        for (text, expected) in [
+        #[expect(clippy::single_range_in_vec_init, reason = "a list of ranges, some of one")]
+        let cases = [
             ("HGMMA.64x256x16.F32.BF16 R24, gdesc[UR12], R24, !UPT, gsb0", vec![24..152, 24..152]),
             ("HGMMA.64x64x16.F16 R24, R4, gdesc[UR4], RZ", vec![24..40, 4..8]),
             ("QGMMA.64x96x32.F32.E4M3.E4M3 R24, gdesc[UR8], R24", vec![24..72, 24..72]),
@@ -119,7 +120,8 @@ mod tests {
             ("S2R R5, SR_TID.X", vec![5..6]),
             ("FADD R0, -RZ, |R3|", vec![0..1, 3..4]),
             ("R2UR UR12, R2", vec![2..3]),
-        ] {
+        ];
+        for (text, expected) in cases {
             let listing = parse_listing(&format!("/*0000*/ {text} ;"));
             assert_eq!(registers(&listing[0]).collect::<Vec<_>>(), expected, "{text}");
         }

@@ -85,7 +85,8 @@ impl PtxLines {
     pub fn source(&self, ptx_line: u32) -> Option<SourceLoc> {
         let start = self.functions.iter().rev().find(|(line, _)| *line <= ptx_line).map_or(0, |(line, _)| *line);
         let before = self.locs.partition_point(|(at, ..)| *at <= ptx_line);
-        let (_, file, line) = self.locs[..before].iter().rev().take_while(|(at, ..)| *at >= start).find(|(_, _, line)| *line > 0)?;
+        let (_, file, line) =
+            self.locs[..before].iter().rev().take_while(|(at, ..)| *at >= start).find(|(_, _, line)| *line > 0)?;
         Some(SourceLoc { file: self.files.get(file)?.clone(), line: *line })
     }
 

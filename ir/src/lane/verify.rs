@@ -22,6 +22,9 @@ pub struct LaneError {
 
 /// Checks a function; the first broken rule is the error.
 pub fn verify(func: &Func) -> Result<(), LaneError> {
+    if func.blocks.is_empty() {
+        return Err(LaneError { at: func.name.clone(), what: "the function has no blocks".into() });
+    }
     let dom = Dominators::of(func);
     let mut def: Vec<Option<(u32, u32)>> = vec![None; func.types.len()];
     for (b, data) in func.blocks.iter().enumerate() {
@@ -110,9 +113,15 @@ fn check_inst(func: &Func, inst: &Inst) -> Result<(), LaneError> {
         Op::WgmmaSs => {
             let n = inst.attrs.get_int("n");
             let count = (args.len() - 3) as i64;
+            if !matches!(inst.attrs.get_sym("dtype"), "bf16" | "f16") {
+                return fail(format!("dtype `{}`: bf16 or f16", inst.attrs.get_sym("dtype")));
+            }
             if n % 8 != 0 || !(8..=256).contains(&n) || count != n / 2 || outs.len() as i64 != count {
                 return fail(format!("n = {n} takes {} accumulators, not {count}; n must be 8..256 in steps of 8", n / 2));
             }
+        }
+        Op::BarSync | Op::BarArrive if !(32..=1024).contains(&inst.attrs.get_int("threads")) || inst.attrs.get_int("threads") % 32 != 0 => {
+            return fail(format!("{} threads: whole warps, at most 1024", inst.attrs.get_int("threads")));
         }
         Op::WgmmaWait if args.len() != outs.len() => return fail("hands through as many values as it takes".into()),
         _ => {}

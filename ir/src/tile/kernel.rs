@@ -239,6 +239,29 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// A kernel without resources or roles.
+    pub fn new(name: &str, arch: Arch) -> Self {
+        let one = || "1".to_string();
+        Kernel {
+            name: name.to_string(),
+            arch,
+            cluster: [1, 1, 1],
+            min_ctas: 1,
+            grid: [one(), one(), one()],
+            requires: Vec::new(),
+            probes: Vec::new(),
+            scalars: Vec::new(),
+            tensors: Vec::new(),
+            pipes: Vec::new(),
+            buffers: Vec::new(),
+            barriers: Vec::new(),
+            smem: Vec::new(),
+            roles: Vec::new(),
+            types: Vec::new(),
+            sources: SourceMap::default(),
+        }
+    }
+
     /// A value's type.
     pub fn ty(&self, v: Value) -> &Ty {
         &self.types[v.0 as usize]

@@ -75,30 +75,14 @@ fn header(c: &mut Cursor) -> Result<Kernel, ParseError> {
     let name = c.word()?.to_string();
     c.expect("target")?;
     let arch = c.word()?.parse().map_err(|e: crate::arch::UnknownArch| c.error(e.to_string()))?;
+    let mut k = Kernel::new(&name, arch);
     c.expect("cluster")?;
-    let cluster = [c.u32()?, c.u32()?, c.u32()?];
+    k.cluster = [c.u32()?, c.u32()?, c.u32()?];
     c.expect("min_ctas")?;
-    let min_ctas = c.u32()?;
+    k.min_ctas = c.u32()?;
     c.expect("grid")?;
-    let grid = [c.quoted()?.to_string(), c.quoted()?.to_string(), c.quoted()?.to_string()];
-    Ok(Kernel {
-        name,
-        arch,
-        cluster,
-        min_ctas,
-        grid,
-        requires: Vec::new(),
-        probes: Vec::new(),
-        scalars: Vec::new(),
-        tensors: Vec::new(),
-        pipes: Vec::new(),
-        buffers: Vec::new(),
-        barriers: Vec::new(),
-        smem: Vec::new(),
-        roles: Vec::new(),
-        types: Vec::new(),
-        sources: Default::default(),
-    })
+    k.grid = [c.quoted()?.to_string(), c.quoted()?.to_string(), c.quoted()?.to_string()];
+    Ok(k)
 }
 
 fn name(c: &mut Cursor) -> Result<String, ParseError> {

@@ -236,7 +236,7 @@ impl<'a> Ctx<'a> {
         // Two buffers a warpgroup: one is written while the other is stored. The order starts anew with each tile, so an
         // odd number of chunks would meet its own last store.
         let chunks = rows / 64 * (self.c.bn / self.p.gates() / chunk);
-        let in_flight = i64::from(chunks % 2 == 0);
+        let in_flight = i64::from(chunks.is_multiple_of(2));
         let mut copy = 0;
         for row in (0..rows).step_by(64) {
             for col in (0..self.c.bn / self.p.gates()).step_by(chunk as usize) {

@@ -129,10 +129,10 @@ impl Expander<'_> {
     fn changed(&self, r: &Region) -> State {
         let mut s = State::default();
         r.walk(&mut |op| match op.kind {
-            OpKind::CellSet | OpKind::MmaAsync | OpKind::MmaWait | OpKind::MmaSync => {
-                if self.cells.contains_key(&op.args[0]) && !s.cells.contains(&op.args[0]) {
-                    s.cells.push(op.args[0]);
-                }
+            OpKind::CellSet | OpKind::MmaAsync | OpKind::MmaWait | OpKind::MmaSync
+                if self.cells.contains_key(&op.args[0]) && !s.cells.contains(&op.args[0]) =>
+            {
+                s.cells.push(op.args[0]);
             }
             OpKind::PipeAcquire | OpKind::PipeWait | OpKind::PipeRelease | OpKind::PipeSkip => {
                 let pipe = self.pipe_index(op);

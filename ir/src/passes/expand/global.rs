@@ -81,15 +81,14 @@ impl Expander<'_> {
         self.b.op(L::PtrAdd, &[v.ptr, bytes])
     }
 
-    /// Walks a register tile in vectors: calls `f` with the first element's register, the address and the predicate.
-    /// `axes` are the tile axes the tensor has; along a missing one all elements share an access.
+    /// Walks a register tile in vectors and calls `f` for each. `axes` are the tile axes the tensor has; along a missing one all elements share an access.
     fn each_vector(
         &mut self,
         op: &Op,
         t: &RegTile,
         coords: &[Value],
         axes: &[i64],
-        f: &mut dyn FnMut(&mut Self, usize, usize, Option<usize>, lane::Value, lane::Value),
+        f: &mut dyn FnMut(&mut Self, Access),
     ) -> Result<(), PassError> {
         let view = self.view(op);
         let coords: Vec<lane::Value> = coords.iter().map(|c| self.scalar(*c)).collect();
@@ -143,7 +142,7 @@ impl Expander<'_> {
             let ptr = self.b.ptr_offset(base, i64::from(cc * view.bytes));
             let same = seen.get(&(rc, cc)).copied();
             seen.entry((rc, cc)).or_insert(r);
-            f(self, r, vec, same, ptr, ok);
+            f(self, Access { reg: r, vec, same, ptr, ok });
         }
         Ok(())
     }
@@ -156,7 +155,7 @@ impl Expander<'_> {
         let mut elements: Vec<Option<lane::Value>> = vec![None; n];
         let mut halves: Vec<Option<lane::Value>> = vec![None; n];
         let axes = op.attrs.get_ints("axes").to_vec();
-        self.each_vector(op, &t, &op.args, &axes, &mut |x, r, vec, same, ptr, ok| {
+        self.each_vector(op, &t, &op.args, &axes, &mut |x, Access { reg: r, vec, same, ptr, ok }| {
             if let Some(s) = same {
                 for i in 0..vec {
                     elements[r + i] = elements[s + i];
@@ -194,7 +193,7 @@ impl Expander<'_> {
         let t = self.reg_tile(op.args[0]);
         let regs = self.regs(op.args[0]);
         let pack = packing(t.dtype);
-        self.each_vector(op, &t, &op.args[1..], &[0, 1], &mut |x, r, vec, _, ptr, ok| {
+        self.each_vector(op, &t, &op.args[1..], &[0, 1], &mut |x, Access { reg: r, vec, ptr, ok, .. }| {
             let mut args = vec![ok, ptr];
             if vec < pack {
                 let word = regs[r / pack];
@@ -305,6 +304,19 @@ impl Expander<'_> {
             self.b.switch_to(done);
         }
     }
+}
+
+/// One access of a register tile.
+struct Access {
+    /// The first element's register.
+    reg: usize,
+    /// Elements.
+    vec: usize,
+    /// An earlier register with the same address.
+    same: Option<usize>,
+    ptr: lane::Value,
+    /// Inside the tensor.
+    ok: lane::Value,
 }
 
 /// More copies of one thread than this become a loop.

@@ -191,7 +191,7 @@ impl Sim<'_> {
                 let depth = self.depth(*pipe);
                 let tx = i64::from(self.k.barriers[*pipe].tx_bytes);
                 let s = self.stage(cta, *pipe, *ordinal);
-                if !s.empty.passed((ordinal / depth & 1) ^ 1) {
+                if !s.empty.passed(((ordinal / depth) & 1) ^ 1) {
                     return Ok(false);
                 }
                 s.full.tx += tx;
@@ -226,7 +226,7 @@ impl Sim<'_> {
                 let depth = self.depth(*pipe);
                 let tile_bytes: u32 = self.k.pipes[*pipe].slots.iter().map(|s| s.tile.bytes()).sum();
                 let s = self.stage(cta, *pipe, *ordinal);
-                if !s.full.passed(ordinal / depth & 1) {
+                if !s.full.passed((ordinal / depth) & 1) {
                     return Ok(false);
                 }
                 if s.filled != Some(*ordinal) || s.landed < tile_bytes {

@@ -118,27 +118,7 @@ pub struct KernelBuilder {
 impl KernelBuilder {
     /// An empty kernel.
     pub fn new(name: &str, arch: Arch) -> Self {
-        let one = || "1".to_string();
-        KernelBuilder {
-            kernel: Kernel {
-                name: name.to_string(),
-                arch,
-                cluster: [1, 1, 1],
-                min_ctas: 1,
-                grid: [one(), one(), one()],
-                requires: Vec::new(),
-                probes: Vec::new(),
-                scalars: Vec::new(),
-                tensors: Vec::new(),
-                pipes: Vec::new(),
-                buffers: Vec::new(),
-                barriers: Vec::new(),
-                smem: Vec::new(),
-                roles: Vec::new(),
-                types: Vec::new(),
-                sources: Default::default(),
-            },
-        }
+        KernelBuilder { kernel: Kernel::new(name, arch) }
     }
 
     /// The target.
