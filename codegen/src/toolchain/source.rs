@@ -90,8 +90,8 @@ impl PtxLines {
         Some(SourceLoc { file: self.files.get(file)?.clone(), line: *line })
     }
 
-    /// The PTX line of the first wgmma in the function's loop that has the most of them, or of the first wgmma at all:
-    /// where to point when ptxas names a function but no line.
+    /// The PTX line of the first wgmma in the function's loop that has the most of them, or else of its first wgmma, or
+    /// the module's (it may be in a called function): where to point when ptxas names a function but no line.
     pub fn main_wgmma(&self, function: &str) -> Option<u32> {
         let at = self.functions.iter().position(|(_, name)| name == function)?;
         let start = self.functions[at].0;
@@ -99,7 +99,10 @@ impl PtxLines {
         let within = |from: u32, to: u32| self.wgmmas.iter().copied().filter(move |line| (from..=to).contains(line));
         let loops = self.loops.iter().filter(|(from, to)| *from >= start && *to < end);
         let busiest = loops.max_by_key(|(from, to)| (within(*from, *to).count(), std::cmp::Reverse(to - from)));
-        busiest.and_then(|(from, to)| within(*from, *to).next()).or_else(|| within(start, end).next())
+        busiest
+            .and_then(|(from, to)| within(*from, *to).next())
+            .or_else(|| within(start, end).next())
+            .or(self.wgmmas.first().copied())
     }
 }
 

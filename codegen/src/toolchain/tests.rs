@@ -111,10 +111,12 @@ fn breaches_name_the_template_line() {
     assert!(fence[0].to_string().contains("put a wgmma fence before each group"), "{}", fence[0]);
 
     let rotated = contract.check(&inspect(&tools, "rotated_accumulator", "sm_90a")).unwrap_err();
+    assert_eq!(rotated.len(), 1);
     let (code, source, _) = &breaches(&rotated)[0];
     assert_eq!((*code, source.as_str()), ("C7514", "templates/src/attention/forward.rs:61"));
 
     let spills = inspect(&tools, "spills", "sm_90a");
+    assert_eq!((spills.sass.max_registers, spills.ptxas.registers), (30, 32));
     let found = contract.check(&spills).unwrap_err();
     let [ContractViolation { breach: Breach::Local { loads, stores, stack, .. }, place, .. }] = &found[..] else {
         panic!("{found:?}");

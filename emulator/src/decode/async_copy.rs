@@ -60,7 +60,7 @@ impl Decoder<'_> {
 
     fn cp_async(&mut self, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
         let Some(bypass_l1) = m.choose(&[("ca", false), ("cg", true)]) else { return self.unknown() };
-        if take_space(m) != Some(Space::Shared) || take_space(m) != Some(Space::Global) {
+        if self.take_space_in_order(m) != Some(Space::Shared) || self.take_space_in_order(m) != Some(Space::Global) {
             return self.unknown();
         }
         m.take_cache_hints();

@@ -11,7 +11,7 @@ use crate::program::{Const, D, Guard, Inst, Kernel, Op, P, R, Reg, cfg};
 use rustc_hash::FxHashMap;
 
 /// Decodes a function of a module.
-pub fn decode(module: &ast::Module, function: &ast::Function) -> Result<Kernel, ParseError> {
+pub fn decode(module: &ast::Module, function: &ast::Function) -> Result<Kernel> {
     let too_many = || ParseError::on(function.line, format!("`{}` declares more than 65535 registers", function.name));
     let slots = Slots::new(function).ok_or_else(too_many)?;
     let layout = Layout::new(module, function);

@@ -39,7 +39,7 @@ pub struct SharedAt {
     pub offset: u32,
 }
 
-impl Cluster<'_> {
+impl<'a> Cluster<'a> {
     /// Evaluates an address operand. Lanes with an undefined address are reported and left out.
     pub(super) fn addresses(&mut self, warp: &Warp, at: &At, mask: u32, addr: &Addr) -> Addresses {
         let offset = addr.offset as u64;
@@ -217,7 +217,7 @@ impl Cluster<'_> {
         address: u64,
         bytes: u32,
         align: u32,
-    ) -> Option<crate::memory::global::BufferView<'_>> {
+    ) -> Option<crate::memory::global::BufferView<'a>> {
         if address & u64::from(align - 1) != 0 {
             self.report(FindingKind::Misaligned, at, lanes, Some(address), || {
                 format!("address {address:#x} is not a multiple of {align}")

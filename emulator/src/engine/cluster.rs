@@ -6,7 +6,7 @@ use super::probe::Probe;
 use super::queue::Queue;
 use super::warp::{State, Wait};
 use crate::finding::{Finding, FindingKind, Findings, Severity, Thread};
-use crate::tensor::wgmma::Panel;
+use crate::tensor::panel::Panel;
 use std::collections::VecDeque;
 
 /// The instruction somebody executes.

@@ -80,7 +80,7 @@ impl Cta {
         if self.mbarriers.is_empty() {
             return None;
         }
-        let first = offset.saturating_sub(7) & !7;
+        let first = offset & !7;
         (first..offset + bytes).step_by(8).find(|at| self.mbarriers.contains_key(at))
     }
 }

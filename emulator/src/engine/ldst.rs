@@ -108,6 +108,9 @@ impl Cluster<'_> {
             Space::Shared | Space::SharedCluster => {
                 let own_only = op.space == Space::Shared;
                 self.probe.warp_access(&observe(Memory::Shared));
+                if self.load_row(at.cta, true, of, lanes, &mut warp.regs, dst, op.elem.bytes) {
+                    return;
+                }
                 for lane in lanes_of(lanes) {
                     let value = match self.shared_at(at, 1 << lane, of[lane], bytes, bytes, own_only) {
                         Some(place) => self.load_shared(at, 1 << lane, place, bytes),
@@ -118,6 +121,9 @@ impl Cluster<'_> {
             }
             Space::Global | Space::Const => {
                 self.probe.warp_access(&observe(Memory::Global));
+                if self.load_row(at.cta, false, of, lanes, &mut warp.regs, dst, op.elem.bytes) {
+                    return;
+                }
                 for lane in lanes_of(lanes) {
                     let value = self.load_global(at, 1 << lane, of[lane], bytes).unwrap_or(POISON_VALUE);
                     scatter(&mut warp.regs, dst, op.elem, lane, value);
@@ -172,7 +178,18 @@ impl Cluster<'_> {
             if skip != 0 {
                 of.iter_mut().for_each(|address| *address = address.wrapping_add(skip));
             }
-            for lane in lanes_of(addresses.lanes) {
+            let lanes = match op.space {
+                Space::Shared | Space::SharedCluster | Space::Global => {
+                    let shared = op.space != Space::Global;
+                    if self.store_row(at.cta, shared, &of, addresses.lanes, &warp.regs, src, op.elem.bytes) {
+                        0
+                    } else {
+                        addresses.lanes
+                    }
+                }
+                _ => addresses.lanes,
+            };
+            for lane in lanes_of(lanes) {
                 let value = gather(&warp.regs, src, op.elem, lane);
                 let is_defined = (defined >> lane) & 1 == 1;
                 let address = of[lane];

@@ -19,6 +19,7 @@ mod mbarrier_ops;
 pub mod probe;
 pub mod queue;
 pub mod regs;
+mod rows;
 mod registers;
 mod step;
 mod tma;

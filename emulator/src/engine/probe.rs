@@ -123,6 +123,12 @@ fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
 
 /// Distinct 32-byte sectors of a request.
 fn sectors(access: &WarpAccess) -> u64 {
+    if access.lanes == u32::MAX {
+        let (first, bytes) = (access.addresses[0], u64::from(access.bytes));
+        if (0..32).all(|lane| access.addresses[lane] == first.wrapping_add(lane as u64 * bytes)) {
+            return ((first.wrapping_add(32 * bytes - 1)) >> 5).wrapping_sub(first >> 5) + 1;
+        }
+    }
     let mut seen: [u64; 64] = [u64::MAX; 64];
     let mut count = 0usize;
     for lane in lanes_of(access.lanes) {
@@ -151,6 +157,14 @@ fn wavefronts(addresses: &[u64; 32], lanes: u32, bytes: u32) -> (u64, u64) {
         8.. => 16,
         _ => 32,
     };
+    if lanes == u32::MAX && bytes >= 4 {
+        let first = addresses[0];
+        let consecutive = (0..32).all(|lane| addresses[lane] == first + lane as u64 * u64::from(bytes));
+        if consecutive {
+            let groups = u64::from(32 / per_group);
+            return (groups, groups);
+        }
+    }
     let words = bytes.div_ceil(4).min(4);
     let (mut needed, mut ideal) = (0, 0);
     let mut group = 0;

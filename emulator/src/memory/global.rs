@@ -209,6 +209,34 @@ impl BufferView<'_> {
         let _ = self.words[word].fetch_update(Relaxed, Relaxed, update);
     }
 
+    /// Words of all lanes; false if some byte was never written. Offsets are aligned and inside.
+    pub fn load_row<const N: usize>(&self, offsets: &[u32; 32], lanes: u32, out: &mut [[u32; 32]; 4]) -> bool {
+        let mut fine = true;
+        for lane in 0..32 {
+            if (lanes >> lane) & 1 == 0 {
+                continue;
+            }
+            let offset = u64::from(offsets[lane]);
+            fine &= self.is_init(offset, 4 * N as u32);
+            let value = self.load(offset, 4 * N as u32);
+            for (word, row) in out.iter_mut().enumerate().take(N) {
+                row[lane] = (value >> (32 * word)) as u32;
+            }
+        }
+        fine
+    }
+
+    /// The counterpart of [`BufferView::load_row`].
+    pub fn store_row<const N: usize>(&self, offsets: &[u32; 32], lanes: u32, values: &[[u32; 32]; 4]) {
+        for lane in 0..32 {
+            if (lanes >> lane) & 1 == 0 {
+                continue;
+            }
+            let value = (0..N).fold(0u128, |all, word| all | (u128::from(values[word][lane]) << (32 * word)));
+            self.store(u64::from(offsets[lane]), 4 * N as u32, value, true);
+        }
+    }
+
     /// Copies bytes out, with their initialisation bits (one bool each).
     pub fn read_bytes(&self, offset: u64, out: &mut [u8], init: &mut [bool]) {
         let mut at = 0;

@@ -74,6 +74,40 @@ impl Bytes {
         self.array(offset as usize)
     }
 
+    /// Words of all lanes; false if some byte was never written. Offsets are aligned and inside.
+    pub fn load_row<const N: usize>(&self, offsets: &[u32; 32], lanes: u32, out: &mut [[u32; 32]; 4]) -> bool {
+        let mut fine = true;
+        for lane in 0..32 {
+            if (lanes >> lane) & 1 == 0 {
+                continue;
+            }
+            let offset = offsets[lane];
+            fine &= self.is_init(offset, 4 * N as u32);
+            let bytes = &self.data[offset as usize..offset as usize + 4 * N];
+            for word in 0..N {
+                let mut value = [0; 4];
+                value.copy_from_slice(&bytes[4 * word..4 * word + 4]);
+                out[word][lane] = u32::from_le_bytes(value);
+            }
+        }
+        fine
+    }
+
+    /// The counterpart of [`Bytes::load_row`].
+    pub fn store_row<const N: usize>(&mut self, offsets: &[u32; 32], lanes: u32, values: &[[u32; 32]; 4]) {
+        for lane in 0..32 {
+            if (lanes >> lane) & 1 == 0 {
+                continue;
+            }
+            let offset = offsets[lane];
+            let bytes = &mut self.data[offset as usize..offset as usize + 4 * N];
+            for word in 0..N {
+                bytes[4 * word..4 * word + 4].copy_from_slice(&values[word][lane].to_le_bytes());
+            }
+            self.mark(offset, 4 * N as u32, true);
+        }
+    }
+
     pub fn read_bytes(&self, offset: u32, out: &mut [u8], init: &mut [bool]) {
         let at = offset as usize;
         out.copy_from_slice(&self.data[at..at + out.len()]);

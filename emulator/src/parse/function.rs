@@ -165,6 +165,9 @@ impl Parser {
                         let mut variables = self.variables(space, false)?;
                         function.variables.append(&mut variables);
                     }
+                    "param" => {
+                        return Err(ParseError::on(line, "function calls are not supported: inline the callee"));
+                    }
                     other => return Err(ParseError::on(line, format!("unknown directive `.{other}` in a function"))),
                 },
                 Token::Sign('@') => {

@@ -1,0 +1,67 @@
+//! Prints how fast the emulator is: warp instructions per second of an arithmetic loop on one thread.
+//!
+//! `cargo run --release -p tilewright-emulator --example speed`
+
+use std::time::Instant;
+use tilewright_emulator::{Arg, Device, DeviceConfig, Fill, Launch, Module};
+
+const LOOP: &str = "
+.version 8.6
+.target sm_90a
+.address_size 64
+.visible .entry spin(.param .u64 out, .param .u32 rounds) {
+    .reg .pred %p<2>;
+    .reg .b32 %r<16>;
+    .reg .b64 %rd<6>;
+    .shared .align 16 .b8 buffer[4096];
+    ld.param.b64 %rd1, [out];
+    ld.param.b32 %r1, [rounds];
+    mov.u32 %r2, %tid.x;
+    cvt.rn.f32.u32 %r3, %r2;
+    mov.b32 %r4, 0f3F800000;
+    mov.b32 %r5, 0;
+    shl.b32 %r6, %r2, 2;
+    mov.b32 %r7, buffer;
+    add.s32 %r8, %r7, %r6;
+$loop:
+    fma.rn.f32 %r4, %r4, 0f3F7FFF00, %r3;
+    add.f32 %r3, %r3, 0f3F800000;
+    xor.b32 %r9, %r5, %r2;
+    and.b32 %r10, %r9, 255;
+    shl.b32 %r11, %r10, 4;
+    mad.lo.s32 %r12, %r11, 3, %r9;
+    st.shared.b32 [%r8], %r12;
+    ld.shared.b32 %r13, [%r8];
+    max.f32 %r4, %r4, %r3;
+    cvt.u64.u32 %rd2, %r13;
+    add.s64 %rd3, %rd1, %rd2;
+    add.s32 %r5, %r5, 1;
+    setp.lt.u32 %p1, %r5, %r1;
+    @%p1 bra $loop;
+    mul.wide.u32 %rd4, %r2, 4;
+    add.s64 %rd5, %rd1, %rd4;
+    st.global.b32 [%rd5], %r4;
+    ret;
+}";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let module = Module::parse(LOOP)?;
+    let mut device = Device::new(DeviceConfig::default());
+    let out = device.alloc(4096, Fill::Undefined)?;
+    let launch = Launch {
+        entry: "spin".into(),
+        block: [128, 1, 1],
+        args: vec![Arg::U64(device.address(out)), Arg::U32(200_000)],
+        ..Launch::default()
+    };
+    let start = Instant::now();
+    let report = device.launch(&module, &launch)?;
+    let seconds = start.elapsed().as_secs_f64();
+    for finding in &report.findings {
+        println!("{finding:?}");
+    }
+    let rate = report.counters.warp_instructions as f64 / seconds / 1e6;
+    println!("{} warp instructions in {seconds:.3} s: {rate:.1} M/s", report.counters.warp_instructions);
+    println!("{:?}", report.counters);
+    Ok(())
+}

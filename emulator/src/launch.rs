@@ -1,0 +1,293 @@
+//! Launches: checks, then clusters, in parallel where they cannot see each other.
+
+use crate::counters::Counters;
+use crate::device::{Checks, Device};
+use crate::engine::cluster::{Cluster, Outcome};
+use crate::engine::machine::{Machine, Schedule};
+use crate::error::LaunchError;
+use crate::finding::{Finding, Findings};
+use crate::memory::global::GlobalView;
+use crate::memory::space::RESERVED_SHARED;
+use crate::module::{Arch, Module};
+use crate::program::Kernel;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::collections::VecDeque;
+
+/// A kernel argument; its size must be that of the parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arg {
+    /// 8 bytes, such as an address.
+    U64(u64),
+    /// 4 bytes
+    U32(u32),
+    /// 4 bytes
+    F32(f32),
+    /// The value of any other parameter, little-endian: tensor maps, structs, 16-bit numbers.
+    Bytes(Vec<u8>),
+}
+
+impl Arg {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Arg::U64(value) => value.to_le_bytes().to_vec(),
+            Arg::U32(value) => value.to_le_bytes().to_vec(),
+            Arg::F32(value) => value.to_le_bytes().to_vec(),
+            Arg::Bytes(bytes) => bytes.clone(),
+        }
+    }
+}
+
+/// What to run, and on how many threads.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Name of the entry.
+    pub entry: String,
+    /// Blocks, `[x, y, z]`.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Blocks of a cluster; they divide the grid.
+    pub cluster: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub dynamic_shared_bytes: u32,
+    /// One for each parameter.
+    pub args: Vec<Arg>,
+}
+
+impl Default for Launch {
+    fn default() -> Self {
+        Launch {
+            entry: String::new(),
+            grid: [1; 3],
+            block: [1; 3],
+            cluster: [1; 3],
+            dynamic_shared_bytes: 0,
+            args: Vec::new(),
+        }
+    }
+}
+
+/// What a launch did, and what was wrong with it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Mistakes, in the order of the clusters that made them; empty when clean.
+    pub findings: Vec<Finding>,
+    /// Work done.
+    pub counters: Counters,
+}
+
+/// Instructions a cluster runs before the next one has a turn, where blocks talk through global memory.
+const TURN: u64 = 200_000;
+
+impl Device {
+    /// Runs a kernel to its end, or until a mistake stops it.
+    ///
+    /// # Errors
+    /// A launch that a driver would refuse. Mistakes of the kernel itself are findings of the report.
+    pub fn launch(&mut self, module: &Module, launch: &Launch) -> Result<Report, LaunchError> {
+        let kernel = module.kernel(&launch.entry).ok_or_else(|| LaunchError::NoEntry {
+            name: launch.entry.clone(),
+            known: module.entries().collect::<Vec<_>>().join(", "),
+        })?;
+        let arch = self.config.arch.unwrap_or(module.arch);
+        check_shape(kernel, launch)?;
+        let params = pack_params(kernel, launch)?;
+        let shared_window = shared_window(kernel, launch, arch)?;
+        self.load(module)?;
+        let variables = self.variable_addresses(module);
+        let config = self.config;
+        let view = GlobalView::new(&mut self.buffers);
+        let machine = Machine {
+            kernel,
+            sources: &module.sources,
+            global: &view,
+            variables: &variables,
+            params: &params,
+            grid: launch.grid,
+            block: launch.block,
+            cluster: launch.cluster,
+            explicit_cluster: kernel.explicit_cluster || launch.cluster != [1; 3],
+            dynamic_shared: launch.dynamic_shared_bytes,
+            shared_window,
+            checks: config.checks == Checks::All,
+            schedule: Schedule::new(config.seed),
+            sm_count: config.sm_count.max(1),
+            max_steps: config.max_steps,
+            launch_registers: launch_registers(kernel),
+        };
+        let count: u32 = machine.clusters().iter().product();
+        let results = if kernel.talks_through_global {
+            let resident = config.resident.map_or(u32::MAX, |blocks| (blocks / machine.cluster_size()).max(1));
+            run_together(&machine, count, resident)
+        } else {
+            (0..count).into_par_iter().map(|index| run_alone(&machine, index)).collect()
+        };
+        let mut findings = Findings::default();
+        let mut counters = Counters::default();
+        for (found, counted) in results {
+            findings.merge(found);
+            counters += counted;
+        }
+        Ok(Report { findings: findings.into_vec(), counters })
+    }
+}
+
+type Result_ = (Findings, Counters);
+
+fn run_alone(machine: &Machine<'_>, index: u32) -> Result_ {
+    let mut cluster = Cluster::new(machine, index);
+    let mut idle = (u64::MAX, 0);
+    loop {
+        match cluster.run(u64::MAX) {
+            Outcome::Done => break,
+            Outcome::Running => {}
+            Outcome::Stuck => cluster.report_deadlock(),
+            Outcome::Polling => {
+                // Nobody else is there to change what is polled; a few rounds more rule out time-outs.
+                idle = if idle.0 == cluster.progress { (idle.0, idle.1 + 1) } else { (cluster.progress, 0) };
+                if idle.1 > 100 {
+                    cluster.report_deadlock();
+                }
+                cluster.idle_polls = 0;
+            }
+        }
+        if cluster.fatal {
+            break;
+        }
+    }
+    (cluster.findings, cluster.probe.counters)
+}
+
+/// Clusters in turns on one thread. A new one starts when the ones there are wait for others, or are done.
+fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_> {
+    let mut results: Vec<Result_> = (0..count).map(|_| Default::default()).collect();
+    let mut active: VecDeque<(u32, Cluster<'_>)> = VecDeque::new();
+    let mut next = 0;
+    // Turns in a row in which nobody made progress.
+    let mut idle_turns = 0;
+    loop {
+        if active.is_empty() || (idle_turns > 0 && (active.len() as u32) < resident) {
+            if next < count {
+                active.push_front((next, Cluster::new(machine, next)));
+                next += 1;
+            } else if active.is_empty() {
+                return results;
+            }
+        }
+        let Some((index, mut cluster)) = active.pop_front() else { return results };
+        let before = cluster.progress;
+        let outcome = cluster.run(TURN);
+        let all_started = next == count || active.len() as u32 + 1 >= resident;
+        let moved = cluster.progress != before || outcome == Outcome::Done;
+        idle_turns = if moved { 0 } else { idle_turns + 1 };
+        if outcome == Outcome::Done || cluster.fatal {
+            let stop = cluster.fatal;
+            results[index as usize] = (cluster.findings, cluster.probe.counters);
+            if stop {
+                break;
+            }
+            continue;
+        }
+        cluster.idle_polls = 0;
+        let limit = 100 * (active.len() + 1);
+        if all_started && idle_turns > limit && outcome != Outcome::Running {
+            cluster.report_deadlock();
+            results[index as usize] = (cluster.findings, cluster.probe.counters);
+            break;
+        }
+        active.push_back((index, cluster));
+    }
+    for (index, cluster) in active {
+        results[index as usize] = (cluster.findings, cluster.probe.counters);
+    }
+    results
+}
+
+fn check_shape(kernel: &Kernel, launch: &Launch) -> Result<(), LaunchError> {
+    let shape = |message: String| Err(LaunchError::Shape(message));
+    let Launch { grid, block, cluster, .. } = launch;
+    if grid.contains(&0) || block.contains(&0) || cluster.contains(&0) {
+        return shape(format!("grid {grid:?}, block {block:?} and cluster {cluster:?} must not contain 0"));
+    }
+    let blocks: u64 = grid.iter().map(|n| u64::from(*n)).product();
+    if grid[0] > i32::MAX as u32 || grid[1] > 65_535 || grid[2] > 65_535 || blocks > u64::from(u32::MAX) {
+        return shape(format!("grid {grid:?} is too large"));
+    }
+    let threads: u64 = block.iter().map(|n| u64::from(*n)).product();
+    if threads > 1024 || block[2] > 64 {
+        return shape(format!("block {block:?} has more than 1024 threads, or more than 64 in z"));
+    }
+    let ranks: u64 = cluster.iter().map(|n| u64::from(*n)).product();
+    if ranks > 16 {
+        return shape(format!("cluster {cluster:?} has more than 16 blocks"));
+    }
+    if (0..3).any(|axis| grid[axis] % cluster[axis] != 0) {
+        return shape(format!("grid {grid:?} is not a multiple of cluster {cluster:?}"));
+    }
+    if let Some(required) = kernel.reqntid
+        && required != *block
+    {
+        return shape(format!("block {block:?} differs from .reqntid {required:?} of `{}`", kernel.name));
+    }
+    if let Some(most) = kernel.maxntid {
+        let limit: u64 = most.iter().map(|n| u64::from(*n)).product();
+        if threads > limit {
+            return shape(format!("block {block:?} exceeds .maxntid {most:?} of `{}`", kernel.name));
+        }
+    }
+    match kernel.reqcluster {
+        Some(required) if required != *cluster => {
+            shape(format!("cluster {cluster:?} differs from .reqnctapercluster {required:?} of `{}`", kernel.name))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn pack_params(kernel: &Kernel, launch: &Launch) -> Result<Vec<u8>, LaunchError> {
+    if kernel.params.len() != launch.args.len() {
+        return Err(LaunchError::ArgCount {
+            entry: kernel.name.clone(),
+            expected: kernel.params.len(),
+            given: launch.args.len(),
+        });
+    }
+    let mut packed = vec![0; kernel.param_bytes as usize];
+    for (index, (param, arg)) in kernel.params.iter().zip(&launch.args).enumerate() {
+        let bytes = arg.bytes();
+        if bytes.len() != param.bytes as usize {
+            return Err(LaunchError::ArgSize {
+                index,
+                param: param.name.clone(),
+                expected: param.bytes as usize,
+                given: bytes.len(),
+            });
+        }
+        let at = param.offset as usize;
+        packed[at..at + bytes.len()].copy_from_slice(&bytes);
+    }
+    Ok(packed)
+}
+
+/// Bytes of a block's window, the reserved start included.
+fn shared_window(kernel: &Kernel, launch: &Launch, arch: Arch) -> Result<u32, LaunchError> {
+    let fixed = u64::from(kernel.static_shared);
+    let dynamic = u64::from(launch.dynamic_shared_bytes);
+    let needed = if dynamic == 0 { fixed } else { u64::from(kernel.dynamic_shared_at) + dynamic };
+    let limit = arch.shared_bytes();
+    if needed > limit {
+        return Err(LaunchError::SharedSize { needed, fixed, limit, arch: arch.to_string() });
+    }
+    Ok(RESERVED_SHARED + needed as u32)
+}
+
+/// Registers of each thread when a kernel starts: what it asks for, or what the register file of 64 Ki gives its
+/// threads, in steps of 8. Unknown unless the block size is.
+fn launch_registers(kernel: &Kernel) -> Option<u32> {
+    let threads: u32 = kernel.reqntid.or(kernel.maxntid)?.iter().product();
+    if let Some(registers) = kernel.maxnreg {
+        return Some(registers.next_multiple_of(8));
+    }
+    let share = 65_536 / (threads.next_multiple_of(128) * kernel.min_ctas.unwrap_or(1)).max(1);
+    Some((share / 8 * 8).min(248))
+}

@@ -1,0 +1,102 @@
+//! `cargo xtask gpu-pack`.
+
+use crate::{Usage, shell};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+
+pub const HELP: &str = "\
+Usage: cargo xtask gpu-pack [--target sm90] [--out DIR]
+
+Gathers in DIR (.gpu-kit by default) what a machine with a GPU and a driver needs to check and time the kernels: the
+runtime's shared library, kernels-generated/<target> and benches/gpu/run.py. Needs no LLVM. Prints the folder's name to
+stdout.
+";
+
+/// The most a kit may weigh, so that it goes anywhere in one piece.
+const LIMIT_BYTES: u64 = 60 << 20;
+
+const LIBRARY: &str = "libtilewright_runtime.so";
+
+struct Options {
+    target: String,
+    out: PathBuf,
+}
+
+pub fn run(args: &[String]) -> Result<ExitCode> {
+    let options = parse(args)?;
+    let kernels = shell::root().join("kernels-generated").join(&options.target);
+    if !kernels.join("manifest.json").is_file() {
+        bail!("there is no `{0}/manifest.json`: run `cargo xtask gen --target {1}` first", kernels.display(), options.target);
+    }
+    let library = build()?;
+    // What an earlier kit left would be taken for part of this one.
+    if options.out.exists() {
+        clear(&options.out)?;
+    }
+    fs::create_dir_all(&options.out).with_context(|| format!("cannot make `{}`", options.out.display()))?;
+    let mut size = copy(&library, &options.out.join(LIBRARY))?;
+    size += copy(&shell::root().join("benches/gpu/run.py"), &options.out.join("run.py"))?;
+    size += copy_tree(&kernels, &options.out.join("kernels-generated").join(&options.target))?;
+    if size >= LIMIT_BYTES {
+        bail!("the kit has {} MiB, more than {} MiB: ship fewer kernels", size >> 20, LIMIT_BYTES >> 20);
+    }
+    println!("{}", options.out.display());
+    eprintln!("{:.1} MiB. On a machine with a GPU:  python3 {}/run.py", size as f64 / 1048576.0, options.out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse(args: &[String]) -> Result<Options> {
+    let mut options = Options { target: "sm90".into(), out: ".gpu-kit".into() };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let (flag, value) = match arg.split_once('=') {
+            Some((flag, value)) => (flag, Some(value.to_owned())),
+            None => (arg.as_str(), args.next().cloned()),
+        };
+        match (flag, value) {
+            ("--target", Some(value)) => options.target = value,
+            ("--out", Some(value)) => options.out = value.into(),
+            _ => return Err(Usage(format!("unexpected `{arg}`, or no value for it\n\n{HELP}")).into()),
+        }
+    }
+    Ok(options)
+}
+
+/// Builds the runtime; the shared library's path, as cargo reports it.
+fn build() -> Result<PathBuf> {
+    let mut command = shell::cargo();
+    command.args(["build", "--release", "-p", "tilewright-runtime", "--message-format", "json-render-diagnostics"]);
+    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the runtime does not build");
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut files = messages.split('"').filter(|word| word.ends_with(LIBRARY));
+    files.next_back().map(PathBuf::from).with_context(|| format!("cargo built no `{LIBRARY}`"))
+}
+
+/// Empties a folder, if it is a kit.
+fn clear(dir: &Path) -> Result<()> {
+    let empty = fs::read_dir(dir).with_context(|| format!("cannot read `{}`", dir.display()))?.next().is_none();
+    if !empty && !dir.join(LIBRARY).is_file() {
+        bail!("`{}` exists and is no kit: name another folder", dir.display());
+    }
+    fs::remove_dir_all(dir).with_context(|| format!("cannot remove `{}`", dir.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<u64> {
+    fs::copy(from, to).with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<u64> {
+    fs::create_dir_all(to).with_context(|| format!("cannot make `{}`", to.display()))?;
+    let mut size = 0;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read `{}`", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        size += if entry.file_type()?.is_dir() { copy_tree(&entry.path(), &target)? } else { copy(&entry.path(), &target)? };
+    }
+    Ok(size)
+}
