@@ -112,6 +112,7 @@ impl Device {
             shared_window,
             checks: config.checks == Checks::All,
             schedule: Schedule::new(config.seed),
+            together: kernel.talks_through_global,
             sm_count: config.sm_count.max(1),
             max_steps: config.max_steps,
             launch_registers: launch_registers(kernel),
@@ -146,10 +147,9 @@ fn run_alone(machine: &Machine<'_>, index: u32) -> Result_ {
             Outcome::Polling => {
                 // Nobody else is there to change what is polled; a few rounds more rule out time-outs.
                 idle = if idle.0 == cluster.progress { (idle.0, idle.1 + 1) } else { (cluster.progress, 0) };
-                if idle.1 > 100 {
+                if idle.1 > 8 {
                     cluster.report_deadlock();
                 }
-                cluster.idle_polls = 0;
             }
         }
         if cluster.fatal {
@@ -189,8 +189,7 @@ fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_
             }
             continue;
         }
-        cluster.idle_polls = 0;
-        let limit = 100 * (active.len() + 1);
+        let limit = 40 * (active.len() + 1);
         if all_started && idle_turns > limit && outcome != Outcome::Running {
             cluster.report_deadlock();
             results[index as usize] = (cluster.findings, cluster.probe.counters);

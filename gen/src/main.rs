@@ -1,1 +1,53 @@
-fn main() {}
+//! The `gen` command: builds the kernel library, runs ops and PTX files, shows what became of a template.
+//!
+//! Words go to stderr, JSON to stdout. Exit status: 0 done; 1 a kernel failed to build, verify or run; 2 wrong usage or bad
+//! input.
+
+mod build;
+mod cli;
+mod dispatch;
+mod emulate;
+mod emulator_device;
+mod error;
+mod files;
+mod gemm_run;
+mod generate;
+mod launch_file;
+mod library;
+mod list;
+mod run;
+mod show;
+mod tensors;
+mod verify;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A mistake of ours is one line too, not a backtrace in the user's face.
+    std::panic::set_hook(Box::new(|info| {
+        let at = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
+        let what = info.payload_as_str().unwrap_or("no message");
+        eprintln!("gen: internal error at {at}: {}", what.lines().next().unwrap_or_default());
+    }));
+    let work = || {
+        let cli = Cli::parse();
+        match cli.command {
+            None => generate::generate(&cli.generate),
+            Some(Command::List(args)) => list::list(&args),
+            Some(Command::Run(args)) => run::run(&args),
+            Some(Command::Emulate(args)) => emulate::emulate(&args),
+            Some(Command::Show(args)) => show::show(&args),
+            Some(Command::CodegenWorker) => return tilewright_codegen::worker::worker_main(),
+        }
+        .map_or_else(
+            |e| {
+                eprintln!("gen: {e}");
+                e.code()
+            },
+            |()| ExitCode::SUCCESS,
+        )
+    };
+    std::panic::catch_unwind(work).unwrap_or(ExitCode::FAILURE)
+}

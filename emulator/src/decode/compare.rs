@@ -81,7 +81,7 @@ fn f32_compare<const FTZ: bool>(name: &str) -> Option<fn(u32, u32) -> bool> {
     }
     Some(match name {
         "eq" => flushed!(|a, b| a == b),
-        "ne" => flushed!(|a, b| a < b || a > b),
+        "ne" => flushed!(|a, b| a.partial_cmp(&b).is_some_and(|order| order.is_ne())),
         "lt" => flushed!(|a, b| a < b),
         "le" => flushed!(|a, b| a <= b),
         "gt" => flushed!(|a, b| a > b),
@@ -110,7 +110,7 @@ fn f64_compare(name: &str) -> Option<fn(u64, u64) -> bool> {
     }
     Some(match name {
         "eq" => double!(|a, b| a == b),
-        "ne" => double!(|a, b| a < b || a > b),
+        "ne" => double!(|a, b| a.partial_cmp(&b).is_some_and(|order| order.is_ne())),
         "lt" => double!(|a, b| a < b),
         "le" => double!(|a, b| a <= b),
         "gt" => double!(|a, b| a > b),

@@ -6,8 +6,8 @@ use super::slots::Slots;
 use super::special::{SpecialKind, special};
 use super::ty::Ty;
 use crate::error::ParseError;
-use crate::parse::ast::{self, Instr, Operand, RegClass, ScopeId};
-use crate::program::{Const, D, Guard, Inst, Kernel, Op, P, R, Reg, cfg};
+use crate::parse::ast::{self, Instr, Operand, ScopeId};
+use crate::program::{Const, D, Guard, Inst, Kernel, Op, R, Reg, cfg};
 use rustc_hash::FxHashMap;
 
 /// Decodes a function of a module.
@@ -185,19 +185,6 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Declared bits of a register operand.
-    pub fn declared_bits(&self, operand: &Operand) -> Option<u32> {
-        match operand {
-            Operand::Reg(id) => Some(match self.function.regs.get(id.0 as usize)?.1 {
-                RegClass::Pred => 1,
-                RegClass::Word(bits) => u32::from(bits),
-                RegClass::Double => 64,
-                RegClass::Quad => 128,
-            }),
-            _ => None,
-        }
-    }
-
     pub fn name_of(&self, operand: &Operand) -> String {
         match operand {
             Operand::Reg(id) | Operand::NotReg(id) => {
@@ -259,9 +246,5 @@ impl<'a> Decoder<'a> {
     pub fn ty(&self, m: &mut Modifiers) -> Result<Ty> {
         let ty = m.ty();
         self.bits_of(ty)
-    }
-
-    pub fn carry_pred(&self) -> P {
-        P::CARRY
     }
 }

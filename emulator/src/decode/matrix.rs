@@ -98,7 +98,7 @@ impl Decoder<'_> {
             m.take_any(&["sync", "aligned"]);
             return Ok(Op::WgmmaWait(self.constant(ops, 0)?));
         }
-        if !m.all().first().is_some_and(|part| *part == "mma_async") {
+        if m.all().first().is_none_or(|part| *part != "mma_async") {
             return self.unknown();
         }
         let kind = match WgmmaKind::parse(m.all()) {

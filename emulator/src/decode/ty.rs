@@ -1,6 +1,6 @@
 //! Instruction types.
 
-use crate::tensor::convert::{FloatFormat, IntType};
+use crate::tensor::convert::FloatFormat;
 
 /// A type modifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +76,5 @@ impl Ty {
 
     pub fn is_int(self) -> bool {
         matches!(self, Ty::B(_) | Ty::U(_) | Ty::S(_))
-    }
-
-    pub fn int(self) -> Option<IntType> {
-        match self {
-            Ty::U(bits) | Ty::S(bits) | Ty::B(bits) if bits <= 64 => Some(IntType { bits, signed: self.signed() }),
-            _ => None,
-        }
     }
 }

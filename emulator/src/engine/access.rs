@@ -248,7 +248,7 @@ impl<'a> Cluster<'a> {
     /// Offset of a lane's local memory in the warp's, or a finding.
     pub(super) fn local_at(&mut self, at: &At, lane: usize, offset: u32, bytes: u32) -> Option<u32> {
         let size = self.m.kernel.local_bytes;
-        if offset % bytes != 0 {
+        if !offset.is_multiple_of(bytes) {
             self.report(FindingKind::Misaligned, at, 1 << lane, Some(LOCAL_WINDOW + u64::from(offset)), || {
                 format!("local address {offset:#x} is not a multiple of {bytes}")
             });
@@ -267,7 +267,7 @@ impl<'a> Cluster<'a> {
     pub(super) fn param_bytes(&mut self, at: &At, lanes: u32, offset: u32, bytes: u32) -> Option<u128> {
         let found = self.m.params.get(offset as usize..offset as usize + bytes as usize);
         match found {
-            Some(slice) if offset % bytes == 0 => {
+            Some(slice) if offset.is_multiple_of(bytes) => {
                 let mut value = [0; 16];
                 value[..slice.len()].copy_from_slice(slice);
                 Some(u128::from_le_bytes(value))

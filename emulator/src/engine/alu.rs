@@ -430,26 +430,9 @@ fn rare(regs: &mut Regs, op: &Op, m: u32) -> bool {
             let defined = regs.qdef(*a) & regs.qdef(*b) & regs.rdef(*c) & regs.rdef(*e);
             regs.put64(*d, &out, m, defined);
         }
-        Op::Widen(f, d, a) => {
-            let out = regs.r(*a).map(f);
-            let defined = regs.rdef(*a);
-            regs.put64(*d, &out, m, defined);
-        }
         Op::Narrow(f, d, a) => {
             let out = regs.q(*a).map(f);
             let defined = regs.qdef(*a);
-            regs.put(*d, &out, m, defined);
-        }
-        Op::Widen2(f, d, a, b) => {
-            let (x, y) = (regs.r(*a), regs.r(*b));
-            let out = std::array::from_fn(|lane| f(x[lane], y[lane]));
-            let defined = regs.rdef(*a) & regs.rdef(*b);
-            regs.put64(*d, &out, m, defined);
-        }
-        Op::Narrow2(f, d, a, b) => {
-            let (x, y) = (regs.q(*a), regs.q(*b));
-            let out = std::array::from_fn(|lane| f(x[lane], y[lane]));
-            let defined = regs.qdef(*a) & regs.qdef(*b);
             regs.put(*d, &out, m, defined);
         }
         Op::Compare32 { f, d, a, b, one } => {

@@ -184,7 +184,9 @@ impl Cluster<'_> {
         let fresh = mask & !warp.cluster_arrived;
         self.probe.sync(*at, mask, SyncEvent::ClusterArrive { relaxed });
         warp.cluster_arrived |= fresh;
-        warp.cluster_phase = self.barrier_phase;
+        if fresh != 0 {
+            warp.cluster_phase = self.barrier_phase;
+        }
         self.barrier_arrived += fresh.count_ones();
         self.progress();
         self.check_cluster_barrier_without(warp.live.count_ones(), at);

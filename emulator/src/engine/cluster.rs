@@ -50,6 +50,8 @@ pub enum Outcome {
 const QUANTUM: u32 = 512;
 /// Polls without any progress in the cluster before it counts as stuck.
 const IDLE_POLLS: u64 = 4_000;
+/// Such polls before another cluster, if there are several, has its turn.
+const POLL_TURN: u64 = 256;
 
 pub struct Cluster<'a> {
     pub m: &'a Machine<'a>,
@@ -64,6 +66,8 @@ pub struct Cluster<'a> {
     /// Counts whatever may end somebody's wait.
     pub progress: u64,
     pub idle_polls: u64,
+    /// `idle_polls` at the last turn that ended because of them.
+    yielded_at: u64,
     pub barrier_phase: u64,
     pub barrier_arrived: u32,
     /// A finding that ends the run.
@@ -95,6 +99,7 @@ impl<'a> Cluster<'a> {
             clock: 0,
             progress: 0,
             idle_polls: 0,
+            yielded_at: 0,
             barrier_phase: 0,
             barrier_arrived: 0,
             fatal: false,
@@ -121,6 +126,7 @@ impl<'a> Cluster<'a> {
     pub(super) fn progress(&mut self) {
         self.progress += 1;
         self.idle_polls = 0;
+        self.yielded_at = 0;
     }
 
     fn enqueue(&mut self, cta: usize, warp: usize) {
@@ -149,13 +155,16 @@ impl<'a> Cluster<'a> {
                     self.handle_events();
                 }
                 if self.idle_polls > IDLE_POLLS {
+                    (self.idle_polls, self.yielded_at) = (0, 0);
                     // Spinning lanes may wait for lanes of their own warp.
                     if !self.release_parked() && self.queue.is_empty() {
                         return Outcome::Polling;
                     }
                     self.deliver(true);
                     self.handle_events();
-                    self.idle_polls = 0;
+                } else if self.m.together && self.idle_polls > self.yielded_at + POLL_TURN {
+                    self.yielded_at = self.idle_polls;
+                    return Outcome::Polling;
                 }
                 if self.clock >= end {
                     return Outcome::Running;

@@ -2,7 +2,7 @@
 
 use super::access::{SharedAt, lanes_of};
 use super::cluster::{At, Cluster};
-use super::probe::{Access, Memory, Proxy, RangeAccess, WarpAccess};
+use super::probe::{Access, Memory, RangeAccess, WarpAccess};
 use super::queue::{Action, BarrierAt, BulkTarget, CpAsyncAction};
 use super::step::Flow;
 use super::warp::Warp;
@@ -116,7 +116,7 @@ impl<'a> Cluster<'a> {
             self.report(FindingKind::Uninit, at, lanes, None, || "size is undefined".into());
         }
         let bytes = warp.regs.r(op.bytes)[lane];
-        if bytes % 16 != 0 {
+        if !bytes.is_multiple_of(16) {
             self.report(FindingKind::Misaligned, at, lanes, None, || format!("bulk size {bytes} is not a multiple of 16"));
             return None;
         }
@@ -209,7 +209,7 @@ impl<'a> Cluster<'a> {
     }
 
     fn observe_range(&mut self, at: At, memory: Memory, access: Access, address: u64, bytes: u32) {
-        self.probe.range_access(&RangeAccess { at, memory, access, proxy: Proxy::Async, address, bytes });
+        self.probe.range_access(&RangeAccess { at, memory, access, address, bytes });
     }
 
     pub(super) fn shared_range(&mut self, at: At, access: Access, cta: usize, offset: u32, bytes: u32) {

@@ -53,6 +53,8 @@ pub struct Machine<'a> {
     pub shared_window: u32,
     pub checks: bool,
     pub schedule: Schedule,
+    /// Clusters take turns because they may wait for each other.
+    pub together: bool,
     pub sm_count: u32,
     pub max_steps: u64,
     /// Registers of each thread at launch, if `setmaxnreg` may be used.

@@ -8,7 +8,7 @@ use crate::finding::FindingKind;
 impl Cluster<'_> {
     pub(super) fn set_max_registers(&mut self, warp: &mut Warp, at: &At, mask: u32, increase: bool, wanted: u32) -> Flow {
         self.check_aligned(warp, at, mask, "setmaxnreg");
-        if !(24..=256).contains(&wanted) || wanted % 8 != 0 {
+        if !(24..=256).contains(&wanted) || !wanted.is_multiple_of(8) {
             self.report(FindingKind::Register, at, mask, None, || {
                 format!("setmaxnreg {wanted} is not a multiple of 8 from 24 to 256")
             });

@@ -141,7 +141,7 @@ impl<'a> Cluster<'a> {
                 }
                 Flow::Next
             }
-            Op::BulkWait { pending, .. } => self.bulk_wait(warp, at, mask, *pending),
+            Op::BulkWait(pending) => self.bulk_wait(warp, at, mask, *pending),
             Op::Bar(op) => self.bar(warp, at, mask, op),
             Op::ClusterArrive { aligned, relaxed } => self.cluster_arrive(warp, at, mask, *aligned, *relaxed),
             Op::ClusterWait { aligned } => self.cluster_wait(warp, at, mask, *aligned),
@@ -191,7 +191,7 @@ impl<'a> Cluster<'a> {
             | Op::Bulk(_)
             | Op::Tma(_)
             | Op::BulkCommit
-            | Op::BulkWait { .. } => &mut counters.async_copy,
+            | Op::BulkWait(_) => &mut counters.async_copy,
             Op::Mma(_) | Op::Wgmma(_) => &mut counters.tensor,
             Op::Clock32(..) | Op::Clock64(..) => &mut counters.alu,
             _ => &mut counters.sync,

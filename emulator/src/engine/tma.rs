@@ -17,7 +17,7 @@ impl<'a> Cluster<'a> {
     /// The tensor map at an address of parameter, constant or global memory.
     pub(super) fn tensor_map(&mut self, at: &At, lanes: u32, space: Space, address: u64) -> Option<TensorMap> {
         let mut bytes = [0u8; 128];
-        if address % 64 != 0 {
+        if !address.is_multiple_of(64) {
             self.report(FindingKind::Misaligned, at, lanes, Some(address), || {
                 format!("tensor map address {address:#x} is not a multiple of 64")
             });

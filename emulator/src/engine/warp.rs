@@ -211,9 +211,4 @@ impl Warp {
         self.forced_apart |= released;
         released
     }
-
-    /// Whether lanes wait in a join.
-    pub fn has_parked(&self) -> bool {
-        self.joins.iter().any(|join| join.in_use && join.arrived != 0)
-    }
 }

@@ -46,10 +46,6 @@ pub fn exp2(x: f32) -> f32 {
     (p * scale) as f32
 }
 
-pub fn ex2_ftz(a: u32) -> u32 {
-    canonical(flush(exp2(flush(f(a)))))
-}
-
 pub fn rsqrt<const FTZ: bool>(a: u32) -> u32 {
     through::<FTZ>(a, |x| 1.0 / x.sqrt())
 }

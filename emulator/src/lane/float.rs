@@ -161,7 +161,7 @@ pub fn copysign64(a: u64, b: u64) -> u64 {
 pub fn compare(name: &str) -> Option<fn(f64, f64) -> bool> {
     Some(match name {
         "eq" => |a, b| a == b,
-        "ne" => |a, b| a < b || a > b,
+        "ne" => |a, b| a.partial_cmp(&b).is_some_and(|order| order.is_ne()),
         "lt" => |a, b| a < b,
         "le" => |a, b| a <= b,
         "gt" => |a, b| a > b,

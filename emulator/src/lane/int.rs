@@ -4,10 +4,6 @@ pub fn sx16(x: u32) -> i32 {
     x as u16 as i16 as i32
 }
 
-pub fn sx8(x: u32) -> i32 {
-    x as u8 as i8 as i32
-}
-
 pub fn shl32(a: u32, b: u32) -> u32 {
     if b > 31 { 0 } else { a << b }
 }
@@ -346,13 +342,6 @@ pub fn shf_l_wrap(a: u32, b: u32, c: u32) -> u32 {
 
 pub fn shf_r_wrap(a: u32, b: u32, c: u32) -> u32 {
     shf_r_clamp(a, b, c & 31)
-}
-
-pub fn lop3(a: u32, b: u32, c: u32, lut: u8) -> u32 {
-    (0..8u32).filter(|k| (lut >> k) & 1 == 1).fold(0, |out, k| {
-        let pick = |x: u32, bit: u32| if k & bit != 0 { x } else { !x };
-        out | (pick(a, 4) & pick(b, 2) & pick(c, 1))
-    })
 }
 
 fn byte(x: u32, i: u32, signed: bool) -> i64 {

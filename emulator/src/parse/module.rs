@@ -36,10 +36,6 @@ impl Parser {
         &self.tokens[self.at.min(self.tokens.len() - 1)].token
     }
 
-    pub fn peek_at(&self, ahead: usize) -> &Token {
-        &self.tokens[(self.at + ahead).min(self.tokens.len() - 1)].token
-    }
-
     pub fn line(&self) -> u32 {
         self.tokens[self.at.min(self.tokens.len() - 1)].line
     }

@@ -2,7 +2,7 @@
 
 use super::reg::{R, Reg};
 use crate::tensor::convert::{
-    FloatFormat, IntType, Options, Rounding, f32_to_int, f64_to_f32, f64_to_int, flush_subnormal, int_to_f32, int_to_f64,
+    FloatFormat, IntType, Options, f32_to_int, f64_to_f32, f64_to_int, flush_subnormal, int_to_f32, int_to_f64,
     int_to_narrow, round_to_integral, saturate_unit,
 };
 
@@ -138,9 +138,4 @@ impl ConvertUnpack {
         let [low, high] = self.from.unpack(bits);
         self.to.pack(high, low, self.options)
     }
-}
-
-/// Conversions whose rounding defaults to nearest.
-pub fn default_options() -> Options {
-    Options::rounding(Rounding::Rn)
 }

@@ -214,10 +214,7 @@ pub enum Op {
     Q3(fn(u64, u64, u64) -> u64, D, D, D, D),
     /// Two 64-bit and two 32-bit sources, as `bfi.b64` has.
     QQRR(fn(u64, u64, u32, u32) -> u64, D, D, D, R, R),
-    Widen(fn(u32) -> u64, D, R),
     Narrow(fn(u64) -> u32, R, D),
-    Widen2(fn(u32, u32) -> u64, D, R, R),
-    Narrow2(fn(u64, u64) -> u32, R, D, D),
     Compare32 { f: fn(u32, u32) -> bool, d: R, a: R, b: R, one: u32 },
     Compare64 { f: fn(u64, u64) -> bool, d: R, a: D, b: D, one: u32 },
     AddCarry32(Carry, R, R, R),
@@ -261,7 +258,8 @@ pub enum Op {
     Bulk(Box<Bulk>),
     Tma(Box<Tma>),
     BulkCommit,
-    BulkWait { pending: u32, read: bool },
+    /// `.read` is the same: a copy reads and writes at once.
+    BulkWait(u32),
 
     // Synchronisation.
     Bar(Box<Bar>),

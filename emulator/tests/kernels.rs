@@ -1,0 +1,242 @@
+//! Whole kernels, as LLVM prints them, against plain Rust, under several schedules.
+
+use tilewright_emulator::tensor::swizzle::Swizzle;
+use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
+use tilewright_emulator::{Arg, BufferId, Device, DeviceConfig, Fill, FindingKind, Launch, Module, Report, TensorMap};
+
+const SM90: &str = include_str!("ptx/llvm/gemm_sm90.ptx");
+const SM90_CLUSTER: &str = include_str!("ptx/llvm/gemm_sm90_cluster.ptx");
+const SM80: &str = include_str!("ptx/llvm/gemm_sm80.ptx");
+const SOFTMAX: &str = include_str!("ptx/llvm/softmax.ptx");
+
+/// Multiples of 1/8 that make every sum exact in f32.
+struct Numbers(u32);
+
+impl Numbers {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ((self.0 >> 16) as i32 % 17 - 8) as f32 * 0.125
+    }
+
+    fn take(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.next()).collect()
+    }
+}
+
+fn bf16_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| half::bf16::from_f32(*v).to_bits().to_le_bytes()).collect()
+}
+
+fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
+}
+
+/// `a [m, k]`, `b [n, k]`
+fn reference(a: &[f32], b: &[f32], [m, n, k]: [usize; 3]) -> Vec<f32> {
+    let dot = |i: usize, j: usize| (0..k).map(|x| a[i * k + x] * b[j * k + x]).sum();
+    (0..m * n).map(|at| dot(at / n, at % n)).collect()
+}
+
+struct Gemm {
+    device: Device,
+    a: Vec<f32>,
+    b: Vec<f32>,
+    buffers: [BufferId; 2],
+    out: BufferId,
+    out_cols: usize,
+}
+
+impl Gemm {
+    fn new(seed: u64, [m, n, k]: [usize; 3], out_rows: usize, out_cols: usize) -> Gemm {
+        let mut numbers = Numbers(seed as u32 + 7);
+        let (a, b) = (numbers.take(m * k), numbers.take(n * k));
+        let mut device = Device::new(DeviceConfig { seed, ..DeviceConfig::default() });
+        let mut load = |data: &[f32]| device.alloc(2 * data.len() as u64, Fill::Bytes(&bf16_bytes(data))).expect("memory");
+        let buffers = [load(&a), load(&b)];
+        let out = device.alloc((4 * out_rows * out_cols) as u64, Fill::Undefined).expect("memory");
+        Gemm { device, a, b, buffers, out, out_cols }
+    }
+
+    fn map(&self, which: usize, rows: usize, k: usize, box_rows: u32) -> Arg {
+        let map = TensorMap {
+            dtype: TensorDType::Bf16,
+            base: self.device.address(self.buffers[which]),
+            dims: vec![k as u64, rows as u64],
+            strides: vec![2 * k as u64],
+            box_dims: vec![64, box_rows],
+            element_strides: vec![1, 1],
+            swizzle: Swizzle::B128,
+            interleave: Interleave::None,
+            oob_fill: OobFill::Zero,
+        };
+        Arg::Bytes(self.device.encode_tensor_map(&map).expect("a map").to_vec())
+    }
+
+    fn check(&self, [m, n, k]: [usize; 3]) {
+        let out = floats(self.device.read(self.out));
+        let want = reference(&self.a, &self.b, [m, n, k]);
+        for row in 0..m {
+            for col in 0..n {
+                assert_eq!(out[row * self.out_cols + col], want[row * n + col], "element {row}, {col}");
+            }
+        }
+    }
+}
+
+/// The TMA kernels write whole tiles.
+fn run_sm90(text: &str, seed: u64, shape: [usize; 3], cluster: u32) -> (Gemm, Report) {
+    let [m, n, k] = shape;
+    let (rows, cols) = (m.next_multiple_of(128), n.next_multiple_of(128 * cluster as usize));
+    let mut gemm = Gemm::new(seed, shape, rows, cols);
+    let module = Module::parse(text).expect("PTX");
+    let args = vec![
+        gemm.map(0, m, k, if cluster == 1 { 128 } else { 64 }),
+        gemm.map(1, n, k, 128),
+        Arg::U64(gemm.device.address(gemm.out)),
+        Arg::U32(cols as u32),
+        Arg::U32(k.div_ceil(64) as u32),
+    ];
+    let launch = Launch {
+        entry: "gemm".into(),
+        grid: [cols as u32 / 128, rows as u32 / 128, 1],
+        block: [384, 1, 1],
+        cluster: [cluster, 1, 1],
+        dynamic_shared_bytes: 4 * 32_768 + 64,
+        args,
+    };
+    let report = gemm.device.launch(&module, &launch).expect("a launch");
+    (gemm, report)
+}
+
+fn clean(report: &Report) {
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+}
+
+#[test]
+fn warp_specialised_wgmma_gemm() {
+    for seed in 0..6 {
+        for shape in [[128, 128, 64], [130, 200, 328], [64, 8, 8]] {
+            let (gemm, report) = run_sm90(SM90, seed, shape, 1);
+            clean(&report);
+            gemm.check(shape);
+            assert_eq!(gemm.device.unwritten(gemm.out), 0);
+        }
+    }
+}
+
+#[test]
+fn multicast_across_a_cluster() {
+    for seed in 0..6 {
+        for shape in [[128, 256, 64], [250, 500, 456]] {
+            let (gemm, report) = run_sm90(SM90_CLUSTER, seed, shape, 2);
+            clean(&report);
+            gemm.check(shape);
+        }
+    }
+}
+
+#[test]
+fn wgmma_counts_its_work() {
+    let (_, report) = run_sm90(SM90, 0, [256, 128, 256], 1);
+    assert_eq!(report.counters.tensor_flops, 2 * 256 * 128 * 256);
+    assert_eq!(report.counters.tma_bytes_read, 2 * (256 * 256 + 2 * 128 * 256));
+}
+
+/// Without the wait the epilogue reads accumulators that late delivery has not written yet.
+#[test]
+fn a_missing_wgmma_wait_changes_values_when_delivery_is_late() {
+    let text = SM90.replace("wgmma.wait_group.sync.aligned 0;", "");
+    let (gemm, _) = run_sm90(&text, 1, [128, 128, 64], 1);
+    let out = floats(gemm.device.read(gemm.out));
+    assert_ne!(out[0], reference(&gemm.a, &gemm.b, [128, 128, 64])[0]);
+}
+
+#[test]
+fn expecting_too_many_bytes_is_a_deadlock_that_says_so() {
+    let text = SM90.replace("mov.b32 \t%r50, 32768;", "mov.b32 \t%r50, 32784;");
+    assert_ne!(text, SM90);
+    let (_, report) = run_sm90(&text, 0, [128, 128, 64], 1);
+    let deadlock = report.findings.iter().find(|f| f.kind == FindingKind::Deadlock).expect("a deadlock");
+    assert!(deadlock.message.contains("0 of 1 arrivals and 16 bytes missing"), "{}", deadlock.message);
+}
+
+#[test]
+fn cp_async_mma_gemm() {
+    for seed in 0..6 {
+        for shape in [[64, 64, 32], [100, 70, 104], [17, 33, 8], [64, 64, 256]] {
+            let [m, n, k] = shape;
+            let mut gemm = Gemm::new(seed, shape, m, n);
+            let module = Module::parse(SM80).expect("PTX");
+            let [a, b] = gemm.buffers.map(|id| Arg::U64(gemm.device.address(id)));
+            let launch = Launch {
+                entry: "gemm".into(),
+                grid: [n.div_ceil(64) as u32, m.div_ceil(64) as u32, 1],
+                block: [128, 1, 1],
+                dynamic_shared_bytes: 3 * 8192,
+                args: vec![
+                    a,
+                    b,
+                    Arg::U64(gemm.device.address(gemm.out)),
+                    Arg::U32(m as u32),
+                    Arg::U32(n as u32),
+                    Arg::U32(k as u32),
+                ],
+                ..Launch::default()
+            };
+            let report = gemm.device.launch(&module, &launch).expect("a launch");
+            clean(&report);
+            gemm.check(shape);
+            assert_eq!(gemm.device.unwritten(gemm.out), 0);
+            assert_eq!(report.counters.shared_wavefronts, report.counters.shared_wavefronts_ideal, "the swizzle is conflict-free");
+        }
+    }
+}
+
+#[test]
+fn elementwise_and_reductions() {
+    let module = Module::parse(SOFTMAX).expect("PTX");
+    let (rows, n, scale) = (3usize, 516usize, 0.7f32);
+    let x = Numbers(3).take(rows * n);
+    for seed in 0..4 {
+        let mut device = Device::new(DeviceConfig { seed, ..DeviceConfig::default() });
+        let input = device.alloc(4 * x.len() as u64, Fill::Bytes(&f32_bytes(&x))).expect("memory");
+        let y = device.alloc(2 * x.len() as u64, Fill::Undefined).expect("memory");
+        let g = device.alloc(4 * x.len() as u64, Fill::Undefined).expect("memory");
+        let launch = Launch {
+            entry: "softmax".into(),
+            grid: [rows as u32, 1, 1],
+            block: [128, 1, 1],
+            args: vec![
+                Arg::U64(device.address(input)),
+                Arg::U64(device.address(y)),
+                Arg::U64(device.address(g)),
+                Arg::U32(n as u32),
+                Arg::F32(scale),
+            ],
+            ..Launch::default()
+        };
+        let report = device.launch(&module, &launch).expect("a launch");
+        clean(&report);
+        let gelu = floats(device.read(g));
+        for row in 0..rows {
+            let line = &x[row * n..(row + 1) * n];
+            let max = line.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = line.iter().map(|v| (f64::from((v - max) * scale)).exp2()).sum();
+            for col in 0..n {
+                let at = row * n + col;
+                let want = (f64::from((line[col] - max) * scale)).exp2() / sum;
+                let bits = &device.read(y)[2 * at..2 * at + 2];
+                let got = half::bf16::from_bits(u16::from_le_bytes([bits[0], bits[1]])).to_f64();
+                assert!((got - want).abs() <= want / 200.0, "{got} for {want}");
+                let v = f64::from(line[col]);
+                let inner = 0.7978845608 * (v + 0.044715 * v * v * v);
+                let want = 0.5 * v * (1.0 + inner.tanh()) / (1.0 + (col % 7) as f64);
+                assert!((f64::from(gelu[at]) - want).abs() < 1e-6, "{} for {want}", gelu[at]);
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Commands and their arguments.
+
+use crate::verify::Level;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Generates, verifies and runs GPU kernels.
+#[derive(Debug, Parser)]
+#[command(name = "gen", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What else to do than generate.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Generating.
+    #[command(flatten)]
+    pub generate: GenerateArgs,
+}
+
+/// Commands besides generating.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List ops, templates, targets, dtypes and config axes.
+    List(ListArgs),
+    /// Run an op on tensors from a file; builds the kernel if the library has none for it.
+    Run(RunArgs),
+    /// Run any PTX file in the emulator.
+    Emulate(EmulateArgs),
+    /// Show a kernel as Tile IR, Lane IR, LLVM IR, PTX or SASS.
+    Show(ShowArgs),
+    /// The LLVM process behind the others.
+    #[command(hide = true)]
+    CodegenWorker,
+}
+
+/// `gen --target`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// GPU target: sm80, sm86, sm89, sm90.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Only plans whose id matches, `*` and `?` stand for anything. Nothing is written without --out.
+    #[arg(long, value_name = "GLOB")]
+    pub only: Option<String>,
+    /// Folder to write instead of kernels-generated/TARGET.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Kernels compiled at once; all cores where not given.
+    #[arg(long)]
+    pub jobs: Option<usize>,
+    /// How much the emulator runs before a kernel is believed.
+    #[arg(long, value_enum, default_value = "quick")]
+    pub verify: Level,
+    /// Write nothing; fail if the output would differ from what is there.
+    #[arg(long)]
+    pub check: bool,
+    /// Print a summary as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `gen list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `gen run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The op: gemm.
+    pub op: String,
+    /// GPU target.
+    #[arg(long)]
+    pub target: String,
+    /// `emulator`, or `cuda:N`.
+    #[arg(long, default_value = "emulator")]
+    pub device: String,
+    /// Tensors to read.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Where the results go.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Keys of the op: out, act, alpha, b, split_k, config.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Where a report goes: findings, kernel, plan, counters, verified_against.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// `gen emulate`.
+#[derive(Debug, Args)]
+pub struct EmulateArgs {
+    /// PTX text.
+    pub ptx: PathBuf,
+    /// Launch description.
+    #[arg(long, value_name = "FILE")]
+    pub launch: PathBuf,
+    /// Tensors to read.
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Where the outputs go.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Which checks to make.
+    #[arg(long, value_parser = ["all", "none"], default_value = "all")]
+    pub checks: String,
+    /// Arithmetic of tensor cores.
+    #[arg(long, value_parser = ["fast", "exact", "ring"], default_value = "fast")]
+    pub numerics: String,
+    /// Number of schedules to try.
+    #[arg(long, default_value_t = 1)]
+    pub schedules: u64,
+    /// Where a report goes: findings and counters.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// `gen show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// A kernel's id, `*` and `?` stand for anything; or give --class and --config.
+    pub kernel: Option<String>,
+    /// GPU target.
+    #[arg(long)]
+    pub target: String,
+    /// The op: gemm.
+    #[arg(long, default_value = "gemm")]
+    pub op: String,
+    /// The op's class.
+    #[arg(long, default_value = "a=bf16,b=nk,out=bf16,act=none,bias=0,residual=0")]
+    pub class: String,
+    /// A config id.
+    #[arg(long)]
+    pub config: Option<String>,
+    /// Comma list of tile, lane, llvm, ptx, sass.
+    #[arg(long, value_delimiter = ',', default_value = "tile")]
+    pub level: Vec<String>,
+}

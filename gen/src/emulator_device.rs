@@ -1,0 +1,168 @@
+//! The runtime's device, played by the emulator: the same plans, the same dispatch, no GPU.
+
+use std::cell::RefCell;
+use tilewright_emulator::tensor::swizzle::Swizzle as EmSwizzle;
+use tilewright_emulator::tensor::tma::{Interleave as EmInterleave, OobFill as EmOob, TensorDType, TensorMap};
+use tilewright_emulator::{Arg, BufferId, Counters, Device as Emulator, DeviceConfig, Fill, Finding, FindingKind, Launch, Module, Severity};
+use tilewright_runtime::arch::ComputeCapability;
+use tilewright_runtime::device::{ArgValue, Device, DeviceError, Geometry, ImageKind, KernelImage, Stream, TensorMapDesc};
+use tilewright_runtime::dtype::Dtype;
+use tilewright_runtime::manifest::{Interleave, OobFill, Swizzle};
+
+/// Multiprocessors of the emulated device: few, so that persistent kernels walk several tiles even on small problems.
+pub const SMS: u32 = 8;
+
+/// An emulated GPU.
+pub struct EmulatorDevice {
+    capability: ComputeCapability,
+    sms: u32,
+    emulator: RefCell<Emulator>,
+    log: RefCell<Log>,
+}
+
+/// What the launches so far had to say.
+#[derive(Default)]
+pub struct Log {
+    /// Findings of all launches.
+    pub findings: Vec<Finding>,
+    /// Counters of each launch.
+    pub counters: Vec<(String, Counters)>,
+}
+
+impl EmulatorDevice {
+    /// A device of a compute capability; `seed` picks the schedule.
+    pub fn new(capability: ComputeCapability, seed: u64, sms: u32) -> Self {
+        let emulator = Emulator::new(DeviceConfig { seed, sm_count: sms, ..DeviceConfig::default() });
+        EmulatorDevice { capability, sms, emulator: RefCell::new(emulator), log: RefCell::default() }
+    }
+
+    /// Takes what was found and counted since the last call.
+    pub fn take_log(&self) -> Log {
+        self.log.take()
+    }
+
+    /// Bytes of a buffer that nothing has written yet.
+    pub fn unwritten(&self, buffer: BufferId) -> u64 {
+        self.emulator.borrow().unwritten(buffer)
+    }
+}
+
+/// A finding that fails a run.
+pub fn is_error(f: &Finding) -> bool {
+    f.severity == Severity::Error
+}
+
+/// `kind at line N: message`.
+pub fn describe(f: &Finding) -> String {
+    let kind = serde_json::to_value::<FindingKind>(f.kind).ok();
+    let kind = kind.as_ref().and_then(|k| k.as_str()).unwrap_or("finding").to_string();
+    let place = f.source.as_ref().map_or_else(|| format!("PTX line {}", f.line), |s| format!("PTX line {} ({s})", f.line));
+    format!("{kind} at {place}: {}", f.message)
+}
+
+fn refused(what: &str, why: impl std::fmt::Display) -> DeviceError {
+    DeviceError::Refused { what: what.to_string(), why: why.to_string() }
+}
+
+impl Device for EmulatorDevice {
+    type Buffer = BufferId;
+    type Kernel = (String, Module);
+
+    fn capability(&self) -> ComputeCapability {
+        self.capability
+    }
+
+    fn sm_count(&self) -> u32 {
+        self.sms
+    }
+
+    fn wants(&self) -> ImageKind {
+        ImageKind::Ptx
+    }
+
+    fn alloc(&self, bytes: u64) -> Result<BufferId, DeviceError> {
+        self.emulator.borrow_mut().alloc(bytes, Fill::Undefined).map_err(|e| refused("allocating", e))
+    }
+
+    fn address(&self, buffer: &BufferId) -> u64 {
+        self.emulator.borrow().address(*buffer)
+    }
+
+    fn upload(&self, buffer: &BufferId, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
+        self.emulator.borrow_mut().write_at(*buffer, offset, data).map_err(|e| refused("copying to the device", e))
+    }
+
+    fn download(&self, buffer: &BufferId, offset: u64, data: &mut [u8]) -> Result<(), DeviceError> {
+        let emulator = self.emulator.borrow();
+        let from = emulator.read(*buffer).get(offset as usize..offset as usize + data.len());
+        data.copy_from_slice(from.ok_or_else(|| refused("copying from the device", "past the end of the buffer"))?);
+        Ok(())
+    }
+
+    fn load_kernel(&self, image: &KernelImage<'_>) -> Result<Self::Kernel, DeviceError> {
+        let text = std::str::from_utf8(image.bytes).map_err(|e| refused(&image.kernel.id, e))?;
+        let module = Module::parse(text).map_err(|e| refused(&image.kernel.id, e))?;
+        Ok((image.kernel.entry.clone(), module))
+    }
+
+    fn launch(&self, kernel: &Self::Kernel, g: &Geometry, args: &[ArgValue], _: Stream) -> Result<(), DeviceError> {
+        let (entry, module) = kernel;
+        let mut emulator = self.emulator.borrow_mut();
+        let args: Result<Vec<Arg>, DeviceError> = args
+            .iter()
+            .map(|a| {
+                Ok(match a {
+                    ArgValue::Ptr(p) => Arg::U64(*p),
+                    ArgValue::I32(v) => Arg::U32(*v as u32),
+                    ArgValue::I64(v) => Arg::U64(*v as u64),
+                    ArgValue::F32(v) => Arg::F32(*v),
+                    ArgValue::TensorMap(m) => {
+                        Arg::Bytes(emulator.encode_tensor_map(&tensor_map(&m.desc)).map_err(|e| refused(entry, e))?.to_vec())
+                    }
+                })
+            })
+            .collect();
+        let launch = Launch { entry: entry.clone(), grid: g.grid, block: g.block, cluster: g.cluster, dynamic_shared_bytes: g.shared_bytes, args: args? };
+        let report = emulator.launch(module, &launch).map_err(|e| refused(entry, e))?;
+        let mut log = self.log.borrow_mut();
+        log.findings.extend(report.findings);
+        log.counters.push((entry.clone(), report.counters));
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+}
+
+fn tensor_map(d: &TensorMapDesc) -> TensorMap {
+    TensorMap {
+        dtype: match d.dtype {
+            Dtype::Bf16 => TensorDType::Bf16,
+            Dtype::F16 => TensorDType::F16,
+            Dtype::U8 | Dtype::I8 | Dtype::E4m3 | Dtype::E5m2 => TensorDType::U8,
+            Dtype::I32 => TensorDType::S32,
+            _ => TensorDType::F32,
+        },
+        base: d.address,
+        dims: d.dims[..d.rank].to_vec(),
+        strides: d.strides[..d.rank - 1].to_vec(),
+        box_dims: d.box_dims[..d.rank].to_vec(),
+        element_strides: d.element_strides[..d.rank].to_vec(),
+        swizzle: match d.swizzle {
+            Swizzle::None => EmSwizzle::None,
+            Swizzle::B32 => EmSwizzle::B32,
+            Swizzle::B64 => EmSwizzle::B64,
+            Swizzle::B128 => EmSwizzle::B128,
+        },
+        interleave: match d.interleave {
+            Interleave::None => EmInterleave::None,
+            Interleave::B16 => EmInterleave::B16,
+            Interleave::B32 => EmInterleave::B32,
+        },
+        oob_fill: match d.oob {
+            OobFill::Zero => EmOob::Zero,
+            OobFill::Nan => EmOob::Nan,
+        },
+    }
+}

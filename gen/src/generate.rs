@@ -1,0 +1,204 @@
+//! `gen --target`: builds, verifies and writes the library.
+
+use crate::build::{Built, build, compiler};
+use crate::cli::GenerateArgs;
+use crate::error::{Fail, Res, bad_input, failed, failure, usage};
+use crate::verify::{Level, verify};
+use crate::{dispatch, files, library};
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Instant;
+use tilewright_ir::Arch;
+use tilewright_runtime::dispatch::PlanIndex;
+use tilewright_runtime::manifest::{Verification, Verifier};
+
+/// Runs the command.
+pub fn generate(args: &GenerateArgs) -> Res<()> {
+    let Some(target) = &args.target else { return usage("--target is missing: one of sm80, sm86, sm89, sm90") };
+    let arch: Arch = target.parse().map_err(bad_input)?;
+    if arch.caps().ptx_target != arch.caps().name {
+        eprintln!("target {}: {}", arch.caps().name, arch.caps().ptx_target);
+    }
+    let start = Instant::now();
+    let root = library::root()?;
+    let mut plans = library::plans(&root, arch)?;
+    if let Some(glob) = &args.only {
+        plans.retain(|p| matches(glob, &p.plan.id));
+    }
+    if plans.is_empty() {
+        return usage(match &args.only {
+            Some(glob) => format!("--only {glob}: no plan of {target} matches; `gen list` names them"),
+            None => format!("{} ships nothing for {target}", library::FILE),
+        });
+    }
+    let compiler = compiler(args.jobs)?;
+    let bar = Progress::new("compile");
+    let mut built = build(arch, plans, &compiler, &|done, all, name| bar.at(done, all, name))?;
+    bar.done();
+    if let Some(why) = &built.skipped {
+        eprintln!("skipped: cubins and the SASS contract: {why}");
+    }
+    if args.verify == Level::Off {
+        eprintln!("skipped: verification in the emulator (--verify off)");
+    } else {
+        verify_all(&mut built, args.verify)?;
+    }
+    dispatch::fill(arch, &mut built)?;
+    built.manifest.validate("manifest.json").map_err(failure)?;
+    let contents = built.contents()?;
+    let out = args.out.clone().unwrap_or_else(|| root.join("kernels-generated").join(arch.caps().name));
+    let differing = differences(&out, &contents)?;
+    let (kernels, plans) = (built.manifest.kernels.len(), built.manifest.plans.len());
+    if args.check {
+        if !differing.is_empty() {
+            return failed(format!("{} is not what gen makes: {}; run `cargo xtask gen --target {target}`", out.display(), differing.join(", ")));
+        }
+    } else if args.only.is_some() && args.out.is_none() {
+        eprintln!("nothing written: --only makes a part of the library; give --out DIR to keep it");
+    } else {
+        write(&out, &contents)?;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!("{kernels} kernels, {plans} plans for {target} in {seconds:.1} s: {}", if args.check { "as they are there" } else { "done" });
+    if args.json {
+        let list: Vec<_> = built.manifest.kernels.iter().map(|k| serde_json::json!({"id": k.id, "resources": k.resources, "verified": k.verified})).collect();
+        println!("{}", serde_json::json!({"target": target, "out": out, "kernels": list, "changed": differing}));
+    }
+    Ok(())
+}
+
+/// Runs every plan in the emulator and notes the verdict with its kernels.
+fn verify_all(built: &mut Built, level: Level) -> Res<()> {
+    let folder = tempfile::tempdir().map_err(failure)?;
+    built.write(folder.path())?;
+    let bar = Progress::new("verify");
+    let count = built.plans.len();
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    let verdicts: Vec<Res<String>> = (0..count)
+        .into_par_iter()
+        .map(|i| {
+            let verdict = verify(folder.path(), PlanIndex(i as u32), level);
+            let n = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+            bar.at(n, count, &built.plans[i].plan.id);
+            verdict
+        })
+        .collect();
+    bar.done();
+    let causes: Vec<String> = verdicts.iter().filter_map(|v| v.as_ref().err()).map(Fail::to_string).collect();
+    if !causes.is_empty() {
+        return failed(format!("{} of {count} plans failed verification: {}", causes.len(), causes.join("; ")));
+    }
+    let name = if level == Level::Full { "full" } else { "quick" };
+    for (plan, verdict) in built.plans.iter().zip(verdicts) {
+        let detail = format!("{name}: {}", verdict?);
+        for launch in &plan.plan.launches {
+            let kernel = built.manifest.kernels.iter_mut().find(|k| k.id == launch.kernel);
+            if let Some(k) = kernel.filter(|k| !k.verified.iter().any(|v| v.by == Verifier::Emulator)) {
+                k.verified.push(Verification { by: Verifier::Emulator, detail: detail.clone() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Names of files that are missing, different, or too many in a folder.
+fn differences(out: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Res<Vec<String>> {
+    let mut list: Vec<String> = contents.iter().filter(|(n, b)| std::fs::read(out.join(n)).ok().as_ref() != Some(b)).map(|(n, _)| n.clone()).collect();
+    list.extend(strangers(out, contents)?);
+    Ok(list)
+}
+
+/// Files of an earlier library that this one does not have.
+fn strangers(out: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Res<Vec<String>> {
+    let Ok(entries) = std::fs::read_dir(out) else { return Ok(Vec::new()) };
+    let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
+    let ours = |n: &String| [".ptx", ".cubin", ".json"].iter().any(|s| n.ends_with(s));
+    let mut list: Vec<String> = names.filter(|n| ours(n) && !contents.contains_key(n)).collect();
+    list.sort();
+    Ok(list)
+}
+
+/// Kernels first, the manifest last: until then the old one stands, and its hashes refuse the new files.
+fn write(out: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Res<()> {
+    std::fs::create_dir_all(out).map_err(|e| Fail::Failed(format!("{}: {e}", out.display())))?;
+    let put = |name: &str, bytes: &[u8]| {
+        let path = out.join(name);
+        if std::fs::read(&path).ok().as_deref() == Some(bytes) { Ok(()) } else { files::write_whole(&path, bytes) }
+    };
+    let (manifest, kernels): (Vec<_>, Vec<_>) = contents.iter().partition(|(n, _)| *n == "manifest.json");
+    for (name, bytes) in kernels.into_iter().chain(manifest) {
+        put(name, bytes)?;
+    }
+    for stale in strangers(out, contents)? {
+        std::fs::remove_file(out.join(&stale)).map_err(|e| Fail::Failed(format!("{stale}: {e}")))?;
+    }
+    Ok(())
+}
+
+/// `*` stands for any run of characters, `?` for one.
+pub fn matches(glob: &str, text: &str) -> bool {
+    let (g, t): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
+    // table[j]: the glob read so far matches the first j characters.
+    let mut table = vec![false; t.len() + 1];
+    table[0] = true;
+    for c in g {
+        if c == '*' {
+            for j in 1..=t.len() {
+                table[j] |= table[j - 1];
+            }
+        } else {
+            for j in (1..=t.len()).rev() {
+                table[j] = table[j - 1] && (c == '?' || c == t[j - 1]);
+            }
+            table[0] = false;
+        }
+    }
+    table[t.len()]
+}
+
+/// A bar on a terminal, a line now and then elsewhere.
+struct Progress {
+    what: &'static str,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    fn new(what: &'static str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            ProgressBar::new(0).with_style(style).with_prefix(what)
+        });
+        Progress { what, bar }
+    }
+
+    fn at(&self, done: usize, all: usize, name: &str) {
+        match &self.bar {
+            Some(b) => {
+                b.set_length(all as u64);
+                b.set_position(done as u64);
+                b.set_message(name.to_string());
+            }
+            None => eprintln!("{} {done}/{all} {name}", self.what),
+        }
+    }
+
+    fn done(&self) {
+        if let Some(b) = &self.bar {
+            b.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn globs() {
+        assert!(matches("*silu*", "gemm_bf16_silu_x4") && matches("gemm_?16*", "gemm_f16") == false && matches("gemm_?f16", "gemm_bf16"));
+        assert!(matches("*", "") && !matches("?", "") && !matches("a", "ab"));
+    }
+}

@@ -1,0 +1,92 @@
+//! `gen show`: a kernel at each level.
+
+use crate::cli::ShowArgs;
+use crate::error::{Fail, Res, bad_input, failed, failure, usage};
+use crate::generate::matches;
+use crate::library;
+use tilewright_codegen::toolchain::{PtxasOptions, Search, Toolchain};
+use tilewright_codegen::{WorkerCommand, WorkerPool};
+use tilewright_ir::Arch;
+use tilewright_ir::passes::lower;
+use tilewright_templates::gemm::{GemmConfig, GemmKernel, GemmProblem, build};
+
+const LEVELS: [&str; 5] = ["tile", "lane", "llvm", "ptx", "sass"];
+
+/// Runs the command.
+pub fn show(args: &ShowArgs) -> Res<()> {
+    if let Some(bad) = args.level.iter().find(|l| !LEVELS.contains(&l.as_str())) {
+        return usage(format!("--level {bad}: expected a comma list of {}", LEVELS.join(", ")));
+    }
+    if args.op != "gemm" {
+        return usage(format!("--op {}: expected gemm", args.op));
+    }
+    let arch: Arch = args.target.parse().map_err(bad_input)?;
+    let kernel = find(args, arch)?;
+    let lowered = lower(kernel.kernel).map_err(failure)?;
+    let wants = |level: &str| args.level.iter().any(|l| l == level);
+    let title = |level: &str| {
+        if args.level.len() > 1 {
+            println!("==== {level}: {}", kernel.id);
+        }
+    };
+    if wants("tile") {
+        title("tile");
+        print!("{}", lowered.tile);
+    }
+    if wants("lane") {
+        title("lane");
+        print!("{}", lowered.lane);
+    }
+    if !["llvm", "ptx", "sass"].into_iter().any(wants) {
+        return Ok(());
+    }
+    let worker = WorkerCommand { program: std::env::current_exe().map_err(failure)?, args: vec!["codegen-worker".into()] };
+    let want = tilewright_codegen::ptx::Want { llvm: false, llvm_optimised: wants("llvm"), ptx: true };
+    let out = WorkerPool::new(1, worker).request(&lowered.lane.to_string(), want).map_err(failure)?;
+    if let Some(text) = &out.llvm_optimised {
+        title("llvm");
+        print!("{text}");
+    }
+    if wants("ptx") {
+        title("ptx");
+        print!("{}", out.ptx);
+    }
+    if wants("sass") {
+        title("sass");
+        print!("{}", sass(arch, &out.ptx)?);
+    }
+    Ok(())
+}
+
+fn find(args: &ShowArgs, arch: Arch) -> Res<GemmKernel> {
+    if let Some(text) = &args.config {
+        let problem = GemmProblem::from_class(&args.class).map_err(bad_input)?;
+        let config: GemmConfig = text.parse().map_err(bad_input)?;
+        return build(arch, &problem, &config).map_err(bad_input);
+    }
+    let Some(glob) = &args.kernel else { return usage("which kernel? give its id (`gen list` names the plans), or --config with --class") };
+    let plans = library::plans(&library::root()?, arch)?;
+    let kernel = plans.into_iter().flat_map(|p| p.kernels).find(|k| matches(glob, &k.id));
+    kernel.ok_or_else(|| Fail::Usage(format!("no kernel of {} matches `{glob}`", args.target)))
+}
+
+fn sass(arch: Arch, ptx: &str) -> Res<String> {
+    let tools = Toolchain::find(&Search::default()).map_err(failure)?;
+    let assembled = tools.ptxas.assemble(ptx, &PtxasOptions::new(arch.caps().ptx_target)).map_err(failure)?;
+    let listing = tools.nvdisasm().map_err(|e| failure(e.to_string()))?.inspect(&[&assembled]).map_err(failure)?;
+    let Some(kernel) = listing.first() else { return failed("nvdisasm printed nothing") };
+    let mut text = String::new();
+    for f in &kernel.functions {
+        let mut last = None;
+        for i in &f.instrs {
+            let (_, source) = kernel.place(&f.name, i.address);
+            if source.is_some() && source != last {
+                text += &source.as_ref().map(|s| format!("// {s}\n")).unwrap_or_default();
+                last = source;
+            }
+            let predicate = i.predicate.as_ref().map(|p| format!("{p} ")).unwrap_or_default();
+            text += &format!("  /*{:04x}*/ {predicate}{} {}\n", i.address, i.opcode, i.operands);
+        }
+    }
+    Ok(text)
+}
