@@ -1,10 +1,12 @@
-//! The performance model that ranks plans where nothing was measured.
+//! The analytic model that ranks plans where nothing has been measured: it fills the dispatch tables.
 //!
-//! [`profile`]: what a device can do, as data. [`model`]: the time of one plan on one problem, and the order of several.
-//! Nothing here measures, compiles, or links LLVM.
+//! Time of a plan = the slowest of tensor cores, shared memory, L2 and device memory for each k block, times the k blocks of a
+//! tile, times the waves of tiles, plus fixed costs. The formula follows DeepGEMM's heuristics (cycles = max of the levels,
+//! divided by wave efficiency) with device-memory and launch terms added. Device numbers stand in [`DeviceProfile`] with
+//! their sources. Nothing here has been fitted to measurements yet: the model orders candidates, it does not predict times.
 
-pub mod model;
-pub mod profile;
+mod device;
+mod model;
 
-pub use model::{Candidate, Estimate, Sizes, estimate, rank};
-pub use profile::DeviceProfile;
+pub use device::DeviceProfile;
+pub use model::{Candidate, Sizes, rank, seconds};

@@ -1,280 +1,184 @@
-//! The time of a plan: for each k tile the slowest of tensor cores, shared memory and L2; for a tile of the output its k
-//! tiles and its epilogue; for the launch its waves, and never less than what DRAM takes.
-//!
-//! It follows DeepGEMM's ranking formula (cycles = max(L1, L2) over the efficiency of the last wave) and adds the tensor
-//! term, pipeline fill and the DRAM floor. Cycle simulators are 5 to 12 % off in absolute time; this is for ranking.
+//! The model.
 
-use crate::profile::DeviceProfile;
-use tilewright_ir::{Arch, DType};
-use tilewright_templates::gemm::{GemmConfig, GemmProblem, MmaConfig, Schedule, WgmmaConfig};
+use crate::device::DeviceProfile;
+use std::cmp::Ordering;
+use tilewright_templates::gemm::{GemmConfig, GemmProblem, Schedule};
 
 /// A plan to rank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// The config of its matrix kernel.
-    pub config: GemmConfig,
-    /// Parts of k; 1 is not split.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Id: what ties are decided by.
+    pub id: &'a str,
+    /// Class.
+    pub problem: &'a GemmProblem,
+    /// Config of its main kernel.
+    pub config: &'a GemmConfig,
+    /// Parts of k, 1 for one launch.
     pub splits: u32,
 }
 
-/// A problem's sizes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Sizes of a GEMM.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sizes {
-    /// Rows of the output.
-    pub m: u64,
-    /// Columns of the output.
-    pub n: u64,
-    /// Length of the sums.
-    pub k: u64,
-    /// Matrices.
-    pub batch: u64,
+    /// Rows of d.
+    pub m: f64,
+    /// Columns of d.
+    pub n: f64,
+    /// Depth.
+    pub k: f64,
 }
 
-/// Where a plan's time goes, cycles.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Estimate {
-    /// The whole plan.
-    pub total: f64,
-    /// Tensor cores, one k tile.
-    pub tensor: f64,
-    /// Shared memory, one k tile.
-    pub smem: f64,
-    /// L2, one k tile.
-    pub l2: f64,
-    /// DRAM, the whole plan.
-    pub dram: f64,
-    /// Tiles of the output on the busiest SM.
-    pub waves: f64,
+/// Positions of the candidates, best first; equal times go to the smaller id, so that the order is the same everywhere.
+pub fn rank(device: &DeviceProfile, sizes: Sizes, candidates: &[Candidate]) -> Vec<usize> {
+    let times: Vec<f64> = candidates.iter().map(|c| seconds(device, sizes, c)).collect();
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    let by = |a: &usize, b: &usize| {
+        times[*a].partial_cmp(&times[*b]).unwrap_or(Ordering::Equal).then_with(|| candidates[*a].id.cmp(candidates[*b].id))
+    };
+    order.sort_by(by);
+    order
 }
 
-/// Candidates from fastest to slowest; equal ones by config id and splits, so the order never depends on the input's.
-pub fn rank(arch: Arch, device: &DeviceProfile, p: &GemmProblem, s: Sizes, candidates: &[Candidate]) -> Vec<usize> {
-    let mut order: Vec<(f64, String, u32, usize)> = candidates
-        .iter()
-        .enumerate()
-        .map(|(i, c)| (estimate(arch, device, p, s, c).total, c.config.to_string(), c.splits, i))
-        .collect();
-    order.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| (&a.1, a.2).cmp(&(&b.1, b.2))));
-    order.into_iter().map(|entry| entry.3).collect()
-}
-
-/// What the model thinks of one plan. Sizes the plan does not support are estimated as if it did.
-pub fn estimate(arch: Arch, device: &DeviceProfile, p: &GemmProblem, s: Sizes, c: &Candidate) -> Estimate {
-    let shape = Shape::of(p, c);
-    let d = device;
-    let (bm, bn, bk) = (shape.bm, shape.bn, shape.bk);
-    let wgmma = matches!(c.config, GemmConfig::Wgmma(_));
-    // One k tile of one CTA, for all its rows and columns, used or not.
-    let rate = d.tensor_flops * if wgmma { 0.97 } else if arch.is_hopper() { d.mma_sync_share } else { 0.9 };
-    let tensor = 2.0 * bm * bn * bk / rate;
-    let input = f64::from(p.input.bytes());
-    let loaded = (bm / shape.share_a + bn / shape.share_b) * bk * input;
-    let smem = (shape.smem_reads * bk * input + (bm + bn) * bk * input) / d.smem_bytes;
-    let ctas = ceil(s.m, bm) * ceil(s.n, shape.out_cols) * s.batch as f64 * f64::from(c.splits);
-    let resident = (f64::from(d.sms) * shape.per_sm).max(1.0);
-    let busy = ctas.min(f64::from(d.sms));
-    // CTAs of one SM share its units.
-    let together = (ctas / f64::from(d.sms)).clamp(1.0, shape.per_sm);
-    let l2 = loaded * shape.load_penalty / d.l2_bytes_per_sm.min(d.l2_bytes / busy);
-    let latency = d.load_latency / (shape.stages - 1.0).max(1.0);
-    let step = (tensor * together).max(smem * together).max(l2 * together).max(latency).max(shape.control);
-    let k_tiles = (s.k as f64 / bk / f64::from(c.splits)).ceil().max(1.0);
-    let out_bytes = if c.splits > 1 { 4.0 } else { f64::from(p.output.bytes()) };
-    let residual = if p.residual && c.splits == 1 { f64::from(p.output.bytes()) } else { 0.0 };
-    let epilogue = bm * shape.out_cols * (out_bytes + residual) * shape.store_penalty / d.l2_bytes_per_sm.min(d.l2_bytes / busy) + 300.0;
-    let main = d.load_latency + k_tiles * step;
-    // Ping-pong hides the epilogue under the other warpgroup's main loop, all but the last.
-    let waves = (ctas / resident).ceil();
-    let compute = if shape.overlaps { waves * (k_tiles * step).max(epilogue) + d.load_latency + epilogue } else { waves * (main + epilogue) };
-    let dram = dram_cycles(d, p, s, c, &shape);
-    let mut total = compute.max(dram) + d.launch;
-    if c.splits > 1 {
-        let wide = (s.n * u64::from(p.gates())) as f64;
-        let partials = s.m as f64 * wide * s.batch as f64 * 4.0 * f64::from(c.splits);
-        // Partials are written and read again, mostly in L2; the second launch starts when the first has ended.
-        total += d.launch + 2.0 * d.load_latency + partials / (if partials < d.l2_capacity { d.l2_bytes } else { d.dram_bytes });
-    }
-    Estimate { total, tensor, smem, l2, dram, waves }
-}
-
-/// The numbers of a config that the model reads.
-struct Shape {
+/// What a kernel's tile looks like to the memory system.
+struct Tile {
     bm: f64,
     bn: f64,
     bk: f64,
-    out_cols: f64,
+    /// Rows one warpgroup or CTA multiplies against the same b tile.
+    a_reads: f64,
     stages: f64,
+    /// CTAs that share a and b loads.
     share_a: f64,
     share_b: f64,
-    /// Rows of operands read from shared memory for one k, all warps together.
-    smem_reads: f64,
-    /// CTAs an SM holds.
-    per_sm: f64,
-    /// Loads narrower than 16 bytes need more instructions for the same bytes.
-    load_penalty: f64,
-    store_penalty: f64,
-    /// Barriers and issue, one k tile.
-    control: f64,
-    overlaps: bool,
-    group: f64,
+    tensor_share: f64,
+    ping_pong: bool,
+    /// Bytes one load moves, relative to 16: narrow copies issue more of them.
+    load_width: f64,
+    persistent: bool,
 }
 
-impl Shape {
-    fn of(p: &GemmProblem, c: &Candidate) -> Self {
-        match &c.config {
-            GemmConfig::Wgmma(w) => Self::wgmma(p, w),
-            GemmConfig::Mma(m) => Self::mma(p, m),
-        }
+/// Modelled time of a plan, seconds.
+pub fn seconds(d: &DeviceProfile, s: Sizes, c: &Candidate) -> f64 {
+    let t = tile(d, c);
+    let gates = f64::from(c.problem.gates());
+    let (n_wide, splits) = (s.n * gates, f64::from(c.splits));
+    let tiles_m = (s.m / (t.bm * t.share_b)).ceil() * t.share_b;
+    let tiles_n = (n_wide / (t.bn * t.share_a)).ceil() * t.share_a;
+    let tiles = tiles_m * tiles_n * splits;
+    let blocks_k = (s.k / t.bk / splits).ceil().max(1.0);
+    let sms = f64::from(d.sms);
+    // Ping-pong works on two tiles of an SM at once: each takes twice as long, the epilogue hides.
+    let at_once = if t.ping_pong { 2.0 * sms } else { sms };
+    let waves = (tiles / at_once).ceil() * if t.ping_pong { 2.0 } else { 1.0 };
+    let active = tiles.min(sms);
+    // One k block of one tile on one SM, cycles.
+    let tensor = 2.0 * t.bm * t.bn * t.bk / (d.tensor_flops * t.tensor_share);
+    let loaded = (t.bm + t.bn) * t.bk * 2.0;
+    let smem = (loaded + (t.bm + t.bn * t.a_reads) * t.bk * 2.0) / d.smem_bytes;
+    let l2 = (t.bm / t.share_a + t.bn / t.share_b) * t.bk * 2.0 * active / d.l2_bytes.min(64.0 * active);
+    let issue = loaded / 16.0 / 32.0 * t.load_width;
+    let latency = d.load_latency / (t.stages - 1.0).max(1.0);
+    let block = tensor.max(smem).max(l2).max(issue).max(latency);
+    let out_bytes = f64::from(if c.splits > 1 { 4 } else { c.problem.output.bytes() });
+    let epilogue = t.bm * t.bn * out_bytes / d.smem_bytes * 2.0 + 400.0;
+    let exposed = if t.ping_pong { 0.25 * epilogue } else { epilogue };
+    let fill = d.load_latency * if t.persistent { 1.0 } else { waves };
+    let cycles = waves * (blocks_k * block + exposed) + fill;
+    let moved = s.m * s.k * 2.0 + n_wide * s.k * 2.0 + s.m * s.n * f64::from(c.problem.output.bytes());
+    // Operands that do not stay in L2 between waves come again.
+    let again = if moved > d.l2_capacity { (waves - 1.0).max(0.0) * 0.1 * moved } else { 0.0 };
+    let mut time = (cycles / d.clock_hz).max((moved + again) / d.memory_bytes) + d.launch_seconds;
+    if c.splits > 1 {
+        // Partials go out and come back, mostly through L2, and a second launch follows.
+        let partial = 2.0 * splits * s.m * n_wide * 4.0;
+        time += partial / d.memory_bytes + d.launch_seconds;
     }
+    time
+}
 
-    fn wgmma(p: &GemmProblem, c: &WgmmaConfig) -> Self {
-        let ping_pong = c.schedule == Schedule::PingPong;
-        let (bm, bn) = (f64::from(c.bm), f64::from(c.bn));
-        // Each m64 product reads its own rows of a and all of b.
-        let smem_reads = bm + bn * (bm / 64.0);
-        Shape {
-            bm,
-            bn,
-            bk: f64::from(c.bk),
-            out_cols: f64::from(c.out_cols(p)),
-            stages: f64::from(c.stages),
-            share_a: f64::from(c.cluster.sharing_a()),
-            share_b: f64::from(c.cluster.sharing_b()),
-            smem_reads,
-            per_sm: 1.0,
-            load_penalty: 1.0,
-            store_penalty: if c.tma_store(p) { 1.0 } else if c.n_align > 1 { 1.5 } else { 3.0 },
-            control: 70.0 + if c.cluster.ctas() > 1 { 20.0 } else { 0.0 },
-            overlaps: ping_pong,
-            group: f64::from(c.raster),
+fn tile(d: &DeviceProfile, c: &Candidate) -> Tile {
+    match c.config {
+        GemmConfig::Wgmma(w) => {
+            let ping_pong = w.schedule == Schedule::PingPong;
+            let readers = if ping_pong { 1 } else { w.math_wgs };
+            Tile {
+                bm: w.bm.into(),
+                bn: w.bn.into(),
+                bk: w.bk.into(),
+                a_reads: readers.into(),
+                stages: w.stages.into(),
+                share_a: w.cluster.sharing_a().into(),
+                share_b: w.cluster.sharing_b().into(),
+                tensor_share: 1.0,
+                ping_pong,
+                load_width: 0.0,
+                persistent: true,
+            }
         }
-    }
-
-    fn mma(p: &GemmProblem, c: &MmaConfig) -> Self {
-        let (bm, bn) = (f64::from(c.bm), f64::from(c.bn));
-        let warps = f64::from(c.warps_m * c.warps_n);
-        let stage = (bm + bn) * f64::from(c.bk) * f64::from(p.input.bytes());
-        let by_smem = (160.0 * 1024.0 / (stage * f64::from(c.stages))).floor();
-        // Accumulators are the registers that count: bm * bn of 65536, and as many again for everything else.
-        let by_registers = (65536.0 / (bm * bn + warps * 32.0 * 64.0)).floor();
-        Shape {
-            bm,
-            bn,
-            bk: f64::from(c.bk),
-            out_cols: bn / f64::from(p.gates()),
-            stages: f64::from(c.stages),
+        GemmConfig::Mma(m) => Tile {
+            bm: m.bm.into(),
+            bn: m.bn.into(),
+            bk: m.bk.into(),
+            a_reads: m.warps_m.into(),
+            stages: m.stages.into(),
             share_a: 1.0,
             share_b: 1.0,
-            // ldmatrix: every warp column reads all of a, every warp row all of b.
-            smem_reads: bm * f64::from(c.warps_n) + bn * f64::from(c.warps_m),
-            per_sm: by_smem.min(by_registers).clamp(1.0, 4.0),
-            load_penalty: match c.load_align {
-                8 => 1.0,
-                4 => 1.5,
-                2 => 3.0,
-                _ => 8.0,
-            },
-            store_penalty: if c.n_align > 1 { 1.5 } else { 3.0 },
-            control: 60.0,
-            overlaps: false,
-            group: f64::from(c.raster),
-        }
+            tensor_share: d.mma_sync_share,
+            ping_pong: false,
+            load_width: 8.0 / f64::from(m.load_align),
+            persistent: false,
+        },
     }
-}
-
-/// Bytes from DRAM. Tiles in flight share rows and columns; what a wave needs is read once if it fits L2.
-fn dram_cycles(d: &DeviceProfile, p: &GemmProblem, s: Sizes, c: &Candidate, shape: &Shape) -> f64 {
-    let input = f64::from(p.input.bytes());
-    let (m, n, k) = (s.m as f64, s.n as f64 * f64::from(p.gates()), s.k as f64);
-    let (a, b) = (m * k * input, n * k * input);
-    let rows = (m / shape.bm).ceil();
-    let together = shape.group.min(rows);
-    let columns = (f64::from(d.sms) / together).max(1.0);
-    let panel = (together * shape.bm + columns * shape.bn) * k * input;
-    // With panels in L2, b is read once for each group of rows and a once; never less than once each.
-    let b_passes = if a + b < d.l2_capacity { 1.0 } else { (rows / together).max(1.0) };
-    let a_passes = if panel < 0.6 * d.l2_capacity || a + b < d.l2_capacity { 1.0 } else { 2.0 };
-    let out = f64::from(if c.splits > 1 { DType::F32.bytes() * c.splits } else { p.output.bytes() });
-    let written = m * s.n as f64 * out * if c.splits > 1 && m * n * out < d.l2_capacity { 0.0 } else { 1.0 };
-    let residual = if p.residual { m * s.n as f64 * f64::from(p.output.bytes()) } else { 0.0 };
-    (a * a_passes + b * b_passes + written + residual) * s.batch as f64 / d.dram_bytes
-}
-
-fn ceil(size: u64, tile: f64) -> f64 {
-    (size as f64 / tile).ceil()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tilewright_templates::gemm::Cluster;
+    use tilewright_ir::{Arch, DType};
+    use tilewright_templates::gemm::{Cluster, MmaConfig, WgmmaConfig};
 
-    fn wgmma(bm: u32, bn: u32, math_wgs: u32, cluster: Cluster) -> GemmConfig {
-        let stages = ((227 * 1024 - 40_000) / ((bm + bn) * 128)).min(8);
-        let schedule = Schedule::Cooperative;
-        GemmConfig::Wgmma(WgmmaConfig { bm, bn, bk: 64, stages, math_wgs, schedule, cluster, raster: 8, n_align: 8, split: false })
+    fn wgmma(bm: u32, bn: u32, math_wgs: u32) -> GemmConfig {
+        GemmConfig::Wgmma(WgmmaConfig { bm, bn, bk: 64, stages: 4, math_wgs, schedule: Schedule::Cooperative, cluster: Cluster::One, raster: 8, n_align: 8, split: false })
     }
 
-    fn mma(load_align: u32) -> GemmConfig {
-        let c = MmaConfig { bm: 128, bn: 128, bk: 32, stages: 4, warps_m: 2, warps_n: 4, raster: 8, load_align, n_align: 2, split: false };
-        GemmConfig::Mma(c)
-    }
-
-    fn best(s: [u64; 3], list: &[Candidate]) -> Candidate {
+    fn best(sizes: Sizes, configs: &[(GemmConfig, u32)]) -> usize {
         let p = GemmProblem::plain(DType::BF16);
-        let s = Sizes { m: s[0], n: s[1], k: s[2], batch: 1 };
-        list[rank(Arch::Sm90a, &DeviceProfile::of(Arch::Sm90a), &p, s, list)[0]]
-    }
-
-    fn whole(config: GemmConfig) -> Candidate {
-        Candidate { config, splits: 1 }
-    }
-
-    #[test]
-    fn large_products_take_large_tiles_and_small_ones_small_tiles() {
-        let large = whole(wgmma(128, 256, 2, Cluster::TwoM));
-        let small = whole(wgmma(64, 64, 1, Cluster::One));
-        assert_eq!(best([8192, 8192, 8192], &[small, large]), large);
-        assert_eq!(best([16, 4096, 4096], &[large, small]), small);
+        let ids: Vec<String> = configs.iter().map(|(c, s)| format!("{c} x{s}")).collect();
+        let list: Vec<Candidate> =
+            configs.iter().zip(&ids).map(|((config, splits), id)| Candidate { id, problem: &p, config, splits: *splits }).collect();
+        rank(&DeviceProfile::typical(Arch::Sm90a), sizes, &list)[0]
     }
 
     #[test]
-    fn a_thin_output_with_a_long_sum_is_split() {
-        let config = wgmma(64, 64, 1, Cluster::One);
-        let split = Candidate { config, splits: 8 };
-        assert_eq!(best([16, 512, 16384], &[whole(config), split]), split);
-        assert_eq!(best([8192, 8192, 512], &[whole(config), split]), whole(config));
+    fn large_tiles_win_large_problems_and_small_tiles_small_ones() {
+        let configs = [(wgmma(64, 32, 1), 1), (wgmma(128, 256, 2), 1)];
+        assert_eq!(best(Sizes { m: 8192.0, n: 8192.0, k: 8192.0 }, &configs), 1);
+        assert_eq!(best(Sizes { m: 16.0, n: 4096.0, k: 4096.0 }, &configs), 0);
     }
 
     #[test]
-    fn wider_loads_and_wgmma_come_first() {
-        let list = [whole(mma(1)), whole(mma(8)), whole(wgmma(128, 128, 2, Cluster::One))];
+    fn splitting_k_pays_only_where_tiles_are_few() {
+        let configs = [(wgmma(64, 64, 1), 1), (wgmma(64, 64, 1), 8)];
+        assert_eq!(best(Sizes { m: 16.0, n: 512.0, k: 16384.0 }, &configs), 1);
+        assert_eq!(best(Sizes { m: 4096.0, n: 4096.0, k: 4096.0 }, &configs), 0);
+    }
+
+    #[test]
+    fn wgmma_beats_mma_sync_on_hopper_and_wide_copies_narrow_ones() {
+        let mma = |load_align| GemmConfig::Mma(MmaConfig { bm: 128, bn: 128, bk: 64, stages: 4, warps_m: 2, warps_n: 4, raster: 8, load_align, n_align: 1, split: false });
+        assert_eq!(best(Sizes { m: 4096.0, n: 4096.0, k: 4096.0 }, &[(mma(8), 1), (wgmma(128, 128, 2), 1)]), 1);
+        assert_eq!(best(Sizes { m: 4096.0, n: 4096.0, k: 4096.0 }, &[(mma(1), 1), (mma(8), 1)]), 1);
+    }
+
+    #[test]
+    fn no_plan_is_faster_than_the_roofs() {
+        let d = DeviceProfile::typical(Arch::Sm90a);
         let p = GemmProblem::plain(DType::BF16);
-        let s = Sizes { m: 4096, n: 4096, k: 4096, batch: 1 };
-        assert_eq!(rank(Arch::Sm90a, &DeviceProfile::of(Arch::Sm90a), &p, s, &list), [2, 1, 0]);
-    }
-
-    #[test]
-    fn the_order_does_not_depend_on_the_order_of_the_candidates() {
-        let mut list: Vec<Candidate> = [64, 128, 192].map(|n| whole(wgmma(128, n, 2, Cluster::One))).to_vec();
-        let forward: Vec<Candidate> = ranked(&list);
-        list.reverse();
-        assert_eq!(ranked(&list), forward);
-    }
-
-    fn ranked(list: &[Candidate]) -> Vec<Candidate> {
-        let p = GemmProblem::plain(DType::BF16);
-        let s = Sizes { m: 512, n: 1024, k: 1024, batch: 1 };
-        rank(Arch::Sm90a, &DeviceProfile::of(Arch::Sm90a), &p, s, list).into_iter().map(|i| list[i]).collect()
-    }
-
-    #[test]
-    fn a_large_product_is_near_the_tensor_roof() {
-        let p = GemmProblem::plain(DType::BF16);
-        let d = DeviceProfile::of(Arch::Sm90a);
-        let s = Sizes { m: 8192, n: 8192, k: 8192, batch: 1 };
-        let e = estimate(Arch::Sm90a, &d, &p, s, &whole(wgmma(128, 256, 2, Cluster::TwoM)));
-        let tflops = 2.0 * 8192f64.powi(3) / d.microseconds(e.total) / 1e6;
-        assert!((600.0..800.0).contains(&tflops), "{tflops}");
+        let config = wgmma(128, 256, 2);
+        let c = Candidate { id: "x", problem: &p, config: &config, splits: 1 };
+        let s = Sizes { m: 8192.0, n: 8192.0, k: 8192.0 };
+        let roof = 2.0 * s.m * s.n * s.k / (d.tensor_flops * f64::from(d.sms) * d.clock_hz);
+        let t = seconds(&d, s, &c);
+        assert!(t > roof && t < 1.5 * roof, "{t} against {roof}");
     }
 }

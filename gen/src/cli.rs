@@ -48,7 +48,7 @@ pub struct GenerateArgs {
     #[arg(long)]
     pub jobs: Option<usize>,
     /// How much the emulator runs before a kernel is believed.
-    #[arg(long, value_enum, default_value = "quick")]
+    #[arg(long, value_enum, default_value = "full")]
     pub verify: Level,
     /// Write nothing; fail if the output would differ from what is there.
     #[arg(long)]

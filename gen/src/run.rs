@@ -20,7 +20,7 @@ use tilewright_runtime::pack::Pack;
 use tilewright_templates::gemm::*;
 
 /// Work (multiply-adds) up to which the result is compared with the reference.
-const REFERENCE_LIMIT: usize = 1 << 28;
+const REFERENCE_LIMIT: usize = 1 << 29;
 
 /// What is asked, from the tensors and the keys.
 struct Request {

@@ -16,7 +16,7 @@ pub enum Level {
     Off,
     /// A few ragged shapes.
     Quick,
-    /// Trip counts 0 (none is possible: k is at least 1), 1, S-1, S, S+1, 2S+1; ragged edges; four schedules.
+    /// 1, S-1, S, S+1 and 2S+1 iterations of the main loop, ragged edges, four schedules.
     Full,
 }
 
