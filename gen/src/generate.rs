@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn globs() {
-        assert!(matches("*silu*", "gemm_bf16_silu_x4") && matches("gemm_?16*", "gemm_f16") == false && matches("gemm_?f16", "gemm_bf16"));
+        assert!(matches("*silu*", "gemm_bf16_silu_x4") && matches("gemm_?f16", "gemm_bf16") && matches("gemm_?16*", "gemm_f16_nk"));
+        assert!(!matches("gemm_?16", "gemm_bf16"));
         assert!(matches("*", "") && !matches("?", "") && !matches("a", "ab"));
     }
 }

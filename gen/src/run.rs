@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use tilewright_autotune::{Candidate, DeviceProfile, Sizes, rank};
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::cuda::CudaDevice;
-use tilewright_runtime::device::Device;
+use tilewright_runtime::device::{Device, ImageKind};
 use tilewright_runtime::dispatch::{PlanIndex, Policy};
 use tilewright_runtime::engine::Engine;
 use tilewright_runtime::pack::Pack;
@@ -118,6 +118,13 @@ fn choose(arch: Arch, r: &Request) -> Res<Chosen> {
             let mut v = vars(r.shape)?;
             v.set(tilewright_runtime::expr::VarId::SMS, i64::from(SMS)).map_err(failure)?;
             if let Ok(plan) = pack.dispatcher().select("gemm", &r.problem.class(), &v, Policy::Fastest) {
+                // Every file of the plan is checked here, also those this device does not load.
+                for launch in &pack.manifest().plans[plan.0 as usize].launches {
+                    let kernel = pack.manifest().kernel(&launch.kernel).map(|i| &pack.manifest().kernels[i]);
+                    for kind in [ImageKind::Ptx, ImageKind::Cubin] {
+                        kernel.map(|k| pack.image(k, kind)).transpose().map_err(bad_input)?;
+                    }
+                }
                 return Ok(Chosen { folder, _temporary: None, plan, source: "library" });
             }
         }
