@@ -138,14 +138,28 @@ mod tests {
     use tilewright_templates::gemm::{Cluster, MmaConfig, WgmmaConfig};
 
     fn wgmma(bm: u32, bn: u32, math_wgs: u32) -> GemmConfig {
-        GemmConfig::Wgmma(WgmmaConfig { bm, bn, bk: 64, stages: 4, math_wgs, schedule: Schedule::Cooperative, cluster: Cluster::One, raster: 8, n_align: 8, split: false })
+        GemmConfig::Wgmma(WgmmaConfig {
+            bm,
+            bn,
+            bk: 64,
+            stages: 4,
+            math_wgs,
+            schedule: Schedule::Cooperative,
+            cluster: Cluster::One,
+            raster: 8,
+            n_align: 8,
+            split: false,
+        })
     }
 
     fn best(sizes: Sizes, configs: &[(GemmConfig, u32)]) -> usize {
         let p = GemmProblem::plain(DType::BF16);
         let ids: Vec<String> = configs.iter().map(|(c, s)| format!("{c} x{s}")).collect();
-        let list: Vec<Candidate> =
-            configs.iter().zip(&ids).map(|((config, splits), id)| Candidate { id, problem: &p, config, splits: *splits }).collect();
+        let list: Vec<Candidate> = configs
+            .iter()
+            .zip(&ids)
+            .map(|((config, splits), id)| Candidate { id, problem: &p, config, splits: *splits })
+            .collect();
         rank(&DeviceProfile::typical(Arch::Sm90a), sizes, &list)[0]
     }
 
@@ -165,7 +179,20 @@ mod tests {
 
     #[test]
     fn wgmma_beats_mma_sync_on_hopper_and_wide_copies_narrow_ones() {
-        let mma = |load_align| GemmConfig::Mma(MmaConfig { bm: 128, bn: 128, bk: 64, stages: 4, warps_m: 2, warps_n: 4, raster: 8, load_align, n_align: 1, split: false });
+        let mma = |load_align| {
+            GemmConfig::Mma(MmaConfig {
+                bm: 128,
+                bn: 128,
+                bk: 64,
+                stages: 4,
+                warps_m: 2,
+                warps_n: 4,
+                raster: 8,
+                load_align,
+                n_align: 1,
+                split: false,
+            })
+        };
         assert_eq!(best(Sizes { m: 4096.0, n: 4096.0, k: 4096.0 }, &[(mma(8), 1), (wgmma(128, 128, 2), 1)]), 1);
         assert_eq!(best(Sizes { m: 4096.0, n: 4096.0, k: 4096.0 }, &[(mma(1), 1), (mma(8), 1)]), 1);
     }

@@ -17,8 +17,14 @@ fn dispatch(c: &mut Criterion) {
     };
     let class = "a=bf16,b=nk,out=bf16,act=none,bias=0,residual=0";
     let d = pack.dispatcher();
-    for (name, mnk) in [("decode 16x6144x4096", [16, 6144, 4096]), ("prefill 4096x4096x4096", [4096, 4096, 4096]), ("ragged 777x1000x519", [777, 1000, 519])] {
-        c.bench_function(&format!("dispatch/{name}"), |b| b.iter(|| d.select_mnk("gemm", class, black_box(mnk), Policy::Fastest)));
+    for (name, mnk) in [
+        ("decode 16x6144x4096", [16, 6144, 4096]),
+        ("prefill 4096x4096x4096", [4096, 4096, 4096]),
+        ("ragged 777x1000x519", [777, 1000, 519]),
+    ] {
+        c.bench_function(&format!("dispatch/{name}"), |b| {
+            b.iter(|| d.select_mnk("gemm", class, black_box(mnk), Policy::Fastest))
+        });
     }
 }
 

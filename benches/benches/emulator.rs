@@ -53,7 +53,18 @@ fn arithmetic(c: &mut Criterion) {
 }
 
 fn gemm(c: &mut Criterion) {
-    let config = WgmmaConfig { bm: 128, bn: 128, bk: 64, stages: 4, math_wgs: 2, schedule: Schedule::Cooperative, cluster: Cluster::One, raster: 8, n_align: 8, split: false };
+    let config = WgmmaConfig {
+        bm: 128,
+        bn: 128,
+        bk: 64,
+        stages: 4,
+        math_wgs: 2,
+        schedule: Schedule::Cooperative,
+        cluster: Cluster::One,
+        raster: 8,
+        n_align: 8,
+        split: false,
+    };
     let kernel = build(Arch::Sm90a, &GemmProblem::plain(DType::BF16), &GemmConfig::Wgmma(config)).expect("a legal config");
     let lowered = lower(kernel.kernel).expect("a sound kernel");
     let worker = WorkerCommand { program: Path::new(env!("CARGO_BIN_EXE_bench-codegen-worker")).into(), args: Vec::new() };
@@ -80,7 +91,7 @@ fn gemm(c: &mut Criterion) {
 
 fn args(l: &Lowered, dev: &Device, address: &dyn Fn(&str) -> u64) -> Vec<Arg> {
     let n = SIZE as i64;
-    let eval = |text: &str| expr(text).and_then(|e| Ok(e.eval(&Vars::gemm(n, n, n)))).expect("parses").expect("known variables");
+    let eval = |text: &str| expr(text).map(|e| e.eval(&Vars::gemm(n, n, n))).expect("parses").expect("known variables");
     l.params
         .iter()
         .map(|p| match p {

@@ -9,7 +9,18 @@ use tilewright_templates::gemm::*;
 
 fn generate(c: &mut Criterion) {
     let p = GemmProblem::plain(DType::BF16);
-    let config = WgmmaConfig { bm: 128, bn: 256, bk: 64, stages: 4, math_wgs: 2, schedule: Schedule::Cooperative, cluster: Cluster::TwoM, raster: 8, n_align: 8, split: false };
+    let config = WgmmaConfig {
+        bm: 128,
+        bn: 256,
+        bk: 64,
+        stages: 4,
+        math_wgs: 2,
+        schedule: Schedule::Cooperative,
+        cluster: Cluster::TwoM,
+        raster: 8,
+        n_align: 8,
+        split: false,
+    };
     let config = GemmConfig::Wgmma(config);
     let make = || lower(build(Arch::Sm90a, &p, &config).expect("a legal config").kernel).expect("a sound kernel").lane;
     let mut group = c.benchmark_group("generate");
@@ -22,7 +33,9 @@ fn generate(c: &mut Criterion) {
     match Toolchain::find(&Search::default()) {
         Ok(tools) => {
             let ptx = pool.compile(&text).expect("LLVM takes it").ptx;
-            group.bench_function("PTX to cubin (ptxas)", |b| b.iter(|| tools.ptxas.assemble(&ptx, &PtxasOptions::new("sm_90a")).expect("ptxas takes it")));
+            group.bench_function("PTX to cubin (ptxas)", |b| {
+                b.iter(|| tools.ptxas.assemble(&ptx, &PtxasOptions::new("sm_90a")).expect("ptxas takes it"))
+            });
         }
         Err(e) => eprintln!("skipped: PTX to cubin: {e}"),
     }

@@ -1,7 +1,9 @@
 //! Many kernels at once: LLVM workers, ptxas, and the judgement on the machine code.
 
 use crate::error::CodegenError;
-use crate::toolchain::{Assembled, PtxasOptions, PtxasReport, SassContract, SassReport, Search, ToolError, Toolchain};
+use crate::toolchain::{
+    Assembled, PtxasOptions, PtxasReport, SassContract, SassReport, Search, ToolError, ToolVersion, Toolchain,
+};
 use crate::worker::{PtxOutput, WorkerCommand, WorkerPool};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -90,6 +92,11 @@ impl Compiler {
     pub fn new(options: CompilerOptions) -> Self {
         let CompilerOptions { worker, workers, tools, contract } = options;
         Compiler { pool: WorkerPool::new(workers, worker), tools, contract }
+    }
+
+    /// The ptxas that makes the cubins, where there is one.
+    pub fn ptxas_version(&self) -> Option<ToolVersion> {
+        self.tools.as_ref().ok().map(|t| t.ptxas.version)
     }
 
     /// Compiles every kernel, in parallel; results are in the order of `kernels`. `progress` is called after each with

@@ -116,6 +116,12 @@ fn use_short_pointers() {
     unsafe { LLVMParseCommandLineOptions(args.len() as i32, args.as_ptr(), c"".as_ptr()) }
 }
 
+/// The version of the LLVM this program is linked with.
+pub fn llvm_version() -> String {
+    let (major, minor, patch) = inkwell::support::get_llvm_version();
+    format!("{major}.{minor}.{patch}")
+}
+
 /// The lowest version LLVM writes that has every instruction used: old drivers refuse newer text than they know.
 fn ptx_version(func: &Func) -> Result<u32, EmitError> {
     let needed = func.target().ptx;

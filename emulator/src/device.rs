@@ -13,7 +13,7 @@ pub enum Checks {
     /// Everything the emulator can tell.
     #[default]
     All,
-    /// None: misuse has its effects but is not reported.
+    /// Only what would stop a kernel on a device; other misuse has its effects but is not reported.
     None,
 }
 
@@ -37,14 +37,7 @@ pub struct DeviceConfig {
 
 impl Default for DeviceConfig {
     fn default() -> Self {
-        DeviceConfig {
-            arch: None,
-            checks: Checks::All,
-            seed: 0,
-            sm_count: 132,
-            max_steps: 20_000_000_000,
-            resident: None,
-        }
+        DeviceConfig { arch: None, checks: Checks::All, seed: 0, sm_count: 132, max_steps: 2_000_000_000, resident: None }
     }
 }
 

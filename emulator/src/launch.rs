@@ -57,14 +57,7 @@ pub struct Launch {
 
 impl Default for Launch {
     fn default() -> Self {
-        Launch {
-            entry: String::new(),
-            grid: [1; 3],
-            block: [1; 3],
-            cluster: [1; 3],
-            dynamic_shared_bytes: 0,
-            args: Vec::new(),
-        }
+        Launch { entry: String::new(), grid: [1; 3], block: [1; 3], cluster: [1; 3], dynamic_shared_bytes: 0, args: Vec::new() }
     }
 }
 
@@ -177,6 +170,9 @@ fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_
         }
         let Some((index, mut cluster)) = active.pop_front() else { return results };
         let before = cluster.progress;
+        if idle_turns == 0 {
+            cluster.forget_polls();
+        }
         let outcome = cluster.run(TURN);
         let all_started = next == count || active.len() as u32 + 1 >= resident;
         let moved = cluster.progress != before || outcome == Outcome::Done;

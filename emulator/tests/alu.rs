@@ -19,8 +19,31 @@ fn random(seed: u32) -> impl FnMut() -> u32 {
 /// Awkward values first, then random ones, then random small floats.
 fn operands(seed: u32) -> Vec<u32> {
     let awkward = [
-        0, 1, 2, 3, 31, 32, 33, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x1_0000, 0x7fff_ffff, 0x8000_0000, u32::MAX,
-        0x3f80_0000, 0xbf80_0000, 0x7f80_0000, 0xff80_0000, 0x7fc0_0000, 0x0000_0001, 0x0080_0000, 0x7f7f_ffff,
+        0,
+        1,
+        2,
+        3,
+        31,
+        32,
+        33,
+        0x7f,
+        0x80,
+        0xff,
+        0x7fff,
+        0x8000,
+        0xffff,
+        0x1_0000,
+        0x7fff_ffff,
+        0x8000_0000,
+        u32::MAX,
+        0x3f80_0000,
+        0xbf80_0000,
+        0x7f80_0000,
+        0xff80_0000,
+        0x7fc0_0000,
+        0x0000_0001,
+        0x0080_0000,
+        0x7f7f_ffff,
     ];
     let mut next = random(seed);
     let rotate = seed as usize * 7;
@@ -158,9 +181,7 @@ fn bits_and_bytes() {
     check32("shl.b32 %r4, %r1, %r2;", |a, b, _| if b > 31 { 0 } else { a << b });
     check32("shr.u32 %r4, %r1, %r2;", |a, b, _| if b > 31 { 0 } else { a >> b });
     check32("shr.s32 %r4, %r1, %r2;", |a, b, _| (a as i32 >> b.min(31)) as u32);
-    check32("shf.l.wrap.b32 %r4, %r1, %r2, %r3;", |a, b, c| {
-        ((((u64::from(b) << 32) | u64::from(a)) << (c & 31)) >> 32) as u32
-    });
+    check32("shf.l.wrap.b32 %r4, %r1, %r2, %r3;", |a, b, c| ((((u64::from(b) << 32) | u64::from(a)) << (c & 31)) >> 32) as u32);
     check32("shf.r.clamp.b32 %r4, %r1, %r2, %r3;", |a, b, c| (((u64::from(b) << 32) | u64::from(a)) >> c.min(32)) as u32);
     check32("prmt.b32 %r4, %r1, %r2, 0x7531;", |a, b, _| {
         let pool = (u64::from(b) << 32) | u64::from(a);
@@ -229,7 +250,13 @@ fn floats() {
     check32("max.NaN.f32 %r4, %r1, %r2;", |a, b, _| match (f(a).is_nan() || f(b).is_nan(), f(a) == f(b)) {
         (true, _) => 0x7fff_ffff,
         (_, true) => a & b,
-        _ => if f(a) > f(b) { a } else { b },
+        _ => {
+            if f(a) > f(b) {
+                a
+            } else {
+                b
+            }
+        }
     });
 }
 
@@ -247,7 +274,10 @@ fn directed_rounding() {
     let product = |a: u32, b: u32| f64::from(f(a)) * f64::from(f(b));
     check32("mul.rm.f32 %r4, %r1, %r2;", move |a, b, _| down(product(a, b)));
     check32("mul.rp.f32 %r4, %r1, %r2;", move |a, b, _| up(product(a, b)));
-    check32("mul.rz.f32 %r4, %r1, %r2;", move |a, b, _| if product(a, b) < 0.0 { up(product(a, b)) } else { down(product(a, b)) });
+    check32(
+        "mul.rz.f32 %r4, %r1, %r2;",
+        move |a, b, _| if product(a, b) < 0.0 { up(product(a, b)) } else { down(product(a, b)) },
+    );
 }
 
 #[test]
@@ -267,7 +297,7 @@ fn comparisons_and_selections() {
     check32("setp.hs.u32 %p1|%p2, %r1, %r2;\nselp.b32 %r4, %r3, 0, %p2;", |a, b, c| if a < b { c } else { 0 });
     for (name, test) in [
         ("eq", (|a, b| a == b) as fn(f32, f32) -> bool),
-        ("ne", |a, b| a < b || a > b),
+        ("ne", |a, b| a != b && !a.is_nan() && !b.is_nan()),
         ("gtu", |a, b| a > b || a.is_nan() || b.is_nan()),
         ("equ", |a, b| a == b || a.is_nan() || b.is_nan()),
         ("le", |a, b| a <= b),
@@ -275,7 +305,10 @@ fn comparisons_and_selections() {
         ("nan", |a, b| a.is_nan() || b.is_nan()),
         ("neu", |a, b| a != b),
     ] {
-        check32(&format!("setp.{name}.f32 %p1, %r1, %r2;\nselp.b32 %r4, 7, 9, %p1;"), |a, b, _| if test(f(a), f(b)) { 7 } else { 9 });
+        check32(
+            &format!("setp.{name}.f32 %p1, %r1, %r2;\nselp.b32 %r4, 7, 9, %p1;"),
+            |a, b, _| if test(f(a), f(b)) { 7 } else { 9 },
+        );
         check32(&format!("set.{name}.u32.f32 %r4, %r1, %r2;"), |a, b, _| if test(f(a), f(b)) { u32::MAX } else { 0 });
     }
     check32("setp.gt.s32 %p1, %r3, 0;\nsetp.eq.or.s32 %p2, %r1, %r2, !%p1;\nselp.b32 %r4, 1, 0, %p2;", |a, b, c| {
@@ -283,9 +316,10 @@ fn comparisons_and_selections() {
     });
     check32("slct.b32.s32 %r4, %r1, %r2, %r3;", |a, b, c| if c as i32 >= 0 { a } else { b });
     check32("testp.infinite.f32 %p1, %r1;\nselp.b32 %r4, 1, 0, %p1;", |a, _, _| u32::from(f(a).is_infinite()));
-    check32("setp.ne.s32 %p1, %r1, %r2;\nsetp.lt.u32 %p2, %r1, %r3;\nxor.pred %p3, %p1, %p2;\nnot.pred %p4, %p3;\nselp.b32 %r4, 1, 0, %p4;", |a, b, c| {
-        u32::from((a != b) == (a < c))
-    });
+    check32(
+        "setp.ne.s32 %p1, %r1, %r2;\nsetp.lt.u32 %p2, %r1, %r3;\nxor.pred %p3, %p1, %p2;\nnot.pred %p4, %p3;\nselp.b32 %r4, 1, 0, %p4;",
+        |a, b, c| u32::from((a != b) == (a < c)),
+    );
 }
 
 #[test]

@@ -191,7 +191,10 @@ fn cp_async_mma_gemm() {
             clean(&report);
             gemm.check(shape);
             assert_eq!(gemm.device.unwritten(gemm.out), 0);
-            assert_eq!(report.counters.shared_wavefronts, report.counters.shared_wavefronts_ideal, "the swizzle is conflict-free");
+            assert_eq!(
+                report.counters.shared_wavefronts, report.counters.shared_wavefronts_ideal,
+                "the swizzle is conflict-free"
+            );
         }
     }
 }
@@ -226,17 +229,64 @@ fn elementwise_and_reductions() {
             let line = &x[row * n..(row + 1) * n];
             let max = line.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f64 = line.iter().map(|v| (f64::from((v - max) * scale)).exp2()).sum();
-            for col in 0..n {
+            for (col, &value) in line.iter().enumerate() {
                 let at = row * n + col;
-                let want = (f64::from((line[col] - max) * scale)).exp2() / sum;
+                let want = (f64::from((value - max) * scale)).exp2() / sum;
                 let bits = &device.read(y)[2 * at..2 * at + 2];
                 let got = half::bf16::from_bits(u16::from_le_bytes([bits[0], bits[1]])).to_f64();
                 assert!((got - want).abs() <= want / 200.0, "{got} for {want}");
-                let v = f64::from(line[col]);
+                let v = f64::from(value);
                 let inner = 0.7978845608 * (v + 0.044715 * v * v * v);
                 let want = 0.5 * v * (1.0 + inner.tanh()) / (1.0 + (col % 7) as f64);
                 assert!((f64::from(gelu[at]) - want).abs() < 1e-6, "{} for {want}", gelu[at]);
             }
         }
     }
+}
+
+/// Each instruction left out in turn: the run may fail in any way but a panic or a hang, and must say so if the result
+/// is wrong.
+fn without_each_line(text: &str, mut run: impl FnMut(&str) -> (bool, Report)) -> (usize, usize) {
+    let lines: Vec<&str> = text.lines().collect();
+    let (mut mutants, mut silent) = (0, 0);
+    for (index, line) in lines.iter().enumerate() {
+        let code = line.trim();
+        if !code.ends_with(';') || code.starts_with('.') || code.starts_with("//") {
+            continue;
+        }
+        let mutant: Vec<&str> = lines.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, line)| *line).collect();
+        let mutant = mutant.join("\n");
+        if Module::parse(&mutant).is_err() {
+            continue;
+        }
+        mutants += 1;
+        let (right, report) = run(&mutant);
+        if !right && report.findings.is_empty() {
+            silent += 1;
+        }
+    }
+    (mutants, silent)
+}
+
+#[test]
+fn mutants_of_the_wgmma_gemm_neither_panic_nor_hang() {
+    let shape = [128, 128, 320];
+    let (mutants, silent) = without_each_line(SM90, |text| {
+        let (gemm, report) = run_sm90(text, 0, shape, 1);
+        let out = floats(gemm.device.read(gemm.out));
+        (out == reference(&gemm.a, &gemm.b, shape), report)
+    });
+    assert!(mutants > 200);
+    // Wrong values alone are for the comparison with the reference to find.
+    assert!(silent * 2 < mutants, "{silent} of {mutants} mutants are wrong without a finding");
+}
+
+#[test]
+fn mutants_of_the_cluster_gemm_neither_panic_nor_hang() {
+    let shape = [128, 256, 320];
+    let (mutants, _) = without_each_line(SM90_CLUSTER, |text| {
+        let (gemm, report) = run_sm90(text, 3, shape, 2);
+        (gemm.device.unwritten(gemm.out) == 0, report)
+    });
+    assert!(mutants > 200);
 }

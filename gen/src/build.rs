@@ -3,7 +3,7 @@
 use crate::error::{Fail, Res, failed, failure};
 use std::collections::BTreeMap;
 use std::path::Path;
-use tilewright_codegen::toolchain::ToolError;
+use tilewright_codegen::toolchain::{ToolError, ToolVersion};
 use tilewright_codegen::{Compiled, Compiler, CompilerOptions, WorkerCommand};
 use tilewright_ir::Arch;
 use tilewright_ir::passes::{Lowered, lower};
@@ -34,7 +34,12 @@ pub fn compiler(jobs: Option<usize>) -> Res<Compiler> {
 }
 
 /// Builds everything; each failed kernel is named with its cause.
-pub fn build(arch: Arch, plans: Vec<GemmPlan>, compiler: &Compiler, progress: &(dyn Fn(usize, usize, &str) + Sync)) -> Res<Built> {
+pub fn build(
+    arch: Arch,
+    plans: Vec<GemmPlan>,
+    compiler: &Compiler,
+    progress: &(dyn Fn(usize, usize, &str) + Sync),
+) -> Res<Built> {
     let mut kernels: Vec<&GemmKernel> = Vec::new();
     for k in plans.iter().flat_map(|p| &p.kernels) {
         if !kernels.iter().any(|other| other.id == k.id) {
@@ -71,7 +76,7 @@ pub fn build(arch: Arch, plans: Vec<GemmPlan>, compiler: &Compiler, progress: &(
         schema: SCHEMA,
         target: arch.caps().name.to_string(),
         arch: arch.caps().ptx_target.to_string(),
-        toolchain: toolchain(&entries, &files, skipped.is_some()),
+        toolchain: toolchain(&entries, &files, compiler.ptxas_version()),
         kernels: entries,
         plans: plans.iter().map(|p| p.plan.clone()).collect(),
         dispatch: Vec::new(),
@@ -90,7 +95,8 @@ fn entry(k: &GemmKernel, l: &Lowered, c: &Compiled, files: &mut BTreeMap<String,
     let cubin = c.cubin.as_ref().map(|b| add("cubin", b));
     let mut verified = Vec::new();
     if let Some(s) = &c.sass {
-        let detail = format!("{} instructions, {} registers, no spills, no local memory, no C75xx", s.instructions, s.max_registers);
+        let detail =
+            format!("{} instructions, {} registers, no spills, no local memory, no C75xx", s.instructions, s.max_registers);
         verified.push(Verification { by: Verifier::Sass, detail });
     }
     let resources = c.ptxas.as_ref().map_or_else(Resources::default, |r| Resources {
@@ -116,7 +122,7 @@ fn entry(k: &GemmKernel, l: &Lowered, c: &Compiled, files: &mut BTreeMap<String,
     })
 }
 
-fn toolchain(entries: &[Kernel], files: &BTreeMap<String, Vec<u8>>, no_ptxas: bool) -> Toolchain {
+fn toolchain(entries: &[Kernel], files: &BTreeMap<String, Vec<u8>>, ptxas: Option<ToolVersion>) -> Toolchain {
     // The PTX itself says which version it is; the highest of the pack is what a driver must know.
     let version = |k: &Kernel| {
         let text = files.get(&k.ptx.path).map(|b| String::from_utf8_lossy(b).into_owned()).unwrap_or_default();
@@ -124,8 +130,8 @@ fn toolchain(entries: &[Kernel], files: &BTreeMap<String, Vec<u8>>, no_ptxas: bo
     };
     Toolchain {
         tilewright: env!("CARGO_PKG_VERSION").into(),
-        llvm: "22.1".into(),
-        ptxas: if no_ptxas { "none".into() } else { "13.0".into() },
+        llvm: tilewright_codegen::ptx::llvm_version(),
+        ptxas: ptxas.map_or_else(|| "none".into(), |v| v.to_string()),
         ptx_version: entries.iter().map(version).max().unwrap_or_default(),
     }
 }

@@ -37,7 +37,8 @@ pub fn emulate(args: &EmulateArgs) -> Res<()> {
     }
     let Some((report, outputs, unwritten, seed, bad)) = last else { return failed("no schedule was run") };
     if let Some(path) = &args.report {
-        let value = serde_json::json!({"findings": report.findings, "counters": report.counters, "unwritten": unwritten, "seed": seed});
+        let value =
+            serde_json::json!({"findings": report.findings, "counters": report.counters, "unwritten": unwritten, "seed": seed});
         files::write_whole(path, format!("{value:#}\n").as_bytes())?;
     }
     if let Some(bad) = bad {
@@ -55,9 +56,18 @@ struct Memory {
     tensors: BTreeMap<String, (BufferId, Dtype, Vec<usize>)>,
 }
 
-fn once(args: &EmulateArgs, module: &Module, file: &LaunchFile, inputs: &Tensors, seed: u64) -> Res<(Report, Tensors, BTreeMap<String, u64>)> {
+fn once(
+    args: &EmulateArgs,
+    module: &Module,
+    file: &LaunchFile,
+    inputs: &Tensors,
+    seed: u64,
+) -> Res<(Report, Tensors, BTreeMap<String, u64>)> {
     let checks = if args.checks == "all" { Checks::All } else { Checks::None };
-    let mut m = Memory { device: Device::new(DeviceConfig { checks, seed, resident: file.resident, ..DeviceConfig::default() }), tensors: BTreeMap::new() };
+    let mut m = Memory {
+        device: Device::new(DeviceConfig { checks, seed, resident: file.resident, ..DeviceConfig::default() }),
+        tensors: BTreeMap::new(),
+    };
     for (name, t) in inputs {
         let id = m.device.alloc(t.data.len() as u64, Fill::Bytes(&t.data)).map_err(failure)?;
         m.tensors.insert(name.clone(), (id, t.dtype, t.shape.clone()));
@@ -75,8 +85,16 @@ fn once(args: &EmulateArgs, module: &Module, file: &LaunchFile, inputs: &Tensors
         return usage(format!("output `{name}` is neither in the input file nor in alloc"));
     }
     let list = file.args.iter().enumerate().map(|(i, a)| argument(&m, i, a)).collect::<Res<Vec<Arg>>>()?;
-    let launch = Launch { entry: file.entry.clone(), grid: file.grid, block: file.block, cluster: file.cluster, dynamic_shared_bytes: file.shared_bytes, args: list };
-    let report = m.device.launch(module, &launch).map_err(|e: LaunchError| bad_input(format!("{}: {e}", args.launch.display())))?;
+    let launch = Launch {
+        entry: file.entry.clone(),
+        grid: file.grid,
+        block: file.block,
+        cluster: file.cluster,
+        dynamic_shared_bytes: file.shared_bytes,
+        args: list,
+    };
+    let report =
+        m.device.launch(module, &launch).map_err(|e: LaunchError| bad_input(format!("{}: {e}", args.launch.display())))?;
     let mut outputs = Tensors::new();
     let mut unwritten = BTreeMap::new();
     for name in &file.outputs {
@@ -94,7 +112,15 @@ fn argument(m: &Memory, i: usize, a: &ArgSpec) -> Res<Arg> {
         let t = m.tensors.get(name).ok_or_else(|| Fail::Usage(format!("argument {i}: there is no tensor `{name}`")))?;
         Ok(m.device.address(t.0) + offset)
     };
-    let kinds = [a.tensor.is_some(), a.i32.is_some(), a.u64.is_some(), a.f32.is_some(), a.null.is_some(), a.bytes.is_some(), a.tensor_map.is_some()];
+    let kinds = [
+        a.tensor.is_some(),
+        a.i32.is_some(),
+        a.u64.is_some(),
+        a.f32.is_some(),
+        a.null.is_some(),
+        a.bytes.is_some(),
+        a.tensor_map.is_some(),
+    ];
     if kinds.iter().filter(|k| **k).count() != 1 {
         return usage(format!("argument {i}: expected exactly one of tensor, i32, u64, f32, null, bytes, tensor_map"));
     }
@@ -117,9 +143,12 @@ fn argument(m: &Memory, i: usize, a: &ArgSpec) -> Res<Arg> {
     let Some(hex) = &a.bytes else { return Ok(Arg::U64(0)) };
     let mut bytes = unhex(hex).ok_or_else(|| Fail::Usage(format!("argument {i}: bytes are not hex digits in pairs")))?;
     for (offset, name) in &a.pointers {
-        let at: usize = offset.parse().map_err(|_| Fail::Usage(format!("argument {i}: pointer offset `{offset}` is not a number")))?;
+        let at: usize =
+            offset.parse().map_err(|_| Fail::Usage(format!("argument {i}: pointer offset `{offset}` is not a number")))?;
         let value = address(name, 0)?.to_le_bytes();
-        let place = bytes.get_mut(at..at + 8).ok_or_else(|| Fail::Usage(format!("argument {i}: a pointer at {at} does not fit the bytes")))?;
+        let place = bytes
+            .get_mut(at..at + 8)
+            .ok_or_else(|| Fail::Usage(format!("argument {i}: a pointer at {at} does not fit the bytes")))?;
         place.copy_from_slice(&value);
     }
     Ok(Arg::Bytes(bytes))
@@ -138,7 +167,10 @@ fn tensor_map(m: &Memory, i: usize, s: &MapSpec, base: u64) -> Res<Arg> {
         other => return usage(format!("argument {i}: tensor maps of {other:?} are not built yet")),
     };
     let choice = |what: &str, value: &str, names: &[&str]| {
-        names.iter().position(|n| *n == value).ok_or_else(|| Fail::Usage(format!("argument {i}: {what} `{value}`: expected one of {}", names.join(", "))))
+        names
+            .iter()
+            .position(|n| *n == value)
+            .ok_or_else(|| Fail::Usage(format!("argument {i}: {what} `{value}`: expected one of {}", names.join(", "))))
     };
     let map = TensorMap {
         dtype,
@@ -147,7 +179,8 @@ fn tensor_map(m: &Memory, i: usize, s: &MapSpec, base: u64) -> Res<Arg> {
         strides: s.strides.clone(),
         box_dims: s.r#box.clone(),
         element_strides: s.element_strides.clone().unwrap_or_else(|| vec![1; s.dims.len()]),
-        swizzle: [Swizzle::None, Swizzle::B32, Swizzle::B64, Swizzle::B128][choice("swizzle", &s.swizzle, &["none", "32B", "64B", "128B"])?],
+        swizzle: [Swizzle::None, Swizzle::B32, Swizzle::B64, Swizzle::B128]
+            [choice("swizzle", &s.swizzle, &["none", "32B", "64B", "128B"])?],
         interleave: [Interleave::None][choice("interleave", &s.interleave, &["none"])?],
         oob_fill: [OobFill::Zero, OobFill::Nan][choice("oob", &s.oob, &["zero", "nan"])?],
     };
@@ -156,12 +189,16 @@ fn tensor_map(m: &Memory, i: usize, s: &MapSpec, base: u64) -> Res<Arg> {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2).map(|c| std::str::from_utf8(c).ok().filter(|s| s.len() == 2).and_then(|s| u8::from_str_radix(s, 16).ok()));
+    let pairs = text
+        .as_bytes()
+        .chunks(2)
+        .map(|c| std::str::from_utf8(c).ok().filter(|s| s.len() == 2).and_then(|s| u8::from_str_radix(s, 16).ok()));
     pairs.collect()
 }
 
 fn dtype(name: &str) -> Res<Dtype> {
-    serde_json::from_value(serde_json::Value::String(name.to_string())).map_err(|_| Fail::Usage(format!("unknown dtype `{name}`: expected a safetensors dtype such as F32, BF16, I8")))
+    serde_json::from_value(serde_json::Value::String(name.to_string()))
+        .map_err(|_| Fail::Usage(format!("unknown dtype `{name}`: expected a safetensors dtype such as F32, BF16, I8")))
 }
 
 fn size(d: Dtype) -> usize {

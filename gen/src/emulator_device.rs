@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use tilewright_emulator::tensor::swizzle::Swizzle as EmSwizzle;
 use tilewright_emulator::tensor::tma::{Interleave as EmInterleave, OobFill as EmOob, TensorDType, TensorMap};
-use tilewright_emulator::{Arg, BufferId, Counters, Device as Emulator, DeviceConfig, Fill, Finding, FindingKind, Launch, Module, Severity};
+use tilewright_emulator::{
+    Arg, BufferId, Counters, Device as Emulator, DeviceConfig, Fill, Finding, FindingKind, Launch, Module, Severity,
+};
 use tilewright_runtime::arch::ComputeCapability;
 use tilewright_runtime::device::{ArgValue, Device, DeviceError, Geometry, ImageKind, KernelImage, Stream, TensorMapDesc};
 use tilewright_runtime::dtype::Dtype;
@@ -122,7 +124,14 @@ impl Device for EmulatorDevice {
                 })
             })
             .collect();
-        let launch = Launch { entry: entry.clone(), grid: g.grid, block: g.block, cluster: g.cluster, dynamic_shared_bytes: g.shared_bytes, args: args? };
+        let launch = Launch {
+            entry: entry.clone(),
+            grid: g.grid,
+            block: g.block,
+            cluster: g.cluster,
+            dynamic_shared_bytes: g.shared_bytes,
+            args: args?,
+        };
         let report = emulator.launch(module, &launch).map_err(|e| refused(entry, e))?;
         let mut log = self.log.borrow_mut();
         log.findings.extend(report.findings);

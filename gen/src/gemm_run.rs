@@ -1,6 +1,5 @@
 //! Runs one plan of a pack on a device, and compares with the reference.
 
-use crate::emulator_device::EmulatorDevice;
 use crate::error::{Res, failure};
 use crate::tensors::from_f64;
 use tilewright_ir::DType;
@@ -108,6 +107,3 @@ pub fn operand_bytes(p: &GemmProblem, o: &Operands, name: &str) -> Option<Vec<u8
     };
     Some(from_f64(dtype, values.iter().copied()))
 }
-
-/// An engine on the emulator.
-pub type EmulatorEngine = Engine<EmulatorDevice>;

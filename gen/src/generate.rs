@@ -54,7 +54,11 @@ pub fn generate(args: &GenerateArgs) -> Res<()> {
     let (kernels, plans) = (built.manifest.kernels.len(), built.manifest.plans.len());
     if args.check {
         if !differing.is_empty() {
-            return failed(format!("{} is not what gen makes: {}; run `cargo xtask gen --target {target}`", out.display(), differing.join(", ")));
+            return failed(format!(
+                "{} is not what gen makes: {}; run `cargo xtask gen --target {target}`",
+                out.display(),
+                differing.join(", ")
+            ));
         }
     } else if args.only.is_some() && args.out.is_none() {
         eprintln!("nothing written: --only makes a part of the library; give --out DIR to keep it");
@@ -62,9 +66,17 @@ pub fn generate(args: &GenerateArgs) -> Res<()> {
         write(&out, &contents)?;
     }
     let seconds = start.elapsed().as_secs_f64();
-    eprintln!("{kernels} kernels, {plans} plans for {target} in {seconds:.1} s: {}", if args.check { "as they are there" } else { "done" });
+    eprintln!(
+        "{kernels} kernels, {plans} plans for {target} in {seconds:.1} s: {}",
+        if args.check { "as they are there" } else { "done" }
+    );
     if args.json {
-        let list: Vec<_> = built.manifest.kernels.iter().map(|k| serde_json::json!({"id": k.id, "resources": k.resources, "verified": k.verified})).collect();
+        let list: Vec<_> = built
+            .manifest
+            .kernels
+            .iter()
+            .map(|k| serde_json::json!({"id": k.id, "resources": k.resources, "verified": k.verified}))
+            .collect();
         println!("{}", serde_json::json!({"target": target, "out": out, "kernels": list, "changed": differing}));
     }
     Ok(())
@@ -106,7 +118,8 @@ fn verify_all(built: &mut Built, level: Level) -> Res<()> {
 
 /// Names of files that are missing, different, or too many in a folder.
 fn differences(out: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Res<Vec<String>> {
-    let mut list: Vec<String> = contents.iter().filter(|(n, b)| std::fs::read(out.join(n)).ok().as_ref() != Some(b)).map(|(n, _)| n.clone()).collect();
+    let mut list: Vec<String> =
+        contents.iter().filter(|(n, b)| std::fs::read(out.join(n)).ok().as_ref() != Some(b)).map(|(n, _)| n.clone()).collect();
     list.extend(strangers(out, contents)?);
     Ok(list)
 }
@@ -168,7 +181,8 @@ struct Progress {
 impl Progress {
     fn new(what: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(0).with_style(style).with_prefix(what)
         });
         Progress { what, bar }
@@ -198,7 +212,9 @@ mod tests {
 
     #[test]
     fn globs() {
-        assert!(matches("*silu*", "gemm_bf16_silu_x4") && matches("gemm_?f16", "gemm_bf16") && matches("gemm_?16*", "gemm_f16_nk"));
+        assert!(
+            matches("*silu*", "gemm_bf16_silu_x4") && matches("gemm_?f16", "gemm_bf16") && matches("gemm_?16*", "gemm_f16_nk")
+        );
         assert!(!matches("gemm_?16", "gemm_bf16"));
         assert!(matches("*", "") && !matches("?", "") && !matches("a", "ab"));
     }

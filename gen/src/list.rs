@@ -41,7 +41,8 @@ fn contents() -> Value {
             for (axis, value) in configs.iter().flat_map(|c| c.axes()) {
                 axes.entry(axis).or_default().insert((value.len(), value));
             }
-            let axes: BTreeMap<_, Vec<String>> = axes.into_iter().map(|(k, v)| (k, v.into_iter().map(|(_, s)| s).collect())).collect();
+            let axes: BTreeMap<_, Vec<String>> =
+                axes.into_iter().map(|(k, v)| (k, v.into_iter().map(|(_, s)| s).collect())).collect();
             let shipped = root.as_ref().ok().and_then(|r| library::plans(r, arch).ok()).unwrap_or_default();
             let plans: Vec<String> = shipped.into_iter().map(|p| p.plan.id).collect();
             (arch.caps().name, json!({"arch": arch.caps().ptx_target, "configs": configs.len(), "axes": axes, "plans": plans}))

@@ -49,7 +49,13 @@ pub fn run(args: &RunArgs) -> Res<()> {
             let device = CudaDevice::open(ordinal).map_err(failure)?;
             let engine = Engine::new(chosen.open()?, device).map_err(failure)?;
             let (out, _) = execute(&engine, &request, chosen.plan)?;
-            Outcome { out, findings: Vec::new(), counters: Value::Null, kernels: kernels(&engine, chosen.plan), plan: plan_id(&engine, chosen.plan) }
+            Outcome {
+                out,
+                findings: Vec::new(),
+                counters: Value::Null,
+                kernels: kernels(&engine, chosen.plan),
+                plan: plan_id(&engine, chosen.plan),
+            }
         }
     };
     let verified = compare(&request, &outcome.out);
@@ -109,7 +115,8 @@ impl Chosen {
 
 /// The library's best plan, unless a config or a split is asked for or the library has none.
 fn choose(arch: Arch, r: &Request) -> Res<Chosen> {
-    if r.config.is_none() && r.splits.is_none()
+    if r.config.is_none()
+        && r.splits.is_none()
         && let Ok(root) = library::root()
     {
         let folder = root.join("kernels-generated").join(arch.caps().name);
@@ -149,17 +156,40 @@ fn default_config(arch: Arch, r: &Request) -> Res<GemmConfig> {
         let n_align = multiple(n, &[8, 2]);
         for (bm, bn, math_wgs) in [(128, 256, 2), (128, 128, 2), (64, 128, 1), (64, 64, 1), (64, 32, 1)] {
             let stages = (200 * 1024 / ((bm + bn) * 128)).min(8);
-            list.push(GemmConfig::Wgmma(WgmmaConfig { bm, bn, bk: 64, stages, math_wgs, schedule: Schedule::Cooperative, cluster: Cluster::One, raster: 8, n_align, split: false }));
+            list.push(GemmConfig::Wgmma(WgmmaConfig {
+                bm,
+                bn,
+                bk: 64,
+                stages,
+                math_wgs,
+                schedule: Schedule::Cooperative,
+                cluster: Cluster::One,
+                raster: 8,
+                n_align,
+                split: false,
+            }));
         }
     }
     let load_align = multiple(if p.b == BLayout::Nk { k } else { gcd(k, n) }, &[8, 4, 2]);
     let n_align = multiple(n, &[2]);
     for (bm, bn, warps_m, warps_n) in [(128, 128, 2, 4), (64, 64, 2, 2), (16, 64, 1, 4)] {
-        list.push(GemmConfig::Mma(MmaConfig { bm, bn, bk: 32, stages: 3, warps_m, warps_n, raster: 8, load_align, n_align, split: false }));
+        list.push(GemmConfig::Mma(MmaConfig {
+            bm,
+            bn,
+            bk: 32,
+            stages: 3,
+            warps_m,
+            warps_n,
+            raster: 8,
+            load_align,
+            n_align,
+            split: false,
+        }));
     }
     list.retain(|c| c.check(p).is_ok());
     let ids: Vec<String> = list.iter().map(GemmConfig::to_string).collect();
-    let candidates: Vec<Candidate> = list.iter().zip(&ids).map(|(config, id)| Candidate { id, problem: p, config, splits: 1 }).collect();
+    let candidates: Vec<Candidate> =
+        list.iter().zip(&ids).map(|(config, id)| Candidate { id, problem: p, config, splits: 1 }).collect();
     let order = rank(&DeviceProfile::typical(arch), Sizes { m: m as f64, n: n as f64, k: k as f64 }, &candidates);
     order.first().map(|i| list[*i]).ok_or_else(|| failure(format!("no config of gemm fits class {} on {arch}", p.class())))
 }
@@ -176,7 +206,13 @@ fn emulated(arch: Arch, r: &Request, chosen: &Chosen) -> Res<Outcome> {
     let log = engine.device().take_log();
     let counters: serde_json::Map<String, Value> =
         log.counters.iter().map(|(k, c)| (k.clone(), serde_json::to_value(c).unwrap_or(Value::Null))).collect();
-    Ok(Outcome { out, findings: log.findings, counters: counters.into(), kernels: kernels(&engine, chosen.plan), plan: plan_id(&engine, chosen.plan) })
+    Ok(Outcome {
+        out,
+        findings: log.findings,
+        counters: counters.into(),
+        kernels: kernels(&engine, chosen.plan),
+        plan: plan_id(&engine, chosen.plan),
+    })
 }
 
 fn execute<D: Device>(engine: &Engine<D>, r: &Request, plan: PlanIndex) -> Res<(Vec<u8>, D::Buffer)> {
@@ -250,7 +286,11 @@ fn request(set: &[String], tensors: Tensors) -> Res<Request> {
     let act: Act = keys.get("act").map_or(Ok(Act::None), |v| v.parse()).map_err(bad_input)?;
     let output = match keys.get("out") {
         None => input,
-        Some(v) => v.parse().ok().filter(|d| matches!(d, DType::BF16 | DType::F16 | DType::F32)).ok_or_else(|| Fail::Usage(format!("out = `{v}`: expected bf16, f16 or f32")))?,
+        Some(v) => v
+            .parse()
+            .ok()
+            .filter(|d| matches!(d, DType::BF16 | DType::F16 | DType::F32))
+            .ok_or_else(|| Fail::Usage(format!("out = `{v}`: expected bf16, f16 or f32")))?,
     };
     let (bias, residual) = (tensors.contains_key("bias"), tensors.contains_key("residual"));
     let problem = GemmProblem { input, output, b: layout, act, bias, residual };
@@ -272,8 +312,18 @@ fn request(set: &[String], tensors: Tensors) -> Res<Request> {
     if residual {
         expect("residual", output, if batched { vec![batch, m, n] } else { vec![m, n] })?;
     }
-    let alpha = keys.get("alpha").map_or(Ok(1.0), |v| v.parse::<f32>().map_err(|_| Fail::Usage(format!("alpha = `{v}`: expected a number"))))?;
-    let splits = keys.get("split_k").map(|v| v.parse::<u32>().ok().filter(|s| *s >= 1).ok_or_else(|| Fail::Usage(format!("split_k = `{v}`: expected a whole number from 1")))).transpose()?;
+    let alpha = keys
+        .get("alpha")
+        .map_or(Ok(1.0), |v| v.parse::<f32>().map_err(|_| Fail::Usage(format!("alpha = `{v}`: expected a number"))))?;
+    let splits = keys
+        .get("split_k")
+        .map(|v| {
+            v.parse::<u32>()
+                .ok()
+                .filter(|s| *s >= 1)
+                .ok_or_else(|| Fail::Usage(format!("split_k = `{v}`: expected a whole number from 1")))
+        })
+        .transpose()?;
     let config = keys.get("config").map(|v| v.parse::<GemmConfig>().map_err(bad_input)).transpose()?;
     Ok(Request { problem, shape, batched, alpha, splits, config, tensors })
 }
@@ -289,9 +339,15 @@ fn shape(p: &GemmProblem, a: &Tensor, b: &Tensor) -> Res<(Shape, bool)> {
         return usage(format!("tensor `b` is {}: expected {order} with as many dimensions as a, {}", b.describe(), a.describe()));
     }
     let (batch, m, k) = (if rank == 3 { a.shape[0] } else { 1 }, a.shape[rank - 2], a.shape[rank - 1]);
-    let (wide, kb) = if p.b == BLayout::Nk { (b.shape[rank - 2], b.shape[rank - 1]) } else { (b.shape[rank - 1], b.shape[rank - 2]) };
+    let (wide, kb) =
+        if p.b == BLayout::Nk { (b.shape[rank - 2], b.shape[rank - 1]) } else { (b.shape[rank - 1], b.shape[rank - 2]) };
     if kb != k {
-        return usage(format!("k differs: a is {:?} with k = {k}, b is {:?} as {order} with k = {kb}{}", a.shape, b.shape, if p.b == BLayout::Nk { " (--set b=kn takes [k, n])" } else { "" }));
+        return usage(format!(
+            "k differs: a is {:?} with k = {k}, b is {:?} as {order} with k = {kb}{}",
+            a.shape,
+            b.shape,
+            if p.b == BLayout::Nk { " (--set b=kn takes [k, n])" } else { "" }
+        ));
     }
     if rank == 3 && b.shape[0] != batch {
         return usage(format!("batch differs: a is {:?}, b is {:?}", a.shape, b.shape));
@@ -312,7 +368,9 @@ fn shape(p: &GemmProblem, a: &Tensor, b: &Tensor) -> Res<(Shape, bool)> {
 fn dtype_of(name: &str, t: &Tensor, allowed: &[DType]) -> Res<DType> {
     let found = [DType::BF16, DType::F16, DType::F32].into_iter().find(|d| safetensors_dtype(*d) == t.dtype);
     let names: Vec<String> = allowed.iter().map(|d| format!("{:?}", safetensors_dtype(*d))).collect();
-    found.filter(|d| allowed.contains(d)).ok_or_else(|| Fail::Usage(format!("tensor `{name}` is {}: expected {}", t.describe(), names.join(" or "))))
+    found
+        .filter(|d| allowed.contains(d))
+        .ok_or_else(|| Fail::Usage(format!("tensor `{name}` is {}: expected {}", t.describe(), names.join(" or "))))
 }
 
 fn safetensors_dtype(d: DType) -> Dtype {

@@ -64,7 +64,9 @@ fn find(args: &ShowArgs, arch: Arch) -> Res<GemmKernel> {
         let config: GemmConfig = text.parse().map_err(bad_input)?;
         return build(arch, &problem, &config).map_err(bad_input);
     }
-    let Some(glob) = &args.kernel else { return usage("which kernel? give its id (`gen list` names the plans), or --config with --class") };
+    let Some(glob) = &args.kernel else {
+        return usage("which kernel? give its id (`gen list` names the plans), or --config with --class");
+    };
     let plans = library::plans(&library::root()?, arch)?;
     let kernel = plans.into_iter().flat_map(|p| p.kernels).find(|k| matches(glob, &k.id));
     kernel.ok_or_else(|| Fail::Usage(format!("no kernel of {} matches `{glob}`", args.target)))

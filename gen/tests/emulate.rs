@@ -55,7 +55,23 @@ fn emulate(ptx: &str, launch: &str, elements: usize) -> Run {
     std::fs::write(at("launch.json"), launch).unwrap();
     let x: Vec<u8> = (0..elements).flat_map(|i| (i as f32).to_le_bytes()).collect();
     save(at("in").as_ref(), &[("x", Dtype::F32, vec![elements], x)]);
-    let o = gen_in(&root(), &["emulate", &at("k.ptx"), "--launch", &at("launch.json"), "--input", &at("in"), "--output", &at("out"), "--report", &at("report"), "--schedules", "2"]);
+    let o = gen_in(
+        &root(),
+        &[
+            "emulate",
+            &at("k.ptx"),
+            "--launch",
+            &at("launch.json"),
+            "--input",
+            &at("in"),
+            "--output",
+            &at("out"),
+            "--report",
+            &at("report"),
+            "--schedules",
+            "2",
+        ],
+    );
     let (code, line) = outcome(&o);
     Run { dir, code, line }
 }

@@ -18,7 +18,8 @@ fn refused(folder: &Path, tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)], set: &
     if !tensors.is_empty() {
         save(&input, tensors);
     }
-    let mut args = vec!["run", "gemm", "--target", "sm90", "--input", input.to_str().unwrap(), "--output", output.to_str().unwrap()];
+    let mut args =
+        vec!["run", "gemm", "--target", "sm90", "--input", input.to_str().unwrap(), "--output", output.to_str().unwrap()];
     for s in set {
         args.extend(["--set", s]);
     }
@@ -28,7 +29,11 @@ fn refused(folder: &Path, tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)], set: &
     for w in words {
         assert!(line.contains(w), "`{w}` is not in: {line}");
     }
-    assert!(!line.contains("panicked") && String::from_utf8_lossy(&out.stderr).lines().count() == 1, "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        !line.contains("panicked") && String::from_utf8_lossy(&out.stderr).lines().count() == 1,
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     assert!(!output.exists(), "an output was written");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), usize::from(!tensors.is_empty()), "something was left behind");
 }
@@ -43,9 +48,27 @@ fn tensors_that_do_not_fit() {
     let two = |a, b| vec![a, b];
     let r = root();
     refused(&r, &[], &[], 2, &["in: No such file"]);
-    refused(&r, &two(tensor("a", Dtype::F32, &[4, 16]), tensor("b", Dtype::BF16, &[8, 16])), &[], 2, &["tensor `a` is F32 [4, 16]", "expected BF16 or F16"]);
-    refused(&r, &two(tensor("a", Dtype::BF16, &[4, 16]), tensor("b", Dtype::F16, &[8, 16])), &[], 2, &["tensor `b` is F16", "BF16"]);
-    refused(&r, &two(tensor("a", Dtype::BF16, &[16]), tensor("b", Dtype::BF16, &[8, 16])), &[], 2, &["tensor `a` is BF16 [16]", "[m, k]"]);
+    refused(
+        &r,
+        &two(tensor("a", Dtype::F32, &[4, 16]), tensor("b", Dtype::BF16, &[8, 16])),
+        &[],
+        2,
+        &["tensor `a` is F32 [4, 16]", "expected BF16 or F16"],
+    );
+    refused(
+        &r,
+        &two(tensor("a", Dtype::BF16, &[4, 16]), tensor("b", Dtype::F16, &[8, 16])),
+        &[],
+        2,
+        &["tensor `b` is F16", "BF16"],
+    );
+    refused(
+        &r,
+        &two(tensor("a", Dtype::BF16, &[16]), tensor("b", Dtype::BF16, &[8, 16])),
+        &[],
+        2,
+        &["tensor `a` is BF16 [16]", "[m, k]"],
+    );
     refused(&r, &two(tensor("a", Dtype::BF16, &[2, 4, 16]), tensor("b", Dtype::BF16, &[8, 16])), &[], 2, &["as many dimensions"]);
     refused(&r, &two(tensor("a", Dtype::BF16, &[4, 16]), tensor("b", Dtype::BF16, &[8, 24])), &[], 2, &["k = 16", "k = 24"]);
     refused(&r, &two(tensor("a", Dtype::BF16, &[4, 0]), tensor("b", Dtype::BF16, &[8, 0])), &[], 2, &["at least 1"]);
@@ -53,7 +76,13 @@ fn tensors_that_do_not_fit() {
     refused(&r, &with(tensor("c", Dtype::BF16, &[4])), &[], 2, &["unknown tensor `c`"]);
     refused(&r, &with(tensor("bias", Dtype::BF16, &[4])), &[], 2, &["tensor `bias` is BF16 [4]", "[8]"]);
     refused(&r, &with(tensor("residual", Dtype::BF16, &[8, 4])), &[], 2, &["tensor `residual`", "[4, 8]"]);
-    refused(&r, &two(tensor("a", Dtype::BF16, &[4, 16]), tensor("b", Dtype::BF16, &[7, 16])), &["act=swiglu"], 2, &["gate and up"]);
+    refused(
+        &r,
+        &two(tensor("a", Dtype::BF16, &[4, 16]), tensor("b", Dtype::BF16, &[7, 16])),
+        &["act=swiglu"],
+        2,
+        &["gate and up"],
+    );
 }
 
 #[test]
@@ -66,7 +95,13 @@ fn keys_that_are_wrong() {
     refused(&r, &ok(), &["split_k=0"], 2, &["split_k"]);
     refused(&r, &ok(), &["weight=int4"], 2, &["weight"]);
     refused(&r, &ok(), &["config=kind=wgmma"], 2, &["is missing"]);
-    refused(&r, &ok(), &["config=bk=64,bm=96,bn=96,cluster=1x1,kind=wgmma,n_align=8,raster=8,schedule=coop,split=0,stages=4,wgs=2"], 2, &["48 rows a warpgroup"]);
+    refused(
+        &r,
+        &ok(),
+        &["config=bk=64,bm=96,bn=96,cluster=1x1,kind=wgmma,n_align=8,raster=8,schedule=coop,split=0,stages=4,wgs=2"],
+        2,
+        &["48 rows a warpgroup"],
+    );
 }
 
 #[test]
@@ -96,7 +131,8 @@ fn without_a_driver_the_gpu_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let input = dir.path().join("in");
     save(&input, &ok());
-    let args = ["run", "gemm", "--target", "sm90", "--device", "cuda:0", "--input", input.to_str().unwrap(), "--output", "/nowhere"];
+    let args =
+        ["run", "gemm", "--target", "sm90", "--device", "cuda:0", "--input", input.to_str().unwrap(), "--output", "/nowhere"];
     let (code, line) = outcome(&gen_in(&root(), &args));
     assert!(code == 1 && line.contains("no NVIDIA driver") && line.contains("--device emulator"), "{line}");
 }
@@ -106,7 +142,10 @@ fn workspace() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(root().join("library.toml"), dir.path().join("library.toml")).unwrap();
     let out = dir.path().join("kernels-generated/sm90");
-    let o = gen_in(&root(), &["--target", "sm90", "--only", "gemm_bf16_bf16_nk_wgmma_64x64*", "--verify", "quick", "--out", out.to_str().unwrap()]);
+    let o = gen_in(
+        &root(),
+        &["--target", "sm90", "--only", "gemm_bf16_bf16_nk_wgmma_64x64*", "--verify", "quick", "--out", out.to_str().unwrap()],
+    );
     assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr));
     dir
 }
@@ -121,7 +160,11 @@ fn a_damaged_pack_is_refused() {
     refused(dir.path(), &ok(), &[], 2, &["manifest.json"]);
     std::fs::write(&manifest, &whole).unwrap();
     for suffix in ["ptx", "cubin"] {
-        let files: Vec<_> = std::fs::read_dir(&pack).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == suffix)).collect();
+        let files: Vec<_> = std::fs::read_dir(&pack)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == suffix))
+            .collect();
         let before: Vec<_> = files.iter().map(|f| std::fs::read(f).unwrap()).collect();
         for (f, b) in files.iter().zip(&before) {
             let mut bytes = b.clone();
@@ -142,10 +185,21 @@ fn a_damaged_pack_is_refused() {
 fn check_says_which_files_differ() {
     let dir = workspace();
     let pack = dir.path().join("kernels-generated/sm90");
-    let args = ["--target", "sm90", "--only", "gemm_bf16_bf16_nk_wgmma_64x64*", "--verify", "quick", "--out", pack.to_str().unwrap(), "--check"];
+    let args = [
+        "--target",
+        "sm90",
+        "--only",
+        "gemm_bf16_bf16_nk_wgmma_64x64*",
+        "--verify",
+        "quick",
+        "--out",
+        pack.to_str().unwrap(),
+        "--check",
+    ];
     let o = gen_in(&root(), &args);
     assert!(o.status.success(), "two runs differ: {}", String::from_utf8_lossy(&o.stderr));
-    let file = std::fs::read_dir(&pack).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "ptx")).unwrap();
+    let file =
+        std::fs::read_dir(&pack).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "ptx")).unwrap();
     std::fs::write(&file, "changed").unwrap();
     let (code, line) = outcome(&gen_in(&root(), &args));
     assert!(code == 1 && line.contains(file.file_name().unwrap().to_str().unwrap()), "{line}");

@@ -17,7 +17,16 @@ struct Case {
     extra: &'static [&'static str],
 }
 
-const PLAIN: Case = Case { target: "sm90", shape: [1, 1, 8, 8], act: "none", bias: false, residual: false, kn: false, f32_out: false, extra: &[] };
+const PLAIN: Case = Case {
+    target: "sm90",
+    shape: [1, 1, 8, 8],
+    act: "none",
+    bias: false,
+    residual: false,
+    kn: false,
+    f32_out: false,
+    extra: &[],
+};
 
 fn act(name: &str, x: f64, up: f64) -> f64 {
     let silu = |x: f64| x / (1.0 + (-x).exp());
@@ -44,10 +53,8 @@ fn check(c: &Case) {
         s
     };
     let b_shape = if c.kn { vec![k, wide] } else { vec![wide, k] };
-    let mut tensors = vec![
-        ("a", Dtype::BF16, lead(vec![m, k]), bf16_bytes(&a)),
-        ("b", Dtype::BF16, lead(b_shape), bf16_bytes(&b)),
-    ];
+    let mut tensors =
+        vec![("a", Dtype::BF16, lead(vec![m, k]), bf16_bytes(&a)), ("b", Dtype::BF16, lead(b_shape), bf16_bytes(&b))];
     if c.bias {
         tensors.push(("bias", Dtype::BF16, vec![wide], bf16_bytes(&bias)));
     }
@@ -58,7 +65,8 @@ fn check(c: &Case) {
     let path = |p: &std::path::Path| p.to_str().unwrap().to_string();
     let (i, o, r) = (path(&input), path(&output), path(&report));
     let act_key = format!("act={}", c.act);
-    let mut args = vec!["run", "gemm", "--target", c.target, "--device", "emulator", "--input", &i, "--output", &o, "--report", &r];
+    let mut args =
+        vec!["run", "gemm", "--target", c.target, "--device", "emulator", "--input", &i, "--output", &o, "--report", &r];
     args.extend(["--set", &act_key, "--set", "alpha=0.5"]);
     if c.kn {
         args.extend(["--set", "b=kn"]);
@@ -103,7 +111,11 @@ fn check(c: &Case) {
                 let half_ulp = if c.f32_out { 2f64.powi(-24) } else { 2f64.powi(-8) };
                 let scale = if c.act == "swiglu" { mx * (1.0 + mu) } else { mx };
                 let bound = 2.0 * (low - want).abs() + want.abs() * half_ulp + (scale + add.abs()) * 2f64.powi(-20);
-                assert!((found[at] - want).abs() <= bound, "{name}: [{z}, {row}, {col}] is {}, expected {want} within {bound:e}", found[at]);
+                assert!(
+                    (found[at] - want).abs() <= bound,
+                    "{name}: [{z}, {row}, {col}] is {}, expected {want} within {bound:e}",
+                    found[at]
+                );
             }
         }
     }
@@ -112,7 +124,16 @@ fn check(c: &Case) {
 #[test]
 fn the_smallest_and_ragged_shapes_on_both_targets() {
     for target in ["sm90", "sm80"] {
-        for shape in [[1, 1, 8, 8], [1, 1, 1, 1], [1, 7, 3, 5], [1, 1, 520, 333], [1, 65, 129, 72], [1, 130, 264, 200], [3, 33, 40, 48], [2, 17, 31, 29]] {
+        for shape in [
+            [1, 1, 8, 8],
+            [1, 1, 1, 1],
+            [1, 7, 3, 5],
+            [1, 1, 520, 333],
+            [1, 65, 129, 72],
+            [1, 130, 264, 200],
+            [3, 33, 40, 48],
+            [2, 17, 31, 29],
+        ] {
             check(&Case { target, shape, ..PLAIN });
         }
     }
@@ -150,7 +171,8 @@ fn split_k_and_an_explicit_config() {
     for target in ["sm90", "sm80"] {
         check(&Case { target, shape: [1, 20, 72, 520], act: "silu", bias: true, extra: &["split_k=3"], ..PLAIN });
     }
-    const CONFIG: &[&str] = &["config=bk=64,bm=64,bn=96,cluster=1x2,kind=wgmma,n_align=8,raster=4,schedule=pingpong,split=0,stages=5,wgs=2"];
+    const CONFIG: &[&str] =
+        &["config=bk=64,bm=64,bn=96,cluster=1x2,kind=wgmma,n_align=8,raster=4,schedule=pingpong,split=0,stages=5,wgs=2"];
     check(&Case { shape: [1, 300, 200, 520], extra: CONFIG, ..PLAIN });
 }
 
@@ -159,11 +181,30 @@ fn split_k_is_bit_identical_from_run_to_run() {
     let dir = tempfile::tempdir().unwrap();
     let (m, n, k) = (33, 40, 1000);
     let input = dir.path().join("in");
-    save(&input, &[("a", Dtype::BF16, vec![m, k], bf16_bytes(&random(m * k, 1))), ("b", Dtype::BF16, vec![n, k], bf16_bytes(&random(n * k, 2)))]);
+    save(
+        &input,
+        &[
+            ("a", Dtype::BF16, vec![m, k], bf16_bytes(&random(m * k, 1))),
+            ("b", Dtype::BF16, vec![n, k], bf16_bytes(&random(n * k, 2))),
+        ],
+    );
     let outputs: Vec<Vec<u8>> = (0..2)
         .map(|i| {
             let output = dir.path().join(format!("out{i}"));
-            let args = ["run", "gemm", "--target", "sm90", "--set", "split_k=5", "--set", "out=f32", "--input", input.to_str().unwrap(), "--output", output.to_str().unwrap()];
+            let args = [
+                "run",
+                "gemm",
+                "--target",
+                "sm90",
+                "--set",
+                "split_k=5",
+                "--set",
+                "out=f32",
+                "--input",
+                input.to_str().unwrap(),
+                "--output",
+                output.to_str().unwrap(),
+            ];
             let o = gen_in(&root(), &args);
             assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr));
             std::fs::read(output).unwrap()

@@ -38,10 +38,46 @@ pub struct Capabilities {
 }
 
 const TABLE: &[Capabilities] = &[
-    Capabilities { arch: Arch::Sm80, name: "sm80", ptx_target: "sm_80", compute: (8, 0), base_ptx: 70, max_smem_bytes: 163 * 1024, registers_per_sm: 65536, max_cluster: 1 },
-    Capabilities { arch: Arch::Sm86, name: "sm86", ptx_target: "sm_86", compute: (8, 6), base_ptx: 71, max_smem_bytes: 99 * 1024, registers_per_sm: 65536, max_cluster: 1 },
-    Capabilities { arch: Arch::Sm89, name: "sm89", ptx_target: "sm_89", compute: (8, 9), base_ptx: 78, max_smem_bytes: 99 * 1024, registers_per_sm: 65536, max_cluster: 1 },
-    Capabilities { arch: Arch::Sm90a, name: "sm90", ptx_target: "sm_90a", compute: (9, 0), base_ptx: 80, max_smem_bytes: 227 * 1024, registers_per_sm: 65536, max_cluster: 8 },
+    Capabilities {
+        arch: Arch::Sm80,
+        name: "sm80",
+        ptx_target: "sm_80",
+        compute: (8, 0),
+        base_ptx: 70,
+        max_smem_bytes: 163 * 1024,
+        registers_per_sm: 65536,
+        max_cluster: 1,
+    },
+    Capabilities {
+        arch: Arch::Sm86,
+        name: "sm86",
+        ptx_target: "sm_86",
+        compute: (8, 6),
+        base_ptx: 71,
+        max_smem_bytes: 99 * 1024,
+        registers_per_sm: 65536,
+        max_cluster: 1,
+    },
+    Capabilities {
+        arch: Arch::Sm89,
+        name: "sm89",
+        ptx_target: "sm_89",
+        compute: (8, 9),
+        base_ptx: 78,
+        max_smem_bytes: 99 * 1024,
+        registers_per_sm: 65536,
+        max_cluster: 1,
+    },
+    Capabilities {
+        arch: Arch::Sm90a,
+        name: "sm90",
+        ptx_target: "sm_90a",
+        compute: (9, 0),
+        base_ptx: 80,
+        max_smem_bytes: 227 * 1024,
+        registers_per_sm: 65536,
+        max_cluster: 8,
+    },
 ];
 
 impl Arch {

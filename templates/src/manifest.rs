@@ -32,12 +32,7 @@ pub fn params(lowered: &Lowered) -> Result<Vec<Param>, ParseError> {
 pub fn launch(lowered: &Lowered) -> Result<Launch, ParseError> {
     let l = &lowered.lane.launch;
     let [x, y, z] = &lowered.tile.grid;
-    Ok(Launch {
-        block: [l.threads, 1, 1],
-        cluster: l.cluster,
-        shared_bytes: l.smem_bytes,
-        grid: [expr(x)?, expr(y)?, expr(z)?],
-    })
+    Ok(Launch { block: [l.threads, 1, 1], cluster: l.cluster, shared_bytes: l.smem_bytes, grid: [expr(x)?, expr(y)?, expr(z)?] })
 }
 
 /// Conditions a kernel puts on the shape.

@@ -30,7 +30,18 @@ fn cases() -> Vec<(Arch, GemmProblem, GemmConfig)> {
     hopper(kn, wgmma(128, 96, 4, 2, PingPong, TwoN));
     hopper(f32_out, WgmmaConfig { n_align: 1, ..wgmma(128, 128, 4, 2, Cooperative, One) });
     hopper(f32_out, WgmmaConfig { split: true, ..wgmma(64, 128, 6, 1, Cooperative, One) });
-    let base = MmaConfig { bm: 128, bn: 128, bk: 32, stages: 4, warps_m: 2, warps_n: 4, raster: 8, load_align: 8, n_align: 2, split: false };
+    let base = MmaConfig {
+        bm: 128,
+        bn: 128,
+        bk: 32,
+        stages: 4,
+        warps_m: 2,
+        warps_n: 4,
+        raster: 8,
+        load_align: 8,
+        n_align: 2,
+        split: false,
+    };
     for (p, c) in [
         (plain, base),
         (full, MmaConfig { bm: 64, warps_n: 2, ..base }),
@@ -55,7 +66,8 @@ fn every_kind_of_kernel_lowers_and_its_texts_read_back() {
         assert_eq!(again.to_string(), text);
         tile::verify(&again).unwrap();
         let text = lowered.lane.to_string();
-        let again = lane::parse(&text).unwrap_or_else(|e| panic!("{c}: {e}\n{}", text.lines().take(20).collect::<Vec<_>>().join("\n")));
+        let again =
+            lane::parse(&text).unwrap_or_else(|e| panic!("{c}: {e}\n{}", text.lines().take(20).collect::<Vec<_>>().join("\n")));
         assert_eq!(again.to_string(), text);
         lane::verify(&again).unwrap();
         assert_eq!(lowered.lane.params.len(), lowered.params.len());

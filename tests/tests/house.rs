@@ -6,7 +6,10 @@ use std::process::Command;
 /// Every crate each workspace crate can reach through normal dependencies.
 fn reachable() -> BTreeMap<String, BTreeSet<String>> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let out = Command::new(env!("CARGO")).args(["metadata", "--format-version", "1", "--filter-platform", "x86_64-unknown-linux-gnu"]).current_dir(root).output();
+    let out = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--filter-platform", "x86_64-unknown-linux-gnu"])
+        .current_dir(root)
+        .output();
     let out = out.expect("cargo runs: it runs this test");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let meta: serde_json::Value = serde_json::from_slice(&out.stdout).expect("cargo metadata prints JSON");
@@ -48,7 +51,14 @@ fn arrows_point_down() {
             assert!(!uses[name].contains(*f), "{name} must not use {f}");
         }
     };
-    let ours = ["tilewright-ir", "tilewright-codegen", "tilewright-templates", "tilewright-runtime", "tilewright-autotune", "tilewright-gen"];
+    let ours = [
+        "tilewright-ir",
+        "tilewright-codegen",
+        "tilewright-templates",
+        "tilewright-runtime",
+        "tilewright-autotune",
+        "tilewright-gen",
+    ];
     never("tilewright-emulator", &ours);
     never("tilewright-ir", &["llvm-sys", "inkwell", "cudarc", "serde_json", "tilewright-emulator"]);
     never("tilewright-runtime", &["llvm-sys", "inkwell", "tilewright-ir", "tilewright-emulator", "tilewright-codegen"]);

@@ -6,7 +6,7 @@ use super::ty::Ty;
 use crate::lane::{approx, float, half, int, round};
 use crate::parse::ast::Operand;
 use crate::program::Op;
-use crate::program::op::{B32, B64, Carry, T32, U32};
+use crate::program::op::{Bin32, Bin64, Carry, Tri32, Un32};
 
 pub(super) type F1 = fn(u32) -> u32;
 pub(super) type F2 = fn(u32, u32) -> u32;
@@ -68,12 +68,7 @@ pub(super) struct Flags {
 impl Flags {
     pub fn take(m: &mut Modifiers) -> Self {
         let rounding = m.choose(&[("rn", round::RN), ("rz", round::RZ), ("rm", round::RM), ("rp", round::RP)]);
-        Flags {
-            rounding: rounding.unwrap_or(round::RN),
-            rounded: rounding.is_some(),
-            ftz: m.take("ftz"),
-            sat: m.take("sat"),
-        }
+        Flags { rounding: rounding.unwrap_or(round::RN), rounded: rounding.is_some(), ftz: m.take("ftz"), sat: m.take("sat") }
     }
 
     fn plain(self) -> bool {
@@ -82,23 +77,23 @@ impl Flags {
 }
 
 impl Decoder<'_> {
-    pub(super) fn un32(&mut self, op: U32, ops: &[Operand], ty: Ty) -> Result<Op> {
+    pub(super) fn un32(&mut self, op: Un32, ops: &[Operand], ty: Ty) -> Result<Op> {
         self.expect_operands(ops, 2)?;
         Ok(Op::U32(op, self.dst32(&ops[0])?, self.src32(&ops[1], ty)?))
     }
 
-    pub(super) fn bin32(&mut self, op: B32, ops: &[Operand], ty: Ty) -> Result<Op> {
+    pub(super) fn bin32(&mut self, op: Bin32, ops: &[Operand], ty: Ty) -> Result<Op> {
         self.expect_operands(ops, 3)?;
         Ok(Op::B32(op, self.dst32(&ops[0])?, self.src32(&ops[1], ty)?, self.src32(&ops[2], ty)?))
     }
 
-    pub(super) fn tri32(&mut self, op: T32, ops: &[Operand], ty: Ty) -> Result<Op> {
+    pub(super) fn tri32(&mut self, op: Tri32, ops: &[Operand], ty: Ty) -> Result<Op> {
         self.expect_operands(ops, 4)?;
         let [a, b, c] = [&ops[1], &ops[2], &ops[3]].map(|o| self.src32(o, ty));
         Ok(Op::T32(op, self.dst32(&ops[0])?, a?, b?, c?))
     }
 
-    pub(super) fn bin64(&mut self, op: B64, ops: &[Operand]) -> Result<Op> {
+    pub(super) fn bin64(&mut self, op: Bin64, ops: &[Operand]) -> Result<Op> {
         self.expect_operands(ops, 3)?;
         Ok(Op::B64(op, self.dst64(&ops[0])?, self.src64(&ops[1])?, self.src64(&ops[2])?))
     }
@@ -155,9 +150,7 @@ impl Decoder<'_> {
                 self.arith_f32(root, flags, approx, full, (nan, xorsign), ops)
             }
             Ty::F64 => self.arith_f64(root, flags, approx, ops),
-            Ty::F16 | Ty::Bf16 | Ty::F16x2 | Ty::Bf16x2 => {
-                self.arith_half(root, ty, flags, (nan, xorsign, relu), approx, ops)
-            }
+            Ty::F16 | Ty::Bf16 | Ty::F16x2 | Ty::Bf16x2 => self.arith_half(root, ty, flags, (nan, xorsign, relu), approx, ops),
             Ty::U16x2 | Ty::S16x2 => self.arith_16x2(root, ty, relu, ops),
             _ if ty.is_int() => self.arith_int(root, ty, width, carry_out, flags.sat, relu, ops),
             _ => self.unknown(),
@@ -180,22 +173,22 @@ impl Decoder<'_> {
             return self.unknown();
         }
         match (root, flags.plain(), flags.ftz) {
-            ("add", true, false) => return self.bin32(B32::FAdd, ops, ty),
-            ("sub", true, false) => return self.bin32(B32::FSub, ops, ty),
-            ("mul", true, false) => return self.bin32(B32::FMul, ops, ty),
-            ("add", true, true) => return self.bin32(B32::FAddFtz, ops, ty),
-            ("sub", true, true) => return self.bin32(B32::FSubFtz, ops, ty),
-            ("mul", true, true) => return self.bin32(B32::FMulFtz, ops, ty),
-            ("fma" | "mad", true, false) => return self.tri32(T32::Fma, ops, ty),
-            ("fma" | "mad", true, true) => return self.tri32(T32::FmaFtz, ops, ty),
-            ("div", true, false) => return self.bin32(B32::FDiv, ops, ty),
-            ("rcp", true, false) => return self.un32(U32::Rcp, ops, ty),
-            ("ex2", true, false) => return self.un32(U32::Ex2, ops, ty),
-            ("ex2", true, true) => return self.un32(U32::Ex2Ftz, ops, ty),
-            ("neg", _, false) => return self.un32(U32::NegF, ops, ty),
-            ("abs", _, false) => return self.un32(U32::AbsF, ops, ty),
-            ("min", _, false) if !nan && !xorsign => return self.bin32(B32::FMin, ops, ty),
-            ("max", _, false) if !nan && !xorsign => return self.bin32(B32::FMax, ops, ty),
+            ("add", true, false) => return self.bin32(Bin32::FAdd, ops, ty),
+            ("sub", true, false) => return self.bin32(Bin32::FSub, ops, ty),
+            ("mul", true, false) => return self.bin32(Bin32::FMul, ops, ty),
+            ("add", true, true) => return self.bin32(Bin32::FAddFtz, ops, ty),
+            ("sub", true, true) => return self.bin32(Bin32::FSubFtz, ops, ty),
+            ("mul", true, true) => return self.bin32(Bin32::FMulFtz, ops, ty),
+            ("fma" | "mad", true, false) => return self.tri32(Tri32::Fma, ops, ty),
+            ("fma" | "mad", true, true) => return self.tri32(Tri32::FmaFtz, ops, ty),
+            ("div", true, false) => return self.bin32(Bin32::FDiv, ops, ty),
+            ("rcp", true, false) => return self.un32(Un32::Rcp, ops, ty),
+            ("ex2", true, false) => return self.un32(Un32::Ex2, ops, ty),
+            ("ex2", true, true) => return self.un32(Un32::Ex2Ftz, ops, ty),
+            ("neg", _, false) => return self.un32(Un32::NegF, ops, ty),
+            ("abs", _, false) => return self.un32(Un32::AbsF, ops, ty),
+            ("min", _, false) if !nan && !xorsign => return self.bin32(Bin32::FMin, ops, ty),
+            ("max", _, false) if !nan && !xorsign => return self.bin32(Bin32::FMax, ops, ty),
             _ => {}
         }
         match root {
@@ -252,9 +245,9 @@ impl Decoder<'_> {
             };
         }
         match root {
-            "add" if flags.plain() => self.bin64(B64::FAdd, ops),
-            "sub" if flags.plain() => self.bin64(B64::FSub, ops),
-            "mul" if flags.plain() => self.bin64(B64::FMul, ops),
+            "add" if flags.plain() => self.bin64(Bin64::FAdd, ops),
+            "sub" if flags.plain() => self.bin64(Bin64::FSub, ops),
+            "mul" if flags.plain() => self.bin64(Bin64::FMul, ops),
             "add" => self.quad2(rounded!(float::add64, flags), ops),
             "sub" => self.quad2(rounded!(float::sub64, flags), ops),
             "mul" => self.quad2(rounded!(float::mul64, flags), ops),
@@ -430,9 +423,7 @@ impl Decoder<'_> {
                 return self.lane3(|a, b, c| (a.wrapping_mul(b) >> 16).wrapping_add(c) & 0xffff, ops, ty);
             }
             ("mad", Some('h'), true) => {
-                let f: F3 = |a, b, c| {
-                    ((int::sx16(a).wrapping_mul(int::sx16(b)) >> 16) as u32).wrapping_add(c) & 0xffff
-                };
+                let f: F3 = |a, b, c| ((int::sx16(a).wrapping_mul(int::sx16(b)) >> 16) as u32).wrapping_add(c) & 0xffff;
                 return self.lane3(f, ops, ty);
             }
             ("sad", _, false) => {
@@ -447,15 +438,7 @@ impl Decoder<'_> {
         self.lane2(f, ops, ty)
     }
 
-    fn arith_int32(
-        &mut self,
-        root: &str,
-        ty: Ty,
-        width: Option<char>,
-        sat: bool,
-        relu: bool,
-        ops: &[Operand],
-    ) -> Result<Op> {
+    fn arith_int32(&mut self, root: &str, ty: Ty, width: Option<char>, sat: bool, relu: bool, ops: &[Operand]) -> Result<Op> {
         let signed = ty.signed();
         if sat {
             return match (root, width, signed) {
@@ -468,12 +451,12 @@ impl Decoder<'_> {
             };
         }
         match (root, width, signed) {
-            ("add", ..) => self.bin32(B32::Add, ops, ty),
-            ("sub", ..) => self.bin32(B32::Sub, ops, ty),
-            ("mul", Some('l'), _) => self.bin32(B32::MulLo, ops, ty),
+            ("add", ..) => self.bin32(Bin32::Add, ops, ty),
+            ("sub", ..) => self.bin32(Bin32::Sub, ops, ty),
+            ("mul", Some('l'), _) => self.bin32(Bin32::MulLo, ops, ty),
             ("mul", Some('h'), false) => self.lane2(int::mul_hi_u32, ops, ty),
             ("mul", Some('h'), true) => self.lane2(int::mul_hi_s32, ops, ty),
-            ("mad", Some('l'), _) => self.tri32(T32::MadLo, ops, ty),
+            ("mad", Some('l'), _) => self.tri32(Tri32::MadLo, ops, ty),
             ("mad", Some('h'), false) => self.lane3(|a, b, c| int::mul_hi_u32(a, b).wrapping_add(c), ops, ty),
             ("mad", Some('h'), true) => self.lane3(|a, b, c| int::mul_hi_s32(a, b).wrapping_add(c), ops, ty),
             ("mul24", Some('l'), false) => self.lane2(int::mul24_lo_u, ops, ty),
@@ -492,11 +475,11 @@ impl Decoder<'_> {
             ("rem", _, true) => self.lane2(int::rem_s32, ops, ty),
             ("min", _, true) if relu => self.lane2(|a, b| (a as i32).min(b as i32).max(0) as u32, ops, ty),
             ("max", _, true) if relu => self.lane2(|a, b| (a as i32).max(b as i32).max(0) as u32, ops, ty),
-            ("min", _, false) => self.bin32(B32::MinU, ops, ty),
-            ("max", _, false) => self.bin32(B32::MaxU, ops, ty),
-            ("min", _, true) => self.bin32(B32::MinS, ops, ty),
-            ("max", _, true) => self.bin32(B32::MaxS, ops, ty),
-            ("neg", ..) => self.un32(U32::NegI, ops, ty),
+            ("min", _, false) => self.bin32(Bin32::MinU, ops, ty),
+            ("max", _, false) => self.bin32(Bin32::MaxU, ops, ty),
+            ("min", _, true) => self.bin32(Bin32::MinS, ops, ty),
+            ("max", _, true) => self.bin32(Bin32::MaxS, ops, ty),
+            ("neg", ..) => self.un32(Un32::NegI, ops, ty),
             ("abs", ..) => self.lane1(|a| (a as i32).wrapping_abs() as u32, ops, ty),
             _ => self.unknown(),
         }
@@ -505,9 +488,9 @@ impl Decoder<'_> {
     fn arith_int64(&mut self, root: &str, ty: Ty, width: Option<char>, ops: &[Operand]) -> Result<Op> {
         let signed = ty.signed();
         match (root, width, signed) {
-            ("add", ..) => self.bin64(B64::Add, ops),
-            ("sub", ..) => self.bin64(B64::Sub, ops),
-            ("mul", Some('l'), _) => self.bin64(B64::MulLo, ops),
+            ("add", ..) => self.bin64(Bin64::Add, ops),
+            ("sub", ..) => self.bin64(Bin64::Sub, ops),
+            ("mul", Some('l'), _) => self.bin64(Bin64::MulLo, ops),
             ("mul", Some('h'), false) => self.quad2(int::mul_hi_u64, ops),
             ("mul", Some('h'), true) => self.quad2(int::mul_hi_s64, ops),
             ("mad", Some(part), _) => {

@@ -6,9 +6,7 @@ use super::modifiers::Modifiers;
 use super::moves::take_space;
 use super::ty::Ty;
 use crate::parse::ast::{Operand, Space};
-use crate::program::memory_op::{
-    Addr, Bulk, BulkRoute, Completion, CpAsync, Prefetch, Tma, TmaReduce,
-};
+use crate::program::memory_op::{Addr, Bulk, BulkRoute, Completion, CpAsync, Prefetch, Tma, TmaReduce};
 use crate::program::sync_op::{MBarrier, MBarrierKind};
 use crate::program::{Op, R, Reg};
 use smallvec::SmallVec;
@@ -140,16 +138,7 @@ impl Decoder<'_> {
         let (dst, src, bytes) = (self.addr(dst)?, self.addr(src)?, self.src32(bytes, Ty::U(32))?);
         let completion = self.completion(to_mbarrier, rest.next())?;
         let multicast = self.cta_mask(multicast, rest.next())?;
-        Ok(Op::Bulk(Box::new(Bulk {
-            route,
-            dst,
-            src,
-            bytes,
-            completion,
-            multicast,
-            reduce,
-            own_cta: to == Space::Shared,
-        })))
+        Ok(Op::Bulk(Box::new(Bulk { route, dst, src, bytes, completion, multicast, reduce, own_cta: to == Space::Shared })))
     }
 
     fn completion(&mut self, to_mbarrier: bool, operand: Option<&Operand>) -> Result<Completion> {

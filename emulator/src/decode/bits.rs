@@ -7,7 +7,7 @@ use super::ty::Ty;
 use crate::lane::int;
 use crate::parse::ast::Operand;
 use crate::program::Op;
-use crate::program::op::{B32, B64, Logic, Shift, U32};
+use crate::program::op::{Bin32, Bin64, Logic, Shift, Un32};
 
 impl Decoder<'_> {
     pub(super) fn bits(&mut self, root: &str, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
@@ -54,9 +54,9 @@ impl Decoder<'_> {
     fn logic(&mut self, root: &str, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
         let ty = self.ty(m)?;
         let (narrow, wide, pred) = match root {
-            "and" => (B32::And, B64::And, Logic::And),
-            "or" => (B32::Or, B64::Or, Logic::Or),
-            _ => (B32::Xor, B64::Xor, Logic::Xor),
+            "and" => (Bin32::And, Bin64::And, Logic::And),
+            "or" => (Bin32::Or, Bin64::Or, Logic::Or),
+            _ => (Bin32::Xor, Bin64::Xor, Logic::Xor),
         };
         match ty {
             Ty::Pred => {
@@ -79,7 +79,7 @@ impl Decoder<'_> {
                 Ok(Op::MovP { d: self.dst_pred(&ops[0])?, a, negated: !negated })
             }
             ("not", Ty::B(16)) => self.lane1(|a| !a & 0xffff, ops, ty),
-            ("not", Ty::B(32)) => self.un32(U32::Not, ops, ty),
+            ("not", Ty::B(32)) => self.un32(Un32::Not, ops, ty),
             ("not", Ty::B(64)) => Ok(Op::Q1(|a| !a, self.dst64(&ops[0])?, self.src64(&ops[1])?)),
             ("cnot", Ty::B(16 | 32)) => self.lane1(|a| u32::from(a == 0), ops, ty),
             ("cnot", Ty::B(64)) => Ok(Op::Q1(|a| u64::from(a == 0), self.dst64(&ops[0])?, self.src64(&ops[1])?)),
@@ -115,9 +115,9 @@ impl Decoder<'_> {
             }
             32 => {
                 let op = match (root, arithmetic) {
-                    ("shl", _) => B32::Shl,
-                    (_, false) => B32::ShrU,
-                    (_, true) => B32::ShrS,
+                    ("shl", _) => Bin32::Shl,
+                    (_, false) => Bin32::ShrU,
+                    (_, true) => Bin32::ShrS,
                 };
                 Ok(Op::B32(op, self.dst32(&ops[0])?, self.src32(&ops[1], ty)?, amount))
             }
@@ -174,7 +174,7 @@ impl Decoder<'_> {
                 }
                 Ty::B(64) => {
                     let (a, b) = (self.src64(&ops[1])?, self.src64(&ops[2])?);
-                    Ok(Op::QQRR(int::bfi64, self.dst64(&ops[0])?, a, b, c, d))
+                    Ok(Op::Mixed(int::bfi64, self.dst64(&ops[0])?, a, b, c, d))
                 }
                 _ => self.unknown(),
             };
@@ -184,14 +184,11 @@ impl Decoder<'_> {
             Ty::U(32) => self.lane3(int::bfe_u32, ops, ty),
             Ty::S(32) => self.lane3(int::bfe_s32, ops, ty),
             Ty::U(64) | Ty::S(64) => {
-                let f: fn(u64, u64, u32, u32) -> u64 = if ty.signed() {
-                    |a, _, b, c| int::bfe_s64(a, b, c)
-                } else {
-                    |a, _, b, c| int::bfe_u64(a, b, c)
-                };
+                let f: fn(u64, u64, u32, u32) -> u64 =
+                    if ty.signed() { |a, _, b, c| int::bfe_s64(a, b, c) } else { |a, _, b, c| int::bfe_u64(a, b, c) };
                 let a = self.src64(&ops[1])?;
                 let (b, c) = (self.src32(&ops[2], u32_)?, self.src32(&ops[3], u32_)?);
-                Ok(Op::QQRR(f, self.dst64(&ops[0])?, a, a, b, c))
+                Ok(Op::Mixed(f, self.dst64(&ops[0])?, a, a, b, c))
             }
             _ => self.unknown(),
         }

@@ -10,9 +10,8 @@ use crate::parse::ast::Operand;
 use crate::program::Op;
 use crate::program::op::{Cmp, Logic, SetpTail};
 
-const COMPARISONS: [&str; 18] = [
-    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan",
-];
+const COMPARISONS: [&str; 18] =
+    ["eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"];
 
 /// How to compare two values of a type.
 enum Comparison {
@@ -130,9 +129,7 @@ fn f64_compare(name: &str) -> Option<fn(u64, u64) -> bool> {
 fn half_compare<H: Half>(name: &str) -> Option<fn(u32, u32) -> bool> {
     macro_rules! half {
         ($name:literal) => {{
-            let f: fn(u32, u32) -> bool = |a, b| {
-                float::compare($name).is_some_and(|test| compare::<H>(test, a as u16, b as u16))
-            };
+            let f: fn(u32, u32) -> bool = |a, b| float::compare($name).is_some_and(|test| compare::<H>(test, a as u16, b as u16));
             f
         }};
     }
@@ -204,13 +201,9 @@ impl Decoder<'_> {
         let tail = SetpTail { d, q, combine };
         let Some(comparison) = comparison(name, ty, ftz) else { return self.unknown() };
         Ok(match comparison {
-            Comparison::Hot32(cmp) => {
-                Op::Setp32 { cmp, a: self.src32(&ops[1], ty)?, b: self.src32(&ops[2], ty)?, tail }
-            }
+            Comparison::Hot32(cmp) => Op::Setp32 { cmp, a: self.src32(&ops[1], ty)?, b: self.src32(&ops[2], ty)?, tail },
             Comparison::Fn32(f) => Op::SetpFn32 { f, a: self.src32(&ops[1], ty)?, b: self.src32(&ops[2], ty)?, tail },
-            Comparison::Halves(f) => {
-                Op::SetpHalves { f, a: self.src32(&ops[1], ty)?, b: self.src32(&ops[2], ty)?, tail }
-            }
+            Comparison::Halves(f) => Op::SetpHalves { f, a: self.src32(&ops[1], ty)?, b: self.src32(&ops[2], ty)?, tail },
             Comparison::Hot64(cmp) => Op::Setp64 { cmp, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, tail },
             Comparison::Fn64(f) => Op::SetpFn64 { f, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, tail },
         })
@@ -263,9 +256,7 @@ impl Decoder<'_> {
                 let (a, b) = (self.src32(&ops[1], stype)?, self.src32(&ops[2], stype)?);
                 Ok(Op::Compare32 { f: f32_test(cmp), d, a, b, one })
             }
-            Some(Comparison::Fn64(f)) => {
-                Ok(Op::Compare64 { f, d, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, one })
-            }
+            Some(Comparison::Fn64(f)) => Ok(Op::Compare64 { f, d, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, one }),
             _ => self.unknown(),
         }
     }
@@ -310,7 +301,7 @@ impl Decoder<'_> {
             } else {
                 |a, b, c, _| if c as i32 >= 0 { a } else { b }
             };
-            return Ok(Op::QQRR(f, self.dst64(&ops[0])?, self.src64(&ops[1])?, self.src64(&ops[2])?, c, c));
+            return Ok(Op::Mixed(f, self.dst64(&ops[0])?, self.src64(&ops[1])?, self.src64(&ops[2])?, c, c));
         }
         let f: fn(u32, u32, u32) -> u32 = match (float_test, ftz) {
             (true, false) => |a, b, c| if f32::from_bits(c) >= 0.0 { a } else { b },

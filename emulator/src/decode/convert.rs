@@ -5,7 +5,7 @@ use super::modifiers::Modifiers;
 use super::ty::Ty;
 use crate::parse::ast::Operand;
 use crate::program::convert_op::{Convert, ConvertPack, ConvertUnpack, Number};
-use crate::program::op::{B32, U32};
+use crate::program::op::{Bin32, Un32};
 use crate::program::{Op, R, Reg};
 use crate::tensor::convert::{FloatFormat, IntType, Options, Rounding};
 
@@ -36,12 +36,7 @@ impl Decoder<'_> {
         if m.take("pack") {
             return self.convert_pack_int(m, ops);
         }
-        let integral = m.choose(&[
-            ("rni", Rounding::Rn),
-            ("rzi", Rounding::Rz),
-            ("rmi", Rounding::Rm),
-            ("rpi", Rounding::Rp),
-        ]);
+        let integral = m.choose(&[("rni", Rounding::Rn), ("rzi", Rounding::Rz), ("rmi", Rounding::Rm), ("rpi", Rounding::Rp)]);
         let rounding = m.choose(&[
             ("rn", Rounding::Rn),
             ("rz", Rounding::Rz),
@@ -61,12 +56,12 @@ impl Decoder<'_> {
         let plain = !ftz && !sat && !relu && !satfinite && options.rounding == Rounding::Rn;
         if let (Reg::R(d), Reg::R(a)) = (d, a) {
             let op = match (to, from) {
-                (Ty::F32, Ty::F16) if !sat && integral.is_none() => Some(U32::FromF16),
-                (Ty::F32, Ty::Bf16) if !sat && !ftz && integral.is_none() => Some(U32::FromBf16),
-                (Ty::F16, Ty::F32) if plain => Some(U32::ToF16),
-                (Ty::Bf16, Ty::F32) if plain => Some(U32::ToBf16),
-                (Ty::F32, Ty::S(32)) if plain => Some(U32::FromS32),
-                (Ty::F32, Ty::U(32)) if plain => Some(U32::FromU32),
+                (Ty::F32, Ty::F16) if !sat && integral.is_none() => Some(Un32::FromF16),
+                (Ty::F32, Ty::Bf16) if !sat && !ftz && integral.is_none() => Some(Un32::FromBf16),
+                (Ty::F16, Ty::F32) if plain => Some(Un32::ToF16),
+                (Ty::Bf16, Ty::F32) if plain => Some(Un32::ToBf16),
+                (Ty::F32, Ty::S(32)) if plain => Some(Un32::OfS32),
+                (Ty::F32, Ty::U(32)) if plain => Some(Un32::OfU32),
                 _ => None,
             };
             if let Some(op) = op {
@@ -122,8 +117,8 @@ impl Decoder<'_> {
             self.expect_operands(ops, 3)?;
             let (d, high, low) = (self.dst32(&ops[0])?, self.src32(&ops[1], Ty::F32)?, self.src32(&ops[2], Ty::F32)?);
             let hot = match to {
-                FloatFormat::Bf16 => Some(B32::PackBf16),
-                FloatFormat::F16 => Some(B32::PackF16),
+                FloatFormat::Bf16 => Some(Bin32::PackBf16),
+                FloatFormat::F16 => Some(Bin32::PackF16),
                 _ => None,
             };
             return Ok(match hot {

@@ -106,18 +106,17 @@ impl<'a> Decoder<'a> {
         let (root, mut m) = Modifiers::new(&instr.opcode);
         let ops = instr.operands.as_slice();
         let op = match root {
-            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max" | "rcp" | "sqrt"
-            | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "copysign" | "mul24" | "mad24" | "sad" => {
-                self.arith(root, &mut m, ops)?
-            }
+            "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max" | "rcp" | "sqrt" | "rsqrt"
+            | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "copysign" | "mul24" | "mad24" | "sad" => self.arith(root, &mut m, ops)?,
             "addc" | "subc" | "madc" => self.carry(root, &mut m, ops)?,
             "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "prmt" | "bfe" | "bfi" | "bfind"
             | "brev" | "popc" | "clz" | "fns" | "bmsk" | "szext" | "dp4a" | "dp2a" => self.bits(root, &mut m, ops)?,
             "setp" | "set" | "selp" | "slct" | "testp" => self.compare(root, &mut m, ops)?,
             "mov" | "cvta" | "mapa" | "getctarank" | "isspacep" | "activemask" => self.moves(root, &mut m, ops)?,
             "cvt" => self.convert(&mut m, ops)?,
-            "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "applypriority" | "discard"
-            | "createpolicy" => self.memory(root, &mut m, ops)?,
+            "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "applypriority" | "discard" | "createpolicy" => {
+                self.memory(root, &mut m, ops)?
+            }
             "cp" => self.async_copy(&mut m, ops)?,
             "shfl" | "vote" | "match" | "redux" | "elect" | "bar" | "barrier" | "mbarrier" | "membar" | "fence"
             | "griddepcontrol" | "setmaxnreg" | "nanosleep" | "pmevent" => self.sync(root, &mut m, ops)?,
@@ -170,9 +169,7 @@ impl<'a> Decoder<'a> {
         Ok(match self.layout.find(name) {
             Some(Place::Param { offset: at, .. }) => Const::Bits((i64::from(at) + offset) as u64),
             Some(Place::Local(at)) => Const::Bits((i64::from(at) + offset) as u64),
-            Some(Place::Shared(at)) => {
-                Const::Shared { offset: (i64::from(at) + offset) as u32, generic: false }
-            }
+            Some(Place::Shared(at)) => Const::Shared { offset: (i64::from(at) + offset) as u32, generic: false },
             Some(Place::Global(index)) => Const::Global { index, offset },
             None => return self.error(format!("`{name}` is not a variable, parameter or register")),
         })

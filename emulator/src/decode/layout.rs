@@ -7,7 +7,10 @@ use rustc_hash::FxHashMap;
 /// Where a name points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    Param { offset: u32, bytes: u32 },
+    Param {
+        offset: u32,
+        bytes: u32,
+    },
     /// Offset from the first user byte.
     Shared(u32),
     Local(u32),

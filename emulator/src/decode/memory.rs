@@ -148,11 +148,7 @@ impl Decoder<'_> {
         if ops.len() != fixed && ops.len() != fixed + 1 {
             return self.error(format!("takes {fixed} operands, has {}", ops.len()));
         }
-        let (dst, rest) = if returns {
-            (self.data(&ops[0], count, ty, false)?, &ops[1..])
-        } else {
-            (Regs::new(), ops)
-        };
+        let (dst, rest) = if returns { (self.data(&ops[0], count, ty, false)?, &ops[1..]) } else { (Regs::new(), ops) };
         let addr = self.addr(&rest[0])?;
         let src = self.data(&rest[1], count, ty, true)?;
         let swap = if op == AtomOp::Cas { Some(self.any_reg(&rest[2], ty.bits(), true)?) } else { None };

@@ -56,7 +56,9 @@ impl<'a> Modifiers<'a> {
 
     /// Cache hints order nothing here.
     pub fn take_cache_hints(&mut self) {
-        while let Some(at) = self.find(|part| part.starts_with("L1::") || part.starts_with("L2::") || part == "L1" || part == "L2") {
+        while let Some(at) =
+            self.find(|part| part.starts_with("L1::") || part.starts_with("L2::") || part == "L1" || part == "L2")
+        {
             self.used |= 1 << at;
         }
     }

@@ -6,7 +6,7 @@ use super::special::SpecialKind;
 use super::ty::Ty;
 use crate::memory::space::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, in_window};
 use crate::parse::ast::{Operand, Space};
-use crate::program::op::{B64, Parts};
+use crate::program::op::{Bin64, Parts};
 use crate::program::{Const, Op, Reg};
 
 /// A state space modifier.
@@ -149,7 +149,7 @@ impl Decoder<'_> {
             0 => Ok(Op::Mov64(d, a)),
             base => {
                 let base = self.const64(Const::Bits(base));
-                Ok(Op::B64(if to { B64::Sub } else { B64::Add }, d, a, base))
+                Ok(Op::B64(if to { Bin64::Sub } else { Bin64::Add }, d, a, base))
             }
         }
     }
@@ -168,7 +168,7 @@ impl Decoder<'_> {
             64 => {
                 let a = self.src64(&ops[1])?;
                 let f: fn(u64, u64, u32, u32) -> u64 = |a, _, rank, _| (a & !0xff00_0000) | u64::from(rank << 24);
-                Ok(Op::QQRR(f, self.dst64(&ops[0])?, a, a, rank, rank))
+                Ok(Op::Mixed(f, self.dst64(&ops[0])?, a, a, rank, rank))
             }
             _ => self.unknown(),
         }

@@ -120,9 +120,13 @@ impl Decoder<'_> {
     /// A register of any size, for loads, stores and vectors.
     pub fn any_reg(&mut self, operand: &Operand, bits: u32, is_source: bool) -> Result<Reg> {
         match operand {
-            Operand::Sink if !is_source => {
-                Ok(if bits <= 32 { Reg::R(R::SINK) } else if bits == 64 { Reg::D(D::SINK) } else { Reg::Q(D::SINK, D::SINK) })
-            }
+            Operand::Sink if !is_source => Ok(if bits <= 32 {
+                Reg::R(R::SINK)
+            } else if bits == 64 {
+                Reg::D(D::SINK)
+            } else {
+                Reg::Q(D::SINK, D::SINK)
+            }),
             Operand::Reg(_) => match self.reg(operand) {
                 Some(Reg::P(_)) | None => self.mismatch(operand, "a data register"),
                 Some(reg) => Ok(reg),

@@ -8,8 +8,7 @@ use super::ty::Ty;
 use crate::parse::ast::{Operand, Space};
 use crate::program::op::Fence;
 use crate::program::sync_op::{
-    Bar, BarMode, Elect, MBarrier, MBarrierKind, MBarrierWait, Match, MatchSource, Redux, ReduxOp, Shfl, ShflMode, Vote,
-    VoteMode,
+    Bar, BarMode, Elect, MBarrier, MBarrierKind, MBarrierWait, Match, MatchSource, Redux, ReduxOp, Shfl, ShflMode, Vote, VoteMode,
 };
 use crate::program::{D, Op, P};
 
@@ -56,8 +55,7 @@ impl Decoder<'_> {
 
     fn shfl(&mut self, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
         let sync = m.take("sync");
-        let mode =
-            m.choose(&[("up", ShflMode::Up), ("down", ShflMode::Down), ("bfly", ShflMode::Bfly), ("idx", ShflMode::Idx)]);
+        let mode = m.choose(&[("up", ShflMode::Up), ("down", ShflMode::Down), ("bfly", ShflMode::Bfly), ("idx", ShflMode::Idx)]);
         let (Some(mode), Ty::B(32)) = (mode, self.ty(m)?) else { return self.unknown() };
         self.expect_operands(ops, if sync { 5 } else { 4 })?;
         let (d, p) = self.pair(&ops[0]);
@@ -261,11 +259,8 @@ impl Decoder<'_> {
             ("expect_tx", _, Some(bytes)) => MBarrierKind::ExpectTx { bytes },
             ("complete_tx", _, Some(bytes)) => MBarrierKind::CompleteTx { bytes },
             ("test_wait" | "try_wait", Some(value), _) => {
-                let on = if parity {
-                    MBarrierWait::Parity(self.src32(value, u32_)?)
-                } else {
-                    MBarrierWait::State(self.src64(value)?)
-                };
+                let on =
+                    if parity { MBarrierWait::Parity(self.src32(value, u32_)?) } else { MBarrierWait::State(self.src64(value)?) };
                 MBarrierKind::Wait { d: self.dst_pred(&ops[0])?, on, may_block: name == "try_wait" }
             }
             ("arrive" | "arrive_drop", _, _) => {

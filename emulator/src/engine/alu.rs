@@ -5,7 +5,7 @@
 
 use super::regs::{FULL, Regs, Row, Row64};
 use crate::lane::{approx, float, int};
-use crate::program::op::{B32, B64, Carry, Cmp, Logic, Parts, SetpTail, Shift, T32, U32};
+use crate::program::op::{Bin32, Bin64, Carry, Cmp, Logic, Parts, SetpTail, Shift, Tri32, Un32};
 use crate::program::{Inst, Op, P};
 
 /// Why the loop returned.
@@ -187,58 +187,58 @@ fn one(regs: &mut Regs, op: &Op, m: u32) -> bool {
             regs.put_pred(*d, bits, m, defined);
         }
         Op::B32(f, d, a, b) => match f {
-            B32::Add => map2!(regs, m, *d, *a, *b, |x, y| x.wrapping_add(y)),
-            B32::Sub => map2!(regs, m, *d, *a, *b, |x, y| x.wrapping_sub(y)),
-            B32::MulLo => map2!(regs, m, *d, *a, *b, |x, y| x.wrapping_mul(y)),
-            B32::MinU => map2!(regs, m, *d, *a, *b, |x, y| x.min(y)),
-            B32::MaxU => map2!(regs, m, *d, *a, *b, |x, y| x.max(y)),
-            B32::MinS => map2!(regs, m, *d, *a, *b, |x, y| (x as i32).min(y as i32) as u32),
-            B32::MaxS => map2!(regs, m, *d, *a, *b, |x, y| (x as i32).max(y as i32) as u32),
-            B32::And => map2!(regs, m, *d, *a, *b, |x, y| x & y),
-            B32::Or => map2!(regs, m, *d, *a, *b, |x, y| x | y),
-            B32::Xor => map2!(regs, m, *d, *a, *b, |x, y| x ^ y),
-            B32::Shl => map2!(regs, m, *d, *a, *b, |x, y| if y > 31 { 0 } else { x << (y & 31) }),
-            B32::ShrU => map2!(regs, m, *d, *a, *b, |x, y| if y > 31 { 0 } else { x >> (y & 31) }),
-            B32::ShrS => map2!(regs, m, *d, *a, *b, |x, y| ((x as i32) >> y.min(31)) as u32),
-            B32::FAdd => map2!(regs, m, *d, *a, *b, |x, y| float::canonical(float::f(x) + float::f(y))),
-            B32::FSub => map2!(regs, m, *d, *a, *b, |x, y| float::canonical(float::f(x) - float::f(y))),
-            B32::FMul => map2!(regs, m, *d, *a, *b, |x, y| float::canonical(float::f(x) * float::f(y))),
-            B32::FDiv => map2!(regs, m, *d, *a, *b, |x, y| float::canonical(float::f(x) / float::f(y))),
-            B32::FAddFtz => {
+            Bin32::Add => map2!(regs, m, *d, *a, *b, |x, y| x.wrapping_add(y)),
+            Bin32::Sub => map2!(regs, m, *d, *a, *b, |x, y| x.wrapping_sub(y)),
+            Bin32::MulLo => map2!(regs, m, *d, *a, *b, |x, y| x.wrapping_mul(y)),
+            Bin32::MinU => map2!(regs, m, *d, *a, *b, |x, y| x.min(y)),
+            Bin32::MaxU => map2!(regs, m, *d, *a, *b, |x, y| x.max(y)),
+            Bin32::MinS => map2!(regs, m, *d, *a, *b, |x, y| (x as i32).min(y as i32) as u32),
+            Bin32::MaxS => map2!(regs, m, *d, *a, *b, |x, y| (x as i32).max(y as i32) as u32),
+            Bin32::And => map2!(regs, m, *d, *a, *b, |x, y| x & y),
+            Bin32::Or => map2!(regs, m, *d, *a, *b, |x, y| x | y),
+            Bin32::Xor => map2!(regs, m, *d, *a, *b, |x, y| x ^ y),
+            Bin32::Shl => map2!(regs, m, *d, *a, *b, |x, y| if y > 31 { 0 } else { x << (y & 31) }),
+            Bin32::ShrU => map2!(regs, m, *d, *a, *b, |x, y| if y > 31 { 0 } else { x >> (y & 31) }),
+            Bin32::ShrS => map2!(regs, m, *d, *a, *b, |x, y| ((x as i32) >> y.min(31)) as u32),
+            Bin32::FAdd => map2!(regs, m, *d, *a, *b, |x, y| float::canonical(float::f(x) + float::f(y))),
+            Bin32::FSub => map2!(regs, m, *d, *a, *b, |x, y| float::canonical(float::f(x) - float::f(y))),
+            Bin32::FMul => map2!(regs, m, *d, *a, *b, |x, y| float::canonical(float::f(x) * float::f(y))),
+            Bin32::FDiv => map2!(regs, m, *d, *a, *b, |x, y| float::canonical(float::f(x) / float::f(y))),
+            Bin32::FAddFtz => {
                 map2!(regs, m, *d, *a, *b, |x, y| flushed(float::flush(float::f(x)) + float::flush(float::f(y))))
             }
-            B32::FSubFtz => {
+            Bin32::FSubFtz => {
                 map2!(regs, m, *d, *a, *b, |x, y| flushed(float::flush(float::f(x)) - float::flush(float::f(y))))
             }
-            B32::FMulFtz => {
+            Bin32::FMulFtz => {
                 map2!(regs, m, *d, *a, *b, |x, y| flushed(float::flush(float::f(x)) * float::flush(float::f(y))))
             }
-            B32::FMin => map2!(regs, m, *d, *a, *b, |x, y| min_max(x, y, false)),
-            B32::FMax => map2!(regs, m, *d, *a, *b, |x, y| min_max(x, y, true)),
-            B32::PackBf16 => map2!(regs, m, *d, *a, *b, |x, y| (to_bf16(x) << 16) | to_bf16(y)),
-            B32::PackF16 => map2!(regs, m, *d, *a, *b, |x, y| (to_f16(x) << 16) | to_f16(y)),
+            Bin32::FMin => map2!(regs, m, *d, *a, *b, |x, y| min_max(x, y, false)),
+            Bin32::FMax => map2!(regs, m, *d, *a, *b, |x, y| min_max(x, y, true)),
+            Bin32::PackBf16 => map2!(regs, m, *d, *a, *b, |x, y| (to_bf16(x) << 16) | to_bf16(y)),
+            Bin32::PackF16 => map2!(regs, m, *d, *a, *b, |x, y| (to_f16(x) << 16) | to_f16(y)),
         },
         Op::U32(f, d, a) => match f {
-            U32::Not => map1!(regs, m, *d, *a, |x| !x),
-            U32::NegI => map1!(regs, m, *d, *a, |x| x.wrapping_neg()),
-            U32::NegF => map1!(regs, m, *d, *a, |x| x ^ 0x8000_0000),
-            U32::AbsF => map1!(regs, m, *d, *a, |x| x & 0x7fff_ffff),
-            U32::Rcp => map1!(regs, m, *d, *a, |x| float::canonical(1.0 / float::f(x))),
-            U32::Ex2 => map1!(regs, m, *d, *a, |x| float::canonical(approx::exp2(float::f(x)))),
-            U32::Ex2Ftz => map1!(regs, m, *d, *a, |x| flushed(approx::exp2(float::flush(float::f(x))))),
-            U32::FromS32 => map1!(regs, m, *d, *a, |x| (x as i32 as f32).to_bits()),
-            U32::FromU32 => map1!(regs, m, *d, *a, |x| (x as f32).to_bits()),
-            U32::FromBf16 => map1!(regs, m, *d, *a, |x| float::canonical(float::f(x << 16))),
-            U32::FromF16 => map1!(regs, m, *d, *a, |x| float::canonical(half::f16::from_bits(x as u16).to_f32())),
-            U32::ToBf16 => map1!(regs, m, *d, *a, |x| to_bf16(x)),
-            U32::ToF16 => map1!(regs, m, *d, *a, |x| to_f16(x)),
+            Un32::Not => map1!(regs, m, *d, *a, |x| !x),
+            Un32::NegI => map1!(regs, m, *d, *a, |x| x.wrapping_neg()),
+            Un32::NegF => map1!(regs, m, *d, *a, |x| x ^ 0x8000_0000),
+            Un32::AbsF => map1!(regs, m, *d, *a, |x| x & 0x7fff_ffff),
+            Un32::Rcp => map1!(regs, m, *d, *a, |x| float::canonical(1.0 / float::f(x))),
+            Un32::Ex2 => map1!(regs, m, *d, *a, |x| float::canonical(approx::exp2(float::f(x)))),
+            Un32::Ex2Ftz => map1!(regs, m, *d, *a, |x| flushed(approx::exp2(float::flush(float::f(x))))),
+            Un32::OfS32 => map1!(regs, m, *d, *a, |x| (x as i32 as f32).to_bits()),
+            Un32::OfU32 => map1!(regs, m, *d, *a, |x| (x as f32).to_bits()),
+            Un32::FromBf16 => map1!(regs, m, *d, *a, |x| float::canonical(float::f(x << 16))),
+            Un32::FromF16 => map1!(regs, m, *d, *a, |x| float::canonical(half::f16::from_bits(x as u16).to_f32())),
+            Un32::ToBf16 => map1!(regs, m, *d, *a, |x| to_bf16(x)),
+            Un32::ToF16 => map1!(regs, m, *d, *a, |x| to_f16(x)),
         },
         Op::T32(f, d, a, b, c) => match f {
-            T32::MadLo => map3!(regs, m, *d, *a, *b, *c, |x, y, z| x.wrapping_mul(y).wrapping_add(z)),
-            T32::Fma => map3!(regs, m, *d, *a, *b, *c, |x, y, z| float::canonical(
-                float::f(x).mul_add(float::f(y), float::f(z))
-            )),
-            T32::FmaFtz => map3!(regs, m, *d, *a, *b, *c, |x, y, z| flushed(
+            Tri32::MadLo => map3!(regs, m, *d, *a, *b, *c, |x, y, z| x.wrapping_mul(y).wrapping_add(z)),
+            Tri32::Fma => {
+                map3!(regs, m, *d, *a, *b, *c, |x, y, z| float::canonical(float::f(x).mul_add(float::f(y), float::f(z))))
+            }
+            Tri32::FmaFtz => map3!(regs, m, *d, *a, *b, *c, |x, y, z| flushed(
                 float::flush(float::f(x)).mul_add(float::flush(float::f(y)), float::flush(float::f(z)))
             )),
         },
@@ -257,20 +257,20 @@ fn one(regs: &mut Regs, op: &Op, m: u32) -> bool {
             });
         }
         Op::B64(f, d, a, b) => match f {
-            B64::Add => quad2!(regs, m, *d, *a, *b, |x, y| x.wrapping_add(y)),
-            B64::Sub => quad2!(regs, m, *d, *a, *b, |x, y| x.wrapping_sub(y)),
-            B64::MulLo => quad2!(regs, m, *d, *a, *b, |x, y| x.wrapping_mul(y)),
-            B64::And => quad2!(regs, m, *d, *a, *b, |x, y| x & y),
-            B64::Or => quad2!(regs, m, *d, *a, *b, |x, y| x | y),
-            B64::Xor => quad2!(regs, m, *d, *a, *b, |x, y| x ^ y),
-            B64::FAdd => quad2!(regs, m, *d, *a, *b, |x, y| float::canonical64(float::ff(x) + float::ff(y))),
-            B64::FSub => quad2!(regs, m, *d, *a, *b, |x, y| float::canonical64(float::ff(x) - float::ff(y))),
-            B64::FMul => quad2!(regs, m, *d, *a, *b, |x, y| float::canonical64(float::ff(x) * float::ff(y))),
+            Bin64::Add => quad2!(regs, m, *d, *a, *b, |x, y| x.wrapping_add(y)),
+            Bin64::Sub => quad2!(regs, m, *d, *a, *b, |x, y| x.wrapping_sub(y)),
+            Bin64::MulLo => quad2!(regs, m, *d, *a, *b, |x, y| x.wrapping_mul(y)),
+            Bin64::And => quad2!(regs, m, *d, *a, *b, |x, y| x & y),
+            Bin64::Or => quad2!(regs, m, *d, *a, *b, |x, y| x | y),
+            Bin64::Xor => quad2!(regs, m, *d, *a, *b, |x, y| x ^ y),
+            Bin64::FAdd => quad2!(regs, m, *d, *a, *b, |x, y| float::canonical64(float::ff(x) + float::ff(y))),
+            Bin64::FSub => quad2!(regs, m, *d, *a, *b, |x, y| float::canonical64(float::ff(x) - float::ff(y))),
+            Bin64::FMul => quad2!(regs, m, *d, *a, *b, |x, y| float::canonical64(float::ff(x) * float::ff(y))),
         },
         Op::MadLo64(d, a, b, c) => quad3!(regs, m, *d, *a, *b, *c, |x, y, z| x.wrapping_mul(y).wrapping_add(z)),
-        Op::Fma64(d, a, b, c) => quad3!(regs, m, *d, *a, *b, *c, |x, y, z| float::canonical64(
-            float::ff(x).mul_add(float::ff(y), float::ff(z))
-        )),
+        Op::Fma64(d, a, b, c) => {
+            quad3!(regs, m, *d, *a, *b, *c, |x, y, z| float::canonical64(float::ff(x).mul_add(float::ff(y), float::ff(z))))
+        }
         Op::Shift64(shift, d, a, b) => {
             let (row, amount) = (regs.q(*a), regs.r(*b));
             let mut out: Row64 = [0; 32];
@@ -424,7 +424,7 @@ fn rare(regs: &mut Regs, op: &Op, m: u32) -> bool {
         }
         Op::Q2(f, d, a, b) => quad2!(regs, m, *d, *a, *b, |x, y| f(x, y)),
         Op::Q3(f, d, a, b, c) => quad3!(regs, m, *d, *a, *b, *c, |x, y, z| f(x, y, z)),
-        Op::QQRR(f, d, a, b, c, e) => {
+        Op::Mixed(f, d, a, b, c, e) => {
             let (x, y, z, w) = (regs.q(*a), regs.q(*b), regs.r(*c), regs.r(*e));
             let out = std::array::from_fn(|lane| f(x[lane], y[lane], z[lane], w[lane]));
             let defined = regs.qdef(*a) & regs.qdef(*b) & regs.rdef(*c) & regs.rdef(*e);
@@ -648,9 +648,8 @@ fn finish_carry(regs: &mut Regs, carry: Carry, flags: u32, m: u32, defined: u32)
 fn gather(regs: &mut Regs, parts: &Parts, m: u32) {
     let part_mask = if parts.part_bits >= 128 { u128::MAX } else { (1u128 << parts.part_bits) - 1 };
     for lane in (0..32).filter(|lane| (m >> lane) & 1 == 1) {
-        let value = parts.parts.iter().rev().fold(0u128, |all, part| {
-            (all << parts.part_bits) | (regs.lane(*part, lane) & part_mask)
-        });
+        let value =
+            parts.parts.iter().rev().fold(0u128, |all, part| (all << parts.part_bits) | (regs.lane(*part, lane) & part_mask));
         regs.set_lane(parts.whole, lane, value);
     }
     let defined = parts.parts.iter().fold(FULL, |all, part| all & regs.defined(*part));

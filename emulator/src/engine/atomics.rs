@@ -130,11 +130,12 @@ impl Cluster<'_> {
             addresses: &addresses.of,
             bytes: op.bytes * op.src.len() as u32,
         });
-        // An atomic that changes nothing is a poll.
+        // One that changes nothing may be somebody trying to take a lock.
         if changed {
             self.progress();
-        } else {
-            self.poll();
+        } else if let Some(lane) = lanes_of(addresses.lanes).next() {
+            let value = op.dst.first().map_or(0, |reg| warp.regs.lane(*reg, lane));
+            self.maybe_poll(warp, at, addresses.of[lane], value);
         }
         Flow::Next
     }

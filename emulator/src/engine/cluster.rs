@@ -129,6 +129,11 @@ impl<'a> Cluster<'a> {
         self.yielded_at = 0;
     }
 
+    /// Somebody outside of the cluster made progress.
+    pub fn forget_polls(&mut self) {
+        (self.idle_polls, self.yielded_at) = (0, 0);
+    }
+
     fn enqueue(&mut self, cta: usize, warp: usize) {
         let queued = &mut self.ctas[cta].warps[warp].queued;
         if !*queued {
@@ -157,7 +162,7 @@ impl<'a> Cluster<'a> {
                 if self.idle_polls > IDLE_POLLS {
                     (self.idle_polls, self.yielded_at) = (0, 0);
                     // Spinning lanes may wait for lanes of their own warp.
-                    if !self.release_parked() && self.queue.is_empty() {
+                    if !self.release_parked(true) && self.queue.is_empty() {
                         return Outcome::Polling;
                     }
                     self.deliver(true);
@@ -180,7 +185,7 @@ impl<'a> Cluster<'a> {
                 self.handle_events();
                 continue;
             }
-            if self.release_parked() || self.time_out() {
+            if self.release_parked(false) || self.time_out() {
                 continue;
             }
             return Outcome::Stuck;
@@ -213,9 +218,8 @@ impl<'a> Cluster<'a> {
         }
         warp.turn = warp.turn.wrapping_add(1);
         let again = warp.splits.iter().any(|split| split.state == State::Ready);
-        if warp.is_done() && !warp.queued && warp.splits.is_empty() && warp.registers != u32::MAX {
-            // Mark the exit once.
-            warp.registers = u32::MAX;
+        if warp.is_done() && !warp.exited {
+            warp.exited = true;
             self.ctas[cta].live_warps -= 1;
             self.progress();
             self.ctas[cta].warps[index] = warp;
@@ -283,11 +287,14 @@ impl<'a> Cluster<'a> {
         woken
     }
 
-    fn release_parked(&mut self) -> bool {
+    /// Lets parked lanes go, of all warps or of those that spin.
+    fn release_parked(&mut self, spinning_only: bool) -> bool {
         let mut released = false;
         for cta in 0..self.ctas.len() {
             for warp in 0..self.ctas[cta].warps.len() {
-                if self.ctas[cta].warps[warp].release_parked() {
+                let state = &mut self.ctas[cta].warps[warp];
+                let spins = state.splits.iter().any(|split| split.state == State::Ready);
+                if (spins || !spinning_only) && state.release_parked() {
                     released = true;
                     self.enqueue(cta, warp);
                 }
@@ -327,12 +334,7 @@ impl<'a> Cluster<'a> {
     /// Who an instruction's finding is about.
     pub(super) fn thread(&self, at: &At, lanes: u32) -> Thread {
         let first = at.warp as u32 * 32 + lanes.trailing_zeros().min(31);
-        Thread {
-            block: self.ctas[at.cta].id,
-            warp: at.warp as u32,
-            lanes,
-            tid: self.m.tid(first),
-        }
+        Thread { block: self.ctas[at.cta].id, warp: at.warp as u32, lanes, tid: self.m.tid(first) }
     }
 
     #[cold]
@@ -357,7 +359,9 @@ impl<'a> Cluster<'a> {
         address: Option<u64>,
         message: impl FnOnce() -> String,
     ) {
-        if !self.m.checks {
+        // What stops a kernel on a device is reported whatever is asked for.
+        let stops = matches!(kind, FindingKind::Deadlock | FindingKind::Oob | FindingKind::Unsupported | FindingKind::Exit);
+        if !self.m.checks && !stops {
             return;
         }
         let thread = self.thread(at, lanes);

@@ -200,9 +200,7 @@ impl<'a> Cluster<'a> {
         }
         let alive = (0..size).filter(|&cta| (mask >> cta) & 1 == 1).collect::<Vec<_>>();
         if let Some(&gone) = alive.iter().find(|&&cta| self.ctas[cta].live_warps == 0) {
-            self.report(FindingKind::Exit, at, 1 << lane, None, || {
-                format!("multicast to block rank {gone}, which has exited")
-            });
+            self.report(FindingKind::Exit, at, 1 << lane, None, || format!("multicast to block rank {gone}, which has exited"));
             return None;
         }
         Some(alive.into_iter().map(target).collect())
@@ -239,14 +237,7 @@ impl<'a> Cluster<'a> {
         chunk
     }
 
-    pub(super) fn perform_bulk_store(
-        &mut self,
-        at: At,
-        src: (usize, u32),
-        dst: u64,
-        bytes: u32,
-        reduce: Option<(AtomOp, u32)>,
-    ) {
+    pub(super) fn perform_bulk_store(&mut self, at: At, src: (usize, u32), dst: u64, bytes: u32, reduce: Option<(AtomOp, u32)>) {
         let mut chunk = self.read_shared_chunk(src, bytes);
         self.shared_range(at, Access::Read, src.0, src.1, bytes);
         let access = if reduce.is_some() { Access::Atomic } else { Access::Write };

@@ -3,7 +3,7 @@
 use super::machine::Machine;
 use super::mbarrier::MBarrier;
 use super::regs::FULL;
-use super::warp::{Split, Warp, NO_JOIN};
+use super::warp::{NO_JOIN, Split, Warp};
 use crate::memory::shared::Bytes;
 use crate::memory::space::{CTA_SHIFT, RESERVED_SHARED, SHARED_WINDOW};
 use crate::program::{Const, Special};

@@ -25,11 +25,11 @@ impl Cluster<'_> {
         for (cta_index, cta) in self.ctas.iter().enumerate() {
             for (index, warp) in cta.warps.iter().enumerate() {
                 for split in &warp.splits {
-                    let at = At { cta: cta_index, warp: index, pc: split.pc };
-                    let what = match split.state {
-                        State::Ready => "spins".to_string(),
-                        State::Blocked(wait) => self.describe_wait(cta_index, wait),
+                    let (pc, what) = match split.state {
+                        State::Ready => (warp.polls_at, "spins".to_string()),
+                        State::Blocked(wait) => (split.pc, self.describe_wait(cta_index, wait)),
                     };
+                    let at = At { cta: cta_index, warp: index, pc };
                     if first.is_none() {
                         first = Some((at, split.mask));
                     }
@@ -82,8 +82,7 @@ impl Cluster<'_> {
             Wait::Bar { id } => {
                 let bar = &self.ctas[cta].bars[id as usize];
                 let expected = bar.count.unwrap_or(self.ctas[cta].live_warps * 32);
-                let missing: Vec<usize> =
-                    (0..self.ctas[cta].warps.len()).filter(|warp| (bar.warps >> warp) & 1 == 0).collect();
+                let missing: Vec<usize> = (0..self.ctas[cta].warps.len()).filter(|warp| (bar.warps >> warp) & 1 == 0).collect();
                 format!("waits at barrier {id}: {} of {expected} threads are there, not warps {missing:?}", bar.arrived)
             }
             Wait::Lanes { members } => format!("waits for lanes {members:#010x} of its warp at this instruction"),
@@ -94,10 +93,9 @@ impl Cluster<'_> {
             ),
             Wait::Groups => format!("waits for copies or wgmma; {} are outstanding", self.queue.describe()),
             Wait::Wgmma => "waits for the other warps of its warpgroup at this wgmma".into(),
-            Wait::Registers { registers } => format!(
-                "waits for {registers} more registers a thread, the pool has {}",
-                self.ctas[cta].free_registers
-            ),
+            Wait::Registers { registers } => {
+                format!("waits for {registers} more registers a thread, the pool has {}", self.ctas[cta].free_registers)
+            }
         }
     }
 

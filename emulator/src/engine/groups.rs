@@ -7,8 +7,8 @@ use super::warp::{Wait, Warp};
 
 impl Cluster<'_> {
     pub(super) fn cp_async_wait(&mut self, warp: &mut Warp, at: &At, mask: u32, pending: Option<u32>) -> Flow {
-        let open = pending.is_none()
-            && warp.cp_async.open.iter().any(|(id, who)| who & mask != 0 && self.queue.is_outstanding(*id));
+        let open =
+            pending.is_none() && warp.cp_async.open.iter().any(|(id, who)| who & mask != 0 && self.queue.is_outstanding(*id));
         if open || self.must_wait(&warp.cp_async, mask, pending.unwrap_or(0)) {
             return Flow::Block(Wait::Groups);
         }

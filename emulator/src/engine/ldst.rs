@@ -66,9 +66,6 @@ impl Cluster<'_> {
 
     pub(super) fn load(&mut self, warp: &mut Warp, at: &At, mask: u32, op: &Load) -> Flow {
         let addresses = self.addresses(warp, at, mask, &op.addr);
-        if op.order != Order::Weak {
-            self.poll();
-        }
         let step = pieces(op.dst.len(), op.elem);
         for (piece, dst) in op.dst.chunks(step).enumerate() {
             let bytes = op.elem.bytes * dst.len() as u32;
@@ -82,28 +79,17 @@ impl Cluster<'_> {
         for reg in &op.dst {
             warp.regs.set_defined(*reg, mask, FULL);
         }
+        if op.order != Order::Weak
+            && let (Some(lane), Some(reg)) = (lanes_of(addresses.lanes).next(), op.dst.first())
+        {
+            let value = warp.regs.lane(*reg, lane);
+            self.maybe_poll(warp, at, addresses.of[lane], value);
+        }
         Flow::Next
     }
 
-    fn load_piece(
-        &mut self,
-        warp: &mut Warp,
-        at: &At,
-        lanes: u32,
-        op: &Load,
-        of: &[u64; 32],
-        bytes: u32,
-        dst: &[Reg],
-    ) {
-        let observe = |memory| WarpAccess {
-            at: *at,
-            lanes,
-            memory,
-            access: Access::Read,
-            order: op.order,
-            addresses: of,
-            bytes,
-        };
+    fn load_piece(&mut self, warp: &mut Warp, at: &At, lanes: u32, op: &Load, of: &[u64; 32], bytes: u32, dst: &[Reg]) {
+        let observe = |memory| WarpAccess { at: *at, lanes, memory, access: Access::Read, order: op.order, addresses: of, bytes };
         match op.space {
             Space::Shared | Space::SharedCluster => {
                 let own_only = op.space == Space::Shared;

@@ -16,7 +16,15 @@ use crate::tensor::{Numerics, matrix, mma};
 
 impl Cluster<'_> {
     /// Shared addresses of the rows of `count` matrices: lanes 0.. of the warp.
-    fn matrix_rows(&mut self, warp: &Warp, at: &At, mask: u32, space: Space, addr: &crate::program::memory_op::Addr, count: usize) -> super::access::Addresses {
+    fn matrix_rows(
+        &mut self,
+        warp: &Warp,
+        at: &At,
+        mask: u32,
+        space: Space,
+        addr: &crate::program::memory_op::Addr,
+        count: usize,
+    ) -> super::access::Addresses {
         let used = if count == 4 { FULL } else { (1u32 << (8 * count)) - 1 };
         let mut addresses = self.addresses(warp, at, mask & used, addr);
         if space == Space::Generic {

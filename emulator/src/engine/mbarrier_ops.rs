@@ -16,14 +16,7 @@ use crate::program::{D, P, R};
 
 impl Cluster<'_> {
     /// Where an mbarrier operand points; `remote` operations may reach other blocks of the cluster.
-    pub(super) fn barrier_place(
-        &mut self,
-        at: &At,
-        lanes: u32,
-        space: Space,
-        address: u64,
-        remote: bool,
-    ) -> Option<SharedAt> {
+    pub(super) fn barrier_place(&mut self, at: &At, lanes: u32, space: Space, address: u64, remote: bool) -> Option<SharedAt> {
         let address = match space {
             Space::Generic => match self.target(space, address) {
                 Target::Shared(address) => u64::from(address),
@@ -243,7 +236,7 @@ impl Cluster<'_> {
             return Flow::Block(Wait::MBarrier { offset });
         }
         if waits_at.is_some() {
-            self.poll();
+            self.poll(warp, at);
         }
         warp.regs.put_pred(d, done, lanes, FULL);
         Flow::Next

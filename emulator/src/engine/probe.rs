@@ -53,12 +53,24 @@ pub struct RangeAccess {
 pub enum SyncEvent {
     Fence(Fence),
     /// Arrival at, and passing of, a named barrier.
-    BarArrive { id: u32 },
-    BarPass { id: u32 },
-    ClusterArrive { relaxed: bool },
+    BarArrive {
+        id: u32,
+    },
+    BarPass {
+        id: u32,
+    },
+    ClusterArrive {
+        relaxed: bool,
+    },
     ClusterPass,
-    MBarrierArrive { cta: usize, offset: u32 },
-    MBarrierPass { offset: u32, phase: u64 },
+    MBarrierArrive {
+        cta: usize,
+        offset: u32,
+    },
+    MBarrierPass {
+        offset: u32,
+        phase: u64,
+    },
     WgmmaFence,
     WgmmaCommit,
     GroupWait,

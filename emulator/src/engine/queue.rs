@@ -3,9 +3,9 @@
 use super::cluster::{At, Cluster};
 use super::machine::Delivery;
 use super::warp::{Group, Groups};
+use crate::program::memory_op::{AtomOp, TmaReduce};
 use crate::program::sync_op::Wgmma;
 use crate::tensor::tma::TensorMap;
-use crate::program::memory_op::{AtomOp, TmaReduce};
 use rustc_hash::FxHashSet;
 
 /// Identity of an operation, in order of issue.

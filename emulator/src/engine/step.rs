@@ -102,13 +102,11 @@ impl<'a> Cluster<'a> {
             Op::Clock32(clock, d) => {
                 let value = self.clock_value(*clock);
                 warp.regs.put(*d, &[value as u32; 32], mask, FULL);
-                self.poll();
                 Flow::Next
             }
             Op::Clock64(clock, d) => {
                 let value = self.clock_value(*clock);
                 warp.regs.put64(*d, &[value; 32], mask, FULL);
-                self.poll();
                 Flow::Next
             }
             Op::Shfl(op) => self.shfl(warp, index, at, mask, op),
@@ -206,9 +204,22 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Reads that a spinning thread repeats until somebody else changes something.
-    pub(super) fn poll(&mut self) {
+    /// A failed test that a spinning thread repeats until somebody else changes something.
+    pub(super) fn poll(&mut self, warp: &mut Warp, at: &At) {
         self.idle_polls += 1;
+        warp.polls_at = at.pc;
+    }
+
+    /// A read that may be such a test: it is if the same instruction read the same value from the same place before.
+    pub(super) fn maybe_poll(&mut self, warp: &mut Warp, at: &At, address: u64, value: u128) {
+        let mut key = u64::from(at.pc) ^ address.rotate_left(20) ^ (value as u64).rotate_left(41);
+        key = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        if warp.polls.contains(&key) {
+            self.poll(warp, at);
+        } else {
+            warp.polls.rotate_right(1);
+            warp.polls[0] = key;
+        }
     }
 
     /// Whether the whole warp executes an `.aligned` instruction; a finding otherwise.

@@ -93,6 +93,12 @@ pub struct Warp {
     pub queued: bool,
     pub turn: usize,
     pub local: Bytes,
+    /// The block knows that this warp is gone.
+    pub exited: bool,
+    /// Values of strong loads and failed atomics seen lately, to tell polling from reading.
+    pub polls: [u64; 4],
+    /// The latest instruction that polled.
+    pub polls_at: u32,
     /// Registers of each thread, as `setmaxnreg` left them.
     pub registers: u32,
     pub cp_async: Groups,

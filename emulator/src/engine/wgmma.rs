@@ -100,10 +100,13 @@ impl<'a> Cluster<'a> {
                 problem = Some((index, FindingKind::Divergence, "scale-d differs between threads of the warpgroup".into()));
             }
         }
-        let (b, a) = (warps[0].regs.q(op.b)[0], match &op.a {
-            WgmmaA::Descriptor(a) => Some(warps[0].regs.q(*a)[0]),
-            WgmmaA::Registers(_) => None,
-        });
+        let (b, a) = (
+            warps[0].regs.q(op.b)[0],
+            match &op.a {
+                WgmmaA::Descriptor(a) => Some(warps[0].regs.q(*a)[0]),
+                WgmmaA::Registers(_) => None,
+            },
+        );
         let scale_d = scale_d != 0;
         if let Some((index, kind, text)) = problem {
             let at = At { warp: first_warp + index, ..*at };
@@ -204,7 +207,9 @@ impl<'a> Cluster<'a> {
             };
             let at = At { warp: index, ..*at };
             if d != FULL {
-                self.report(FindingKind::Uninit, &at, !d, None, || "an accumulator of wgmma is undefined, and scale-d is not 0".into());
+                self.report(FindingKind::Uninit, &at, !d, None, || {
+                    "an accumulator of wgmma is undefined, and scale-d is not 0".into()
+                });
             }
             if a != FULL {
                 self.report(FindingKind::Uninit, &at, !a, None, || "operand a of wgmma is undefined".into());

@@ -11,16 +11,16 @@ compile_error!("the emulator keeps device memory in host words and needs a littl
 
 /// Shares a uniquely borrowed slice as atomics.
 pub fn atomic_words(words: &mut [u64]) -> &[AtomicU64] {
-    // SAFETY: AtomicU64 has the size, alignment and validity of u64 (checked below), and the unique borrow means that
-    // nobody else reads or writes the words non-atomically while the result lives.
     const { assert!(size_of::<AtomicU64>() == size_of::<u64>() && align_of::<AtomicU64>() == align_of::<u64>()) };
+    // SAFETY: AtomicU64 has the size, alignment (checked above) and validity of u64, and the unique borrow means that
+    // nobody else reads or writes the words non-atomically while the result lives.
     unsafe { &*(std::ptr::from_mut(words) as *const [AtomicU64]) }
 }
 
 /// The same for 16-bit words.
 pub fn atomic_halves(words: &mut [u16]) -> &[AtomicU16] {
-    // SAFETY: as in `atomic_words`.
     const { assert!(size_of::<AtomicU16>() == size_of::<u16>() && align_of::<AtomicU16>() == align_of::<u16>()) };
+    // SAFETY: as in `atomic_words`.
     unsafe { &*(std::ptr::from_mut(words) as *const [AtomicU16]) }
 }
 

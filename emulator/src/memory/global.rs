@@ -34,12 +34,7 @@ impl Buffer {
         // 256-byte aligned, at least 64 KiB from the start of the slot.
         let base = start + (1 << 16) + ((jitter(seed, slot as u64) & 0xffff) << 8);
         let granules = bytes.div_ceil(16) as usize;
-        Buffer {
-            base,
-            bytes,
-            words: vec![u64::from_le_bytes([POISON; 8]); 2 * granules],
-            init: vec![0; granules],
-        }
+        Buffer { base, bytes, words: vec![u64::from_le_bytes([POISON; 8]); 2 * granules], init: vec![0; granules] }
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -146,7 +141,10 @@ impl<'a> GlobalView<'a> {
                 }
             }
             Some(Slot::Freed { base, bytes: size }) => {
-                format!("{bytes} bytes at offset {} of buffer {slot} ({size} bytes), which was freed", address.wrapping_sub(*base) as i64)
+                format!(
+                    "{bytes} bytes at offset {} of buffer {slot} ({size} bytes), which was freed",
+                    address.wrapping_sub(*base) as i64
+                )
             }
             None => format!("{bytes} bytes at an address that belongs to no buffer"),
         }

@@ -39,12 +39,20 @@ pub enum Operand {
     /// A special register such as `%tid.x`.
     Special(String),
     /// A label, variable or parameter, with a byte offset.
-    Name { name: String, scope: ScopeId, offset: i64 },
+    Name {
+        name: String,
+        scope: ScopeId,
+        offset: i64,
+    },
     Int(i64),
     Double(f64),
     Single(u32),
     /// `[base + offset]`, with what follows a comma inside the brackets.
-    Address { base: Option<Box<Operand>>, offset: i64, extra: Vec<Operand> },
+    Address {
+        base: Option<Box<Operand>>,
+        offset: i64,
+        extra: Vec<Operand>,
+    },
     Vector(Vec<Operand>),
     /// `a|b`
     Pair(Box<Operand>, Box<Operand>),
@@ -80,7 +88,10 @@ pub struct Variable {
 pub enum InitItem {
     Bytes(Vec<u8>),
     /// The 64-bit address of a variable.
-    Symbol { name: String, offset: i64 },
+    Symbol {
+        name: String,
+        offset: i64,
+    },
 }
 
 #[derive(Clone, Debug, Default)]

@@ -79,11 +79,7 @@ impl Parser {
                 other => return self.error(format!("expected a function body, found {}", describe(&other))),
             }
         }
-        let mut body = Body {
-            names: vec![FxHashMap::default()],
-            ranges: vec![FxHashMap::default()],
-            open: vec![ScopeId(0)],
-        };
+        let mut body = Body { names: vec![FxHashMap::default()], ranges: vec![FxHashMap::default()], open: vec![ScopeId(0)] };
         function.scopes.push(ScopeId(0));
         self.body(&mut function, &mut body)?;
         self.module.functions.push(function);

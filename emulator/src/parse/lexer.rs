@@ -151,9 +151,7 @@ impl Lexer<'_> {
         loop {
             if in_word(self.peek(0)) {
                 self.at += 1;
-            } else if self.peek(0) == b'.' && in_word(self.peek(1)) {
-                self.at += 2;
-            } else if self.is_path_separator() {
+            } else if (self.peek(0) == b'.' && in_word(self.peek(1))) || self.is_path_separator() {
                 self.at += 2;
             } else {
                 return self.text[start..self.at].to_string();
@@ -187,8 +185,7 @@ impl Lexer<'_> {
         if exact.is_some_and(|n| self.at - start != n) || start == self.at {
             return Err(self.error("malformed number"));
         }
-        u64::from_str_radix(&self.text[start..self.at], radix)
-            .map_err(|_| self.error("number does not fit in 64 bits"))
+        u64::from_str_radix(&self.text[start..self.at], radix).map_err(|_| self.error("number does not fit in 64 bits"))
     }
 
     fn number(&mut self) -> Result<Token, ParseError> {

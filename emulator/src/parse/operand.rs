@@ -71,7 +71,7 @@ impl Parser {
                     other => Ok(other),
                 }
             }
-            other => Err(ParseError::on(line, format!("unexpected {} in an operand", describe(&other)))),
+            other => Err(ParseError::on(line, format!("expected an operand, found {}", describe(&other)))),
         }
     }
 

@@ -128,9 +128,9 @@ pub fn reconvergence(code: &[Inst]) -> Reconvergence {
         }
     }
     let mut at = vec![NONE; code.len()];
-    for block in 0..count {
+    for (block, post) in parent.iter().enumerate().take(count) {
         let end = starts.get(block + 1).copied().unwrap_or(code.len() as u32);
-        if let Some(post) = parent[block]
+        if let Some(post) = *post
             && post != exit
         {
             at[end as usize - 1] = starts[post];

@@ -2,8 +2,8 @@
 
 use super::reg::{R, Reg};
 use crate::tensor::convert::{
-    FloatFormat, IntType, Options, f32_to_int, f64_to_f32, f64_to_int, flush_subnormal, int_to_f32, int_to_f64,
-    int_to_narrow, round_to_integral, saturate_unit,
+    FloatFormat, IntType, Options, f32_to_int, f64_to_f32, f64_to_int, flush_subnormal, int_to_f32, int_to_f64, int_to_narrow,
+    round_to_integral, saturate_unit,
 };
 
 /// One side of a conversion.
@@ -49,19 +49,12 @@ pub struct ConvertUnpack {
 
 fn integer(bits: u64, ty: IntType) -> i128 {
     let unused = 64 - ty.bits;
-    if ty.signed {
-        i128::from(((bits << unused) as i64) >> unused)
-    } else {
-        i128::from((bits << unused) >> unused)
-    }
+    if ty.signed { i128::from(((bits << unused) as i64) >> unused) } else { i128::from((bits << unused) >> unused) }
 }
 
 fn clamp(x: i128, ty: IntType) -> i128 {
-    let (low, high) = if ty.signed {
-        (-(1i128 << (ty.bits - 1)), (1i128 << (ty.bits - 1)) - 1)
-    } else {
-        (0, (1i128 << ty.bits) - 1)
-    };
+    let (low, high) =
+        if ty.signed { (-(1i128 << (ty.bits - 1)), (1i128 << (ty.bits - 1)) - 1) } else { (0, (1i128 << ty.bits) - 1) };
     x.clamp(low, high)
 }
 
@@ -80,12 +73,8 @@ impl Convert {
                 let x = int_to_f32(integer(bits, from), self.options.rounding);
                 u64::from(if self.sat { x.clamp(0.0, 1.0) } else { x }.to_bits())
             }
-            (Number::Int(from), Number::Float(to)) => {
-                u64::from(int_to_narrow(to, integer(bits, from), self.options.rounding))
-            }
-            (Number::F64, Number::Int(to)) => {
-                extend(f64_to_int(f64::from_bits(bits), to, self.options.rounding), to)
-            }
+            (Number::Int(from), Number::Float(to)) => u64::from(int_to_narrow(to, integer(bits, from), self.options.rounding)),
+            (Number::F64, Number::Int(to)) => extend(f64_to_int(f64::from_bits(bits), to, self.options.rounding), to),
             (Number::Float(from), Number::Int(to)) => {
                 let x = self.source(from, bits);
                 extend(f32_to_int(x, to, self.options.rounding), to)

@@ -9,9 +9,15 @@ pub enum Const {
     Bits(u64),
     Special(Special),
     /// Address of a byte of the block's shared memory, from the first user byte.
-    Shared { offset: u32, generic: bool },
+    Shared {
+        offset: u32,
+        generic: bool,
+    },
     /// Address of the n-th module variable.
-    Global { index: u32, offset: i64 },
+    Global {
+        index: u32,
+        offset: i64,
+    },
 }
 
 /// Special registers that do not change while a kernel runs.

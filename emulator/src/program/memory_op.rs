@@ -1,6 +1,6 @@
 //! Operations that touch memory.
 
-use super::reg::{P, R, Reg, D};
+use super::reg::{D, P, R, Reg};
 use crate::parse::ast::Space;
 use smallvec::SmallVec;
 

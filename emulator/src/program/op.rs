@@ -3,7 +3,7 @@
 use super::convert_op::{Convert, ConvertPack, ConvertUnpack};
 use super::memory_op::{Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, Prefetch, StMatrix, Store, Tma};
 use super::reg::{D, P, R, Reg};
-use super::sync_op::{Bar, Elect, Match, MBarrier, Mma, Redux, Shfl, Vote, Wgmma};
+use super::sync_op::{Bar, Elect, MBarrier, Match, Mma, Redux, Shfl, Vote, Wgmma};
 
 /// When an instruction runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Inst {
 
 /// Binary operations on 32-bit rows with a loop of their own; the rest go through [`Op::L2`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum B32 {
+pub enum Bin32 {
     Add,
     Sub,
     MulLo,
@@ -51,7 +51,7 @@ pub enum B32 {
 
 /// Unary operations on 32-bit rows with a loop of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum U32 {
+pub enum Un32 {
     Not,
     NegI,
     NegF,
@@ -60,8 +60,8 @@ pub enum U32 {
     Ex2,
     Ex2Ftz,
     /// `cvt.rn.f32.s32` and `.u32`
-    FromS32,
-    FromU32,
+    OfS32,
+    OfU32,
     /// `cvt.f32.bf16` and `.f16`
     FromBf16,
     FromF16,
@@ -72,7 +72,7 @@ pub enum U32 {
 
 /// Ternary operations on 32-bit rows with a loop of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum T32 {
+pub enum Tri32 {
     MadLo,
     Fma,
     FmaFtz,
@@ -80,7 +80,7 @@ pub enum T32 {
 
 /// Binary operations on 64-bit rows with a loop of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum B64 {
+pub enum Bin64 {
     Add,
     Sub,
     MulLo,
@@ -174,34 +174,118 @@ pub enum Op {
     Nop,
     Mov32(R, R),
     Mov64(D, D),
-    MovP { d: P, a: P, negated: bool },
-    U32(U32, R, R),
-    B32(B32, R, R, R),
-    T32(T32, R, R, R, R),
-    Lop3 { lut: u8, d: R, a: R, b: R, c: R },
-    B64(B64, D, D, D),
+    MovP {
+        d: P,
+        a: P,
+        negated: bool,
+    },
+    U32(Un32, R, R),
+    B32(Bin32, R, R, R),
+    T32(Tri32, R, R, R, R),
+    Lop3 {
+        lut: u8,
+        d: R,
+        a: R,
+        b: R,
+        c: R,
+    },
+    B64(Bin64, D, D, D),
     MadLo64(D, D, D, D),
     Fma64(D, D, D, D),
     Shift64(Shift, D, D, R),
-    MulWide { signed: bool, d: D, a: R, b: R },
-    MadWide { signed: bool, d: D, a: R, b: R, c: D },
+    MulWide {
+        signed: bool,
+        d: D,
+        a: R,
+        b: R,
+    },
+    MadWide {
+        signed: bool,
+        d: D,
+        a: R,
+        b: R,
+        c: D,
+    },
     ExtU(D, R),
     ExtS(D, R),
     Trunc(R, D),
-    Sel32 { d: R, a: R, b: R, p: P, negated: bool },
-    Sel64 { d: D, a: D, b: D, p: P, negated: bool },
-    Setp32 { cmp: Cmp, a: R, b: R, tail: SetpTail },
-    Setp64 { cmp: Cmp, a: D, b: D, tail: SetpTail },
-    SetpFn32 { f: fn(u32, u32) -> bool, a: R, b: R, tail: SetpTail },
-    SetpFn64 { f: fn(u64, u64) -> bool, a: D, b: D, tail: SetpTail },
+    Sel32 {
+        d: R,
+        a: R,
+        b: R,
+        p: P,
+        negated: bool,
+    },
+    Sel64 {
+        d: D,
+        a: D,
+        b: D,
+        p: P,
+        negated: bool,
+    },
+    Setp32 {
+        cmp: Cmp,
+        a: R,
+        b: R,
+        tail: SetpTail,
+    },
+    Setp64 {
+        cmp: Cmp,
+        a: D,
+        b: D,
+        tail: SetpTail,
+    },
+    SetpFn32 {
+        f: fn(u32, u32) -> bool,
+        a: R,
+        b: R,
+        tail: SetpTail,
+    },
+    SetpFn64 {
+        f: fn(u64, u64) -> bool,
+        a: D,
+        b: D,
+        tail: SetpTail,
+    },
     /// `setp` on packed halves: one predicate each.
-    SetpHalves { f: fn(u32, u32) -> bool, a: R, b: R, tail: SetpTail },
-    PredLogic { op: Logic, d: P, a: (P, bool), b: (P, bool) },
-    SelP { d: P, a: (P, bool), b: (P, bool), p: (P, bool) },
-    Pack32 { d: R, low: R, high: R },
-    Unpack32 { low: R, high: R, a: R },
-    Pack64 { d: D, low: R, high: R },
-    Unpack64 { low: R, high: R, a: D },
+    SetpHalves {
+        f: fn(u32, u32) -> bool,
+        a: R,
+        b: R,
+        tail: SetpTail,
+    },
+    PredLogic {
+        op: Logic,
+        d: P,
+        a: (P, bool),
+        b: (P, bool),
+    },
+    SelP {
+        d: P,
+        a: (P, bool),
+        b: (P, bool),
+        p: (P, bool),
+    },
+    Pack32 {
+        d: R,
+        low: R,
+        high: R,
+    },
+    Unpack32 {
+        low: R,
+        high: R,
+        a: R,
+    },
+    Pack64 {
+        d: D,
+        low: R,
+        high: R,
+    },
+    Unpack64 {
+        low: R,
+        high: R,
+        a: D,
+    },
     /// More than two parts, or parts of 8 bits: low part first.
     Gather(Box<Parts>),
     Scatter(Box<Parts>),
@@ -213,15 +297,43 @@ pub enum Op {
     Q2(fn(u64, u64) -> u64, D, D, D),
     Q3(fn(u64, u64, u64) -> u64, D, D, D, D),
     /// Two 64-bit and two 32-bit sources, as `bfi.b64` has.
-    QQRR(fn(u64, u64, u32, u32) -> u64, D, D, D, R, R),
+    Mixed(fn(u64, u64, u32, u32) -> u64, D, D, D, R, R),
     Narrow(fn(u64) -> u32, R, D),
-    Compare32 { f: fn(u32, u32) -> bool, d: R, a: R, b: R, one: u32 },
-    Compare64 { f: fn(u64, u64) -> bool, d: R, a: D, b: D, one: u32 },
+    Compare32 {
+        f: fn(u32, u32) -> bool,
+        d: R,
+        a: R,
+        b: R,
+        one: u32,
+    },
+    Compare64 {
+        f: fn(u64, u64) -> bool,
+        d: R,
+        a: D,
+        b: D,
+        one: u32,
+    },
     AddCarry32(Carry, R, R, R),
     AddCarry64(Carry, D, D, D),
-    MadCarry32 { carry: Carry, high: bool, signed: bool, d: R, a: R, b: R, c: R },
-    PredOf { f: fn(u32) -> bool, d: P, a: R },
-    PredOf64 { f: fn(u64) -> bool, d: P, a: D },
+    MadCarry32 {
+        carry: Carry,
+        high: bool,
+        signed: bool,
+        d: R,
+        a: R,
+        b: R,
+        c: R,
+    },
+    PredOf {
+        f: fn(u32) -> bool,
+        d: P,
+        a: R,
+    },
+    PredOf64 {
+        f: fn(u64) -> bool,
+        d: P,
+        a: D,
+    },
     Convert(Box<Convert>),
     ConvertPack(Box<ConvertPack>),
     ConvertUnpack(Box<ConvertUnpack>),
@@ -231,7 +343,10 @@ pub enum Op {
 
     // Control.
     Bra(u32),
-    Brx { index: R, targets: Box<[u32]> },
+    Brx {
+        index: R,
+        targets: Box<[u32]>,
+    },
     Exit,
     Trap,
 
@@ -264,11 +379,19 @@ pub enum Op {
     // Synchronisation.
     Bar(Box<Bar>),
     BarWarpSync(R),
-    ClusterArrive { aligned: bool, relaxed: bool },
-    ClusterWait { aligned: bool },
+    ClusterArrive {
+        aligned: bool,
+        relaxed: bool,
+    },
+    ClusterWait {
+        aligned: bool,
+    },
     MBarrier(Box<MBarrier>),
     Fence(Fence),
-    SetMaxNReg { increase: bool, registers: u32 },
+    SetMaxNReg {
+        increase: bool,
+        registers: u32,
+    },
 
     // Tensor cores.
     Mma(Box<Mma>),

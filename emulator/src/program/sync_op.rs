@@ -115,15 +115,36 @@ pub enum MBarrierWait {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MBarrierKind {
-    Init { count: R },
+    Init {
+        count: R,
+    },
     Inval,
-    Arrive { state: D, count: Option<R>, drop: bool, no_complete: bool, expect: Option<R> },
-    ExpectTx { bytes: R },
-    CompleteTx { bytes: R },
-    Wait { d: P, on: MBarrierWait, may_block: bool },
-    PendingCount { d: R, state: D },
+    Arrive {
+        state: D,
+        count: Option<R>,
+        drop: bool,
+        no_complete: bool,
+        expect: Option<R>,
+    },
+    ExpectTx {
+        bytes: R,
+    },
+    CompleteTx {
+        bytes: R,
+    },
+    Wait {
+        d: P,
+        on: MBarrierWait,
+        may_block: bool,
+    },
+    PendingCount {
+        d: R,
+        state: D,
+    },
     /// `cp.async.mbarrier.arrive`
-    CpAsyncArrive { no_inc: bool },
+    CpAsyncArrive {
+        no_inc: bool,
+    },
 }
 
 #[derive(Clone, Debug)]

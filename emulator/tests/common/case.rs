@@ -220,9 +220,7 @@ impl Case {
         for spec in &self.args {
             args.push(match spec {
                 ArgSpec::Plain(arg) => arg.clone(),
-                ArgSpec::Buffer(name) => {
-                    Arg::U64(device.address(*ids.get(name.as_str()).ok_or(format!("no buffer {name}"))?))
-                }
+                ArgSpec::Buffer(name) => Arg::U64(device.address(*ids.get(name.as_str()).ok_or(format!("no buffer {name}"))?)),
                 ArgSpec::Map(spec) => Arg::Bytes(self.map(&device, &ids, spec)?.to_vec()),
             });
         }

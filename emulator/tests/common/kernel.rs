@@ -16,8 +16,7 @@ pub fn module(target: &str, params: &[&str], body: &str) -> String {
 pub fn run(text: &str, threads: u32, buffers: &[Vec<u8>]) -> (Vec<Vec<u8>>, Report) {
     let module = Module::parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let mut device = Device::new(DeviceConfig::default());
-    let ids: Vec<_> =
-        buffers.iter().map(|bytes| device.alloc(bytes.len() as u64, Fill::Bytes(bytes)).expect("memory")).collect();
+    let ids: Vec<_> = buffers.iter().map(|bytes| device.alloc(bytes.len() as u64, Fill::Bytes(bytes)).expect("memory")).collect();
     let args = ids.iter().map(|id| Arg::U64(device.address(*id))).collect();
     let launch = Launch { entry: "k".into(), block: [threads, 1, 1], args, ..Launch::default() };
     let report = device.launch(&module, &launch).expect("a launch");

@@ -48,7 +48,11 @@ pub fn verify(func: &Func) -> Result<(), LaneError> {
         for (i, inst) in data.insts.iter().enumerate() {
             check_inst(func, inst)?;
             if let Some(v) = inst.args.iter().find(|v| !reaches(**v, b, i as u32 + 1)) {
-                return Err(error(func, inst, format!("{} uses %{}, which is not defined on every path here", inst.op.row().name, v.0)));
+                return Err(error(
+                    func,
+                    inst,
+                    format!("{} uses %{}, which is not defined on every path here", inst.op.row().name, v.0),
+                ));
             }
         }
         let end = data.insts.len() as u32 + 1;
@@ -120,7 +124,9 @@ fn check_inst(func: &Func, inst: &Inst) -> Result<(), LaneError> {
                 return fail(format!("n = {n} takes {} accumulators, not {count}; n must be 8..256 in steps of 8", n / 2));
             }
         }
-        Op::BarSync | Op::BarArrive if !(32..=1024).contains(&inst.attrs.get_int("threads")) || inst.attrs.get_int("threads") % 32 != 0 => {
+        Op::BarSync | Op::BarArrive
+            if !(32..=1024).contains(&inst.attrs.get_int("threads")) || inst.attrs.get_int("threads") % 32 != 0 =>
+        {
             return fail(format!("{} threads: whole warps, at most 1024", inst.attrs.get_int("threads")));
         }
         Op::WgmmaWait if args.len() != outs.len() => return fail("hands through as many values as it takes".into()),

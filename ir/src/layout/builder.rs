@@ -75,9 +75,7 @@ impl Builder {
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for draft in &self.inputs {
             let bases = draft.bits.iter().map(|terms| basis(outputs, terms)).collect::<Result<_, _>>()?;
-            let outers = draft.outers.iter().map(|(extent, terms)| {
-                Ok(Outer { extent: *extent, stride: basis(outputs, terms)? })
-            });
+            let outers = draft.outers.iter().map(|(extent, terms)| Ok(Outer { extent: *extent, stride: basis(outputs, terms)? }));
             inputs.push(Input { dim: draft.dim, bases, outers: outers.collect::<Result<_, LayoutError>>()? });
         }
         Layout::from_parts(inputs, self.outputs)

@@ -177,7 +177,9 @@ fn fit_line(dim: Dim, bits: u32, line: &[Values]) -> Result<Input, Misfit> {
     let (mut unit, mut rest) = (1u32 << bits, size >> bits);
     while rest > 1 {
         let stride = basis(unit);
-        let adds = |e: &u32| (0..stride.0.len()).all(|d| u64::from(line[(unit * e) as usize][d]) == u64::from(*e) * u64::from(stride.0[d]));
+        let adds = |e: &u32| {
+            (0..stride.0.len()).all(|d| u64::from(line[(unit * e) as usize][d]) == u64::from(*e) * u64::from(stride.0[d]))
+        };
         let extent = (2..rest).find(|e| !adds(e)).unwrap_or(rest);
         if !rest.is_multiple_of(extent) {
             let linear = stride.0.iter().map(|s| s.wrapping_mul(extent)).collect();
@@ -236,7 +238,13 @@ fn disjoint_bits(stride: &Basis, bits: u32, used: &Values) -> Option<(Vec<Basis>
     (bits > 0).then_some((bases, taken))
 }
 
-pub(super) fn not_representable(op: &'static str, inputs: &[(Dim, u32)], index: &[u32], value: &[u32], linear: &[u32]) -> LayoutError {
+pub(super) fn not_representable(
+    op: &'static str,
+    inputs: &[(Dim, u32)],
+    index: &[u32],
+    value: &[u32],
+    linear: &[u32],
+) -> LayoutError {
     LayoutError::NotRepresentable {
         op,
         at: Point(inputs.iter().zip(index).map(|(&(dim, _), &i)| (dim, i)).collect()),

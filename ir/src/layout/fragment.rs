@@ -47,7 +47,11 @@ pub fn wgmma_acc(m: u32, n: u32, warpgroups: u32) -> Result<Layout, LayoutError>
 pub fn wgmma_a(m: u32, k: u32, warpgroups: u32) -> Result<Layout, LayoutError> {
     let slab_rows = split("m", m, warpgroups, 64)?;
     multiple("k", k, 16)?;
-    let a = onto_tile().bits(Reg, [(Col, 1), (Row, 8), (Col, 8)]).outer(Reg, k / 16, [(Col, 16)]).outer(Reg, slab_rows / 64, [(Row, 64)]);
+    let a = onto_tile().bits(Reg, [(Col, 1), (Row, 8), (Col, 8)]).outer(Reg, k / 16, [(Col, 16)]).outer(
+        Reg,
+        slab_rows / 64,
+        [(Row, 64)],
+    );
     quads_on_rows(a).bits(Warp, [(Row, 16), (Row, 32)]).outer(Warp, warpgroups, [(Row, slab_rows)]).build()
 }
 
@@ -63,7 +67,8 @@ pub fn wgmma_a(m: u32, k: u32, warpgroups: u32) -> Result<Layout, LayoutError> {
 /// `rows` not a multiple of `16 * warps_m`, `cols` not a multiple of `8 * warps_n`.
 pub fn mma_acc(rows: u32, cols: u32, warps_m: u32, warps_n: u32) -> Result<Layout, LayoutError> {
     let (warp_rows, warp_cols) = (split("rows", rows, warps_m, 16)?, split("cols", cols, warps_n, 8)?);
-    let acc = onto_tile().bits(Reg, [(Col, 1), (Row, 8)]).outer(Reg, warp_cols / 8, [(Col, 8)]).outer(Reg, warp_rows / 16, [(Row, 16)]);
+    let acc =
+        onto_tile().bits(Reg, [(Col, 1), (Row, 8)]).outer(Reg, warp_cols / 8, [(Col, 8)]).outer(Reg, warp_rows / 16, [(Row, 16)]);
     quads_on_rows(acc).outer(Warp, warps_m, [(Row, warp_rows)]).outer(Warp, warps_n, [(Col, warp_cols)]).build()
 }
 
@@ -81,7 +86,11 @@ pub fn mma_acc(rows: u32, cols: u32, warps_m: u32, warps_n: u32) -> Result<Layou
 pub fn mma_a(rows: u32, k: u32, warps_m: u32, warps_n: u32) -> Result<Layout, LayoutError> {
     let warp_rows = split("rows", rows, warps_m, 16)?;
     multiple("k", k, 16)?;
-    let a = onto_tile().bits(Reg, [(Col, 1), (Row, 8), (Col, 8)]).outer(Reg, k / 16, [(Col, 16)]).outer(Reg, warp_rows / 16, [(Row, 16)]);
+    let a = onto_tile().bits(Reg, [(Col, 1), (Row, 8), (Col, 8)]).outer(Reg, k / 16, [(Col, 16)]).outer(
+        Reg,
+        warp_rows / 16,
+        [(Row, 16)],
+    );
     quads_on_rows(a).outer(Warp, warps_m, [(Row, warp_rows)]).outer(Warp, warps_n, []).build()
 }
 
@@ -138,7 +147,9 @@ pub fn blocked(threads: u32, shape: [u32; 2], vec: u32) -> Result<Layout, Layout
     let row_groups = cols / vec;
     let groups = u64::from(rows) * u64::from(row_groups);
     if groups == 0 || !groups.is_multiple_of(threads.into()) {
-        let rule = format!("does not divide the {groups} groups of {vec} elements in [{rows}, {cols}]: use fewer threads or pad the tile");
+        let rule = format!(
+            "does not divide the {groups} groups of {vec} elements in [{rows}, {cols}]: use fewer threads or pad the tile"
+        );
         return Err(LayoutError::Shape { what: "threads", value: threads, rule });
     }
     // Greatest divisors first: what a row cannot take then always divides the rows, since the threads divide the groups.
@@ -181,7 +192,11 @@ fn multiple(what: &'static str, value: u32, of: u32) -> Result<(), LayoutError> 
 /// The share of each of `parts`, a multiple of `atom`.
 fn split(what: &'static str, value: u32, parts: u32, atom: u32) -> Result<u32, LayoutError> {
     if parts == 0 {
-        return Err(LayoutError::Shape { what: "warps", value: parts, rule: format!("cannot hold {what} = {value}: use at least 1") });
+        return Err(LayoutError::Shape {
+            what: "warps",
+            value: parts,
+            rule: format!("cannot hold {what} = {value}: use at least 1"),
+        });
     }
     multiple(what, value, atom.saturating_mul(parts))?;
     Ok(value / parts)

@@ -73,7 +73,8 @@ pub fn matrix_rows(fragment: &Layout, matrices: u32, order: MatrixOrder) -> Resu
     let col = fragment.output_position(Col)?;
     let access_regs = 2 * matrices;
     if fragment.in_size(Lane) != 32 || !fragment.in_size(Reg).is_multiple_of(access_regs) {
-        let rule = format!("elements over {} lanes are no whole x{matrices} accesses: use fewer matrices", fragment.in_size(Lane));
+        let rule =
+            format!("elements over {} lanes are no whole x{matrices} accesses: use fewer matrices", fragment.in_size(Lane));
         return Err(LayoutError::Shape { what: "reg", value: fragment.in_size(Reg), rule });
     }
     let table = Table::new(fragment);

@@ -59,8 +59,8 @@ impl Layout {
         let inside = run_bits.min(own.bases.len() as u32);
         // The strided indices that one vector takes in; what the first factor has left over then steps by that many.
         let taken = 1u32 << (run_bits - inside);
-        let left = merged.outer.extent == taken
-            || (u64::from(merged.outer.stride.values()[d]) * u64::from(taken)).is_multiple_of(width);
+        let left =
+            merged.outer.extent == taken || (u64::from(merged.outer.stride.values()[d]) * u64::from(taken)).is_multiple_of(width);
         left && own.bases[inside as usize..].iter().all(aligned)
             && own.outers[merged.count..].iter().all(|o| aligned(&o.stride))
             && others.flat_map(|i| i.bases.iter().chain(i.outers.iter().map(|o| &o.stride))).all(aligned)

@@ -21,9 +21,10 @@ fn plan(k: &Kernel, pipe: &PipeDecl) -> Result<BarrierPlan, PassError> {
         match (users.next(), users.next()) {
             (Some(r), None) => Ok(r),
             (None, _) => Err(PassError::Pipe { pipe: pipe.name.clone(), what: format!("has no {what}") }),
-            (Some(a), Some(b)) => {
-                Err(PassError::Pipe { pipe: pipe.name.clone(), what: format!("has two {what}s, roles {} and {}", a.name, b.name) })
-            }
+            (Some(a), Some(b)) => Err(PassError::Pipe {
+                pipe: pipe.name.clone(),
+                what: format!("has two {what}s, roles {} and {}", a.name, b.name),
+            }),
         }
     };
     one(OpKind::PipeAcquire, "producer")?;

@@ -28,7 +28,8 @@ fn fence_list(ops: &mut Vec<Op>) {
             OpKind::FenceAsync => dirty = false,
             OpKind::UnitSync | OpKind::BarSync if dirty => {
                 let loc = ops[i].loc;
-                let fence = Op { kind: OpKind::FenceAsync, args: vec![], outs: vec![], attrs: Attrs::none(), regions: vec![], loc };
+                let fence =
+                    Op { kind: OpKind::FenceAsync, args: vec![], outs: vec![], attrs: Attrs::none(), regions: vec![], loc };
                 ops.insert(i, fence);
                 dirty = false;
                 i += 1;

@@ -12,7 +12,9 @@ const GRANULE: u32 = 8;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResourceError {
     /// A role's tiles do not fit its registers.
-    #[error("role {role} holds {tiles} registers of tiles a thread and needs about {need}, but has {have}: smaller tiles or more warpgroups")]
+    #[error(
+        "role {role} holds {tiles} registers of tiles a thread and needs about {need}, but has {have}: smaller tiles or more warpgroups"
+    )]
     Role {
         /// The role.
         role: String,

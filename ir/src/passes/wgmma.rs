@@ -25,16 +25,28 @@ pub fn check_wgmma(f: &Func) -> Result<(), PassError> {
                 Op::WgmmaSs if !fenced => return fail(inst.loc, "W2: a wgmma group starts without a fence in its block".into()),
                 _ => {}
             }
-            let free = if inst.op == Op::WgmmaSs { &inst.args[..3] } else if inst.op == Op::WgmmaWait { &[] } else { &inst.args[..] };
+            let free = if inst.op == Op::WgmmaSs {
+                &inst.args[..3]
+            } else if inst.op == Op::WgmmaWait {
+                &[]
+            } else {
+                &inst.args[..]
+            };
             if let Some(v) = free.iter().find(|v| flying[v.0 as usize]) {
-                return fail(inst.loc, format!("W1: {} reads %{}, an accumulator in flight: wait for all groups first", inst.op.row().name, v.0));
+                return fail(
+                    inst.loc,
+                    format!("W1: {} reads %{}, an accumulator in flight: wait for all groups first", inst.op.row().name, v.0),
+                );
             }
         }
         for (to, args) in block.term.targets().into_iter().filter(|(to, _)| to.0 as usize <= at) {
             let params = &f.blocks[to.0 as usize].params;
             let rotated = |(p, a): &(&Value, &Value)| flying[a.0 as usize] && origins[a.0 as usize] != Some(**p);
             if let Some((_, a)) = params.iter().zip(args).find(rotated) {
-                return fail(last_loc, format!("W3: the loop rotates %{}, an accumulator in flight: unroll and peel instead", a.0));
+                return fail(
+                    last_loc,
+                    format!("W3: the loop rotates %{}, an accumulator in flight: unroll and peel instead", a.0),
+                );
             }
         }
     }

@@ -174,7 +174,9 @@ impl<'a> Cursor<'a> {
                     self.eat(",");
                 }
                 Attr::Ints(list)
-            } else if self.peek().is_some_and(|c| c == '-' || c.is_ascii_digit()) && !self.peek_word().contains(|c: char| c.is_ascii_alphabetic()) {
+            } else if self.peek().is_some_and(|c| c == '-' || c.is_ascii_digit())
+                && !self.peek_word().contains(|c: char| c.is_ascii_alphabetic())
+            {
                 Attr::Int(self.int()?)
             } else {
                 Attr::Sym(self.word()?.to_string())

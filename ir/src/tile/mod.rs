@@ -15,7 +15,8 @@ mod verify;
 
 pub use builder::{Cell, CmpPred, KernelBuilder, Operand, Pipe, RoleBuilder, Scalar, SmemRef, Staging, TensorRef, TileRef};
 pub use kernel::{
-    BarrierPlan, Buffer, Dim, Kernel, Op, PipeDecl, Probe, ProbeAxis, Region, Role, ScalarParam, SlotDecl, SmemPlan, Tensor, Unit, Value,
+    BarrierPlan, Buffer, Dim, Kernel, Op, PipeDecl, Probe, ProbeAxis, Region, Role, ScalarParam, SlotDecl, SmemPlan, Tensor,
+    Unit, Value,
 };
 pub use parse::parse;
 pub use table::{OpKind, OpRow};

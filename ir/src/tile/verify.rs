@@ -30,7 +30,10 @@ pub fn verify(k: &Kernel) -> Result<(), TileError> {
     for role in &k.roles {
         let at = || format!("role {}", role.name);
         if role.warps == 0 || (several && role.warps % 4 != 0) {
-            return Err(TileError { at: at(), what: format!("{} warps: with several roles each has a multiple of four", role.warps) });
+            return Err(TileError {
+                at: at(),
+                what: format!("{} warps: with several roles each has a multiple of four", role.warps),
+            });
         }
         if let Some(r) = role.regs.filter(|r| r % 8 != 0 || !(24..=240).contains(r)) {
             return Err(TileError { at: at(), what: format!("{r} registers: setmaxnreg takes 24 to 240 in steps of 8") });
@@ -129,7 +132,9 @@ impl Verifier<'_> {
             _ => None,
         };
         match need {
-            Some(unit) if unit != role.unit => self.fail(op, format!("needs a role whose unit is the {}, not the {}", unit.name(), role.unit.name())),
+            Some(unit) if unit != role.unit => {
+                self.fail(op, format!("needs a role whose unit is the {}, not the {}", unit.name(), role.unit.name()))
+            }
             _ => Ok(()),
         }
     }
@@ -155,11 +160,19 @@ impl Verifier<'_> {
             (Slice, [Ty::Reg(a)], [Ty::Reg(d)]) => {
                 let at = [op.attrs.get_int("row"), op.attrs.get_int("col")];
                 let inside = (0..2).all(|i| at[i] >= 0 && at[i] as u32 + d.shape[i] <= a.shape[i]);
-                if inside && a.dtype == d.dtype { Ok(()) } else { self.fail(op, format!("{:?} at {at:?} is not inside {:?}", d.shape, a.shape)) }
+                if inside && a.dtype == d.dtype {
+                    Ok(())
+                } else {
+                    self.fail(op, format!("{:?} at {at:?} is not inside {:?}", d.shape, a.shape))
+                }
             }
-            (StMatrix, [Ty::Smem(s), Ty::Reg(t)], _) if s.shape != t.shape || s.dtype != t.dtype => {
-                self.fail(op, format!("a {}x{} {} tile does not fit {}x{} {}", t.shape[0], t.shape[1], t.dtype, s.shape[0], s.shape[1], s.dtype))
-            }
+            (StMatrix, [Ty::Smem(s), Ty::Reg(t)], _) if s.shape != t.shape || s.dtype != t.dtype => self.fail(
+                op,
+                format!(
+                    "a {}x{} {} tile does not fit {}x{} {}",
+                    t.shape[0], t.shape[1], t.dtype, s.shape[0], s.shape[1], s.dtype
+                ),
+            ),
             _ => Ok(()),
         }
     }
@@ -170,7 +183,10 @@ impl Verifier<'_> {
         let (bn, bk) = if trans { (b.shape[1], b.shape[0]) } else { (b.shape[0], b.shape[1]) };
         let [am, ak] = a.shape;
         if acc.shape != [am, bn] || ak != bk || a.dtype != b.dtype || acc.dtype != DType::F32 {
-            return self.fail(op, format!("A {am}x{ak} {}, B {bn}x{bk} {} and D {:?} {} do not fit", a.dtype, b.dtype, acc.shape, acc.dtype));
+            return self.fail(
+                op,
+                format!("A {am}x{ak} {}, B {bn}x{bk} {} and D {:?} {} do not fit", a.dtype, b.dtype, acc.shape, acc.dtype),
+            );
         }
         if am % 64 != 0 || bn % 8 != 0 || bn > 256 || ak % 16 != 0 || a.dtype.bytes() != 2 {
             return self.fail(op, format!("wgmma takes 16-bit A of 64 rows and B of 8 to 256 in steps of 8, k a multiple of 16; found A {am}x{ak}, B {bn}x{bk}"));

@@ -174,9 +174,15 @@ impl WgmmaConfig {
         let rules = [
             (!(1..=3).contains(&self.math_wgs), format!("{} math warpgroups: 1 to 3", self.math_wgs)),
             (self.schedule == Schedule::PingPong && self.math_wgs != 2, "ping-pong takes two warpgroups".to_string()),
-            (self.schedule == Schedule::PingPong && self.split, "ping-pong cannot split k: warpgroups skip each other's stages by a fixed count".to_string()),
+            (
+                self.schedule == Schedule::PingPong && self.split,
+                "ping-pong cannot split k: warpgroups skip each other's stages by a fixed count".to_string(),
+            ),
             (rows == 0 || !rows.is_multiple_of(64), format!("{rows} rows a warpgroup: wgmma multiplies 64 at a time")),
-            (!self.bn.is_multiple_of(p.gates() * row_step) || cols == 0 || cols > 256, format!("{cols} columns: wgmma takes 8 to 256 in steps of {row_step} for this layout of b")),
+            (
+                !self.bn.is_multiple_of(p.gates() * row_step) || cols == 0 || cols > 256,
+                format!("{cols} columns: wgmma takes 8 to 256 in steps of {row_step} for this layout of b"),
+            ),
             (self.bk != 64, format!("bk = {}: a stage's rows fill one 128-byte swizzle span, 64 elements", self.bk)),
             (!(2..=12).contains(&self.stages), format!("{} stages: 2 to 12", self.stages)),
             (!share(self.bm, self.cluster.sharing_a()), "half an a tile must be whole swizzle patterns of 8 rows".to_string()),
@@ -194,10 +200,22 @@ impl MmaConfig {
         let (wm, wn) = (self.warps_m, self.warps_n);
         let rules = [
             (wm == 0 || wn == 0 || wm * wn > 16, format!("{wm} x {wn} warps: 1 to 16")),
-            (wm > 0 && !self.bm.is_multiple_of(16 * wm), format!("bm = {} is not a multiple of 16 rows for each of {wm} warps", self.bm)),
-            (wn > 0 && (cols == 0 || !self.bn.is_multiple_of(p.gates() * 8 * wn)), format!("{cols} columns are not a multiple of 8 for each of {wn} warps")),
-            (p.b == BLayout::Kn && !cols.is_multiple_of(16), format!("{cols} columns: b as [k, n] is stored in rows of a multiple of 16")),
-            (!self.bk.is_multiple_of(16) || !self.bk.is_power_of_two() || self.bk > 64, format!("bk = {}: 16, 32 or 64", self.bk)),
+            (
+                wm > 0 && !self.bm.is_multiple_of(16 * wm),
+                format!("bm = {} is not a multiple of 16 rows for each of {wm} warps", self.bm),
+            ),
+            (
+                wn > 0 && (cols == 0 || !self.bn.is_multiple_of(p.gates() * 8 * wn)),
+                format!("{cols} columns are not a multiple of 8 for each of {wn} warps"),
+            ),
+            (
+                p.b == BLayout::Kn && !cols.is_multiple_of(16),
+                format!("{cols} columns: b as [k, n] is stored in rows of a multiple of 16"),
+            ),
+            (
+                !self.bk.is_multiple_of(16) || !self.bk.is_power_of_two() || self.bk > 64,
+                format!("bk = {}: 16, 32 or 64", self.bk),
+            ),
             (!(2..=8).contains(&self.stages), format!("{} stages: 2 to 8", self.stages)),
             (self.raster == 0, "raster must be at least 1".to_string()),
             (!matches!(self.load_align, 1 | 2 | 4 | 8), format!("load_align = {}: 1, 2, 4 or 8", self.load_align)),
@@ -273,10 +291,16 @@ impl GemmConfig {
             GemmConfig::Wgmma(c) => {
                 let schedule = if c.schedule == Schedule::PingPong { "pp" } else { "coop" };
                 let cluster = ["1x1", "2x1", "1x2"][c.cluster as usize];
-                format!("wgmma_{}x{}x{}_s{}_w{}_{schedule}_{cluster}_g{}_a{}{split}", c.bm, c.bn, c.bk, c.stages, c.math_wgs, c.raster, c.n_align)
+                format!(
+                    "wgmma_{}x{}x{}_s{}_w{}_{schedule}_{cluster}_g{}_a{}{split}",
+                    c.bm, c.bn, c.bk, c.stages, c.math_wgs, c.raster, c.n_align
+                )
             }
             GemmConfig::Mma(c) => {
-                format!("mma_{}x{}x{}_s{}_w{}x{}_g{}_l{}_a{}{split}", c.bm, c.bn, c.bk, c.stages, c.warps_m, c.warps_n, c.raster, c.load_align, c.n_align)
+                format!(
+                    "mma_{}x{}x{}_s{}_w{}x{}_g{}_l{}_a{}{split}",
+                    c.bm, c.bn, c.bk, c.stages, c.warps_m, c.warps_n, c.raster, c.load_align, c.n_align
+                )
             }
         }
     }
@@ -310,11 +334,14 @@ impl FromStr for GemmConfig {
         };
         let kind = choice("kind", take("kind")?, &["wgmma", "mma"])?;
         let mut n = |key: &str| take(key).and_then(|v| number(key, v));
-        let (bm, bn, bk, stages, raster, n_align, split) = (n("bm")?, n("bn")?, n("bk")?, n("stages")?, n("raster")?, n("n_align")?, n("split")? != 0);
+        let (bm, bn, bk, stages, raster, n_align, split) =
+            (n("bm")?, n("bn")?, n("bk")?, n("stages")?, n("raster")?, n("n_align")?, n("split")? != 0);
         let config = if kind == 0 {
             let math_wgs = n("wgs")?;
-            let schedule = [Schedule::Cooperative, Schedule::PingPong][choice("schedule", take("schedule")?, &["coop", "pingpong"])?];
-            let cluster = [Cluster::One, Cluster::TwoM, Cluster::TwoN][choice("cluster", take("cluster")?, &["1x1", "2x1", "1x2"])?];
+            let schedule =
+                [Schedule::Cooperative, Schedule::PingPong][choice("schedule", take("schedule")?, &["coop", "pingpong"])?];
+            let cluster =
+                [Cluster::One, Cluster::TwoM, Cluster::TwoN][choice("cluster", take("cluster")?, &["1x1", "2x1", "1x2"])?];
             GemmConfig::Wgmma(WgmmaConfig { bm, bn, bk, stages, math_wgs, schedule, cluster, raster, n_align, split })
         } else {
             let load_align = n("load_align")?;
@@ -358,13 +385,25 @@ fn wgmma_space(p: &GemmProblem, list: &mut Vec<GemmConfig>) {
             for cluster in [Cluster::One, Cluster::TwoM, Cluster::TwoN] {
                 // As many stages as fit beside the epilogue's buffers: depth is derived, not searched.
                 let stage = (bm + bn) * 64 * 2;
-                let probe = WgmmaConfig { bm, bn, bk: 64, stages: 2, math_wgs, schedule, cluster, raster: 8, n_align: 8, split: false };
+                let probe =
+                    WgmmaConfig { bm, bn, bk: 64, stages: 2, math_wgs, schedule, cluster, raster: 8, n_align: 8, split: false };
                 let staging = 2 * math_wgs * 64 * probe.chunk(p) * out_bytes;
                 let stages = ((227 * 1024 - 1024 - staging) / stage).min(8);
                 for n_align in [1, 2, 8] {
                     for raster in [8, 16] {
                         for split in [false, true] {
-                            list.push(GemmConfig::Wgmma(WgmmaConfig { bm, bn, bk: 64, stages, math_wgs, schedule, cluster, raster, n_align, split }));
+                            list.push(GemmConfig::Wgmma(WgmmaConfig {
+                                bm,
+                                bn,
+                                bk: 64,
+                                stages,
+                                math_wgs,
+                                schedule,
+                                cluster,
+                                raster,
+                                n_align,
+                                split,
+                            }));
                         }
                     }
                 }
@@ -375,13 +414,33 @@ fn wgmma_space(p: &GemmProblem, list: &mut Vec<GemmConfig>) {
 
 fn mma_space(arch: Arch, list: &mut Vec<GemmConfig>) {
     let smem = arch.caps().max_smem_bytes;
-    for (bm, bn, warps_m, warps_n) in [(16, 64, 1, 4), (32, 64, 1, 4), (64, 64, 2, 2), (64, 128, 2, 2), (128, 64, 2, 2), (128, 128, 2, 4), (128, 256, 2, 4), (256, 128, 4, 2)] {
+    for (bm, bn, warps_m, warps_n) in [
+        (16, 64, 1, 4),
+        (32, 64, 1, 4),
+        (64, 64, 2, 2),
+        (64, 128, 2, 2),
+        (128, 64, 2, 2),
+        (128, 128, 2, 4),
+        (128, 256, 2, 4),
+        (256, 128, 4, 2),
+    ] {
         for bk in [32, 64] {
             let stages = (smem / ((bm + bn) * bk * 2)).min(4);
             for load_align in [1, 2, 4, 8] {
                 for n_align in [1, 2] {
                     for split in [false, true] {
-                        list.push(GemmConfig::Mma(MmaConfig { bm, bn, bk, stages, warps_m, warps_n, raster: 8, load_align, n_align, split }));
+                        list.push(GemmConfig::Mma(MmaConfig {
+                            bm,
+                            bn,
+                            bk,
+                            stages,
+                            warps_m,
+                            warps_n,
+                            raster: 8,
+                            load_align,
+                            n_align,
+                            split,
+                        }));
                     }
                 }
             }

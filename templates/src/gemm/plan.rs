@@ -91,7 +91,12 @@ pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<Ge
     let mut k = KernelBuilder::new(&id, arch);
     let e = Epilogue::standard(&mut k, p, c.n_align);
     reduce::reduce(&mut k, p, c, &|r, acc, at| e.emit(r, acc, at))?;
-    let axes = [("kind", "reduce".to_string()), ("rows", c.rows.to_string()), ("cols", c.cols.to_string()), ("n_align", c.n_align.to_string())];
+    let axes = [
+        ("kind", "reduce".to_string()),
+        ("rows", c.rows.to_string()),
+        ("cols", c.cols.to_string()),
+        ("n_align", c.n_align.to_string()),
+    ];
     let config = axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
     Ok(GemmKernel { id, config, numerics: numerics(p, "splits.seq"), kernel: k.finish() })
 }
@@ -106,7 +111,8 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     let wide = if p.gates() == 2 { "2*n".to_string() } else { dim("n") };
     let input = dtype(p.input);
     let b = if p.b == BLayout::Nk { [dim("batch"), wide.clone(), dim("k")] } else { [dim("batch"), dim("k"), wide.clone()] };
-    let mut tensors = vec![tensor("a", input, &[dim("batch"), dim("m"), dim("k")], Role::Input)?, tensor("b", input, &b, Role::Input)?];
+    let mut tensors =
+        vec![tensor("a", input, &[dim("batch"), dim("m"), dim("k")], Role::Input)?, tensor("b", input, &b, Role::Input)?];
     let mut extra = Vec::new();
     if p.bias {
         tensors.push(tensor("bias", input, std::slice::from_ref(&wide), Role::Input)?);
@@ -138,7 +144,10 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         launches.push(PlanLaunch { kernel: sum.id.clone(), binds: same(&extra), sets: sets.clone() });
         launches[0].binds.extend::<BTreeMap<String, String>>(binds(&[("partial", "partial"), ("d", "d")]));
         sets.insert("n".to_string(), expr(&wide)?);
-        launches.insert(0, PlanLaunch { kernel: partial.id.clone(), binds: binds(&[("a", "a"), ("b", "b"), ("d", "partial")]), sets });
+        launches.insert(
+            0,
+            PlanLaunch { kernel: partial.id.clone(), binds: binds(&[("a", "a"), ("b", "b"), ("d", "partial")]), sets },
+        );
         kernels.extend([partial, sum]);
     } else {
         let kernel = build(arch, p, &c.with_split(false))?;

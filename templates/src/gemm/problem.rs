@@ -105,7 +105,15 @@ impl GemmProblem {
             Some(Ok((k, v))) if k == key => Ok(v),
             _ => Err(bad()),
         };
-        let flag = |v: &str| if v == "1" { Ok(true) } else if v == "0" { Ok(false) } else { Err(bad()) };
+        let flag = |v: &str| {
+            if v == "1" {
+                Ok(true)
+            } else if v == "0" {
+                Ok(false)
+            } else {
+                Err(bad())
+            }
+        };
         let problem = GemmProblem {
             input: take("a")?.parse().map_err(|_| bad())?,
             b: take("b")?.parse()?,

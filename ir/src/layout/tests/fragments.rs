@@ -93,7 +93,10 @@ fn blocked_tiles() {
         assert!(tile.is_injective() && tile.is_surjective_onto(&shape), "{tile}");
         assert_eq!((tile.in_size(Lane), tile.in_size(Warp)), (32, threads / 32));
         let run = tile.contiguous_run(Reg, Col);
-        assert!(run >= vec && domain(&tile).iter().all(|i| tile.apply(i)[1] / vec * vec == tile.apply(&[i[0] / vec * vec, i[1], i[2]])[1]));
+        assert!(
+            run >= vec
+                && domain(&tile).iter().all(|i| tile.apply(i)[1] / vec * vec == tile.apply(&[i[0] / vec * vec, i[1], i[2]])[1])
+        );
     }
     let error = blocked(128, [3, 64], 8).unwrap_err().to_string();
     assert_eq!(error, "threads = 128 does not divide the 24 groups of 8 elements in [3, 64]: use fewer threads or pad the tile");

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::super::{AccessWidth, Dim::*, Layout, LayoutError, MatrixOrder, Swizzle, matrix_rows, matrix_wavefronts, mma_a, smem_tile, warp_wavefronts, wgmma_acc};
+use super::super::{
+    AccessWidth, Dim::*, Layout, LayoutError, MatrixOrder, Swizzle, matrix_rows, matrix_wavefronts, mma_a, smem_tile,
+    warp_wavefronts, wgmma_acc,
+};
 use super::*;
 
 /// Bit by bit, as PTX draws the patterns.
@@ -92,7 +95,8 @@ fn accumulator_pairs_conflict_without_swizzle() {
     let words = |swizzle| {
         let acc = wgmma_acc(64, 64, 1).unwrap().compose(&smem_tile(64, 64, 2, swizzle).unwrap()).unwrap();
         // One register of each pair: a 4-byte store.
-        let pairs = Layout::onto([Reg, Lane, Warp]).outer(Reg, 16, [(Reg, 2)]).outer(Lane, 32, [(Lane, 1)]).outer(Warp, 4, [(Warp, 1)]);
+        let pairs =
+            Layout::onto([Reg, Lane, Warp]).outer(Reg, 16, [(Reg, 2)]).outer(Lane, 32, [(Lane, 1)]).outer(Warp, 4, [(Warp, 1)]);
         pairs.build().unwrap().compose(&acc).unwrap().bank_conflicts(AccessWidth::B4).unwrap()
     };
     assert_eq!(words(Swizzle::None).taken, 8);

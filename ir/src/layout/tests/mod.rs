@@ -69,7 +69,8 @@ fn layouts(inputs: &'static [Dim], outputs: &'static [Dim]) -> impl Strategy<Val
 
 /// A bijection of `{reg lane} -> {row col}`: digits dealt out in any order, then swizzled within powers of two.
 fn bijections() -> impl Strategy<Value = Layout> {
-    let digits = prop::collection::vec((prop_oneof![Just(2u32), Just(2), Just(4), Just(3), Just(5)], any::<bool>(), any::<bool>()), 0..=5);
+    let digits =
+        prop::collection::vec((prop_oneof![Just(2u32), Just(2), Just(4), Just(3), Just(5)], any::<bool>(), any::<bool>()), 0..=5);
     (digits, prop::collection::vec(any::<bool>(), 4), any::<prop::sample::Index>()).prop_map(|(digits, swizzled, pick)| {
         let mut order: Vec<usize> = (0..digits.len()).collect();
         if !order.is_empty() {

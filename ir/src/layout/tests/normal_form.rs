@@ -117,8 +117,5 @@ fn reads_well() {
     // 192 = 64 + 128: doubling it meets itself, so xor would not be add.
     assert_eq!(normal("{row: [| 8*byte192]} -> {byte}"), "{row: [| 8*byte192]} -> {byte}");
     // A swizzled bit stays an atom bit and holds the ones below it there.
-    assert_eq!(
-        normal("{row: [byte1] col: [byte2 byte1 byte4]} -> {byte}"),
-        "{row: [byte1] col: [byte2 byte1 byte4]} -> {byte}"
-    );
+    assert_eq!(normal("{row: [byte1] col: [byte2 byte1 byte4]} -> {byte}"), "{row: [byte1] col: [byte2 byte1 byte4]} -> {byte}");
 }

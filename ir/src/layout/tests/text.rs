@@ -40,10 +40,19 @@ fn spaces_are_free_and_the_empty_layout_has_text() {
 fn errors_point_at_the_text() {
     let error = |text: &str| text.parse::<Layout>().unwrap_err().to_string();
     assert_eq!(error("{reg: [col1} -> {col}"), "layout text, column 12: expected the name of a dim, found `} -> {col}`");
-    assert_eq!(error("{reg: [col]} -> {col}"), "layout text, column 11: expected a value joined to its dim, as in `col8`, found `]} -> {col}`");
-    assert_eq!(error("{reg: [| col8]} -> {col}"), "layout text, column 10: expected an extent, as in `12*col8`, found `col8]} -> {col}`");
+    assert_eq!(
+        error("{reg: [col]} -> {col}"),
+        "layout text, column 11: expected a value joined to its dim, as in `col8`, found `]} -> {col}`"
+    );
+    assert_eq!(
+        error("{reg: [| col8]} -> {col}"),
+        "layout text, column 10: expected an extent, as in `12*col8`, found `col8]} -> {col}`"
+    );
     assert_eq!(error("{reg: [col1]}"), "layout text, column 14: expected `->`, found `end of text`");
-    assert_eq!(error("{reg: []} -> {colour}"), "`colour` is not a dim: use one of (reg lane warp thread block row col batch matrix elem byte)");
+    assert_eq!(
+        error("{reg: []} -> {colour}"),
+        "`colour` is not a dim: use one of (reg lane warp thread block row col batch matrix elem byte)"
+    );
     assert_eq!(error("{reg: [row1]} -> {col}"), "no output `row` in this layout: it has (col)");
     assert_eq!(error("{reg: [] reg: []} -> {col}"), "dim `reg` appears twice among the inputs of one layout: rename one of them");
 }

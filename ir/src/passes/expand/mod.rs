@@ -25,9 +25,9 @@ mod tiles;
 use super::{PassError, estimate_resources, smem};
 use crate::attr::Attrs;
 use crate::dtype::DType;
+use crate::lane::Op as L;
 use crate::lane::{self, Func, LaneBuilder, LaunchBounds, ParamKind, Space};
 use crate::layout::Swizzle;
-use crate::lane::Op as L;
 use crate::tile::{Kernel, Op, OpKind, Role, Ty, Unit, Value};
 use address::SmemAddr;
 use control::Cursor;
@@ -298,7 +298,15 @@ impl<'k> Expander<'k> {
         }
         let mut box_dims = vec![tile.panel_cols(), tile.shape[0] / parts];
         box_dims.resize(dims.len(), 1);
-        TensorMapDesc { tensor: name.to_string(), dtype: tensor.dtype, dims, strides, box_dims, swizzle: tile.swizzle, written: op.kind == OpKind::TmaStore }
+        TensorMapDesc {
+            tensor: name.to_string(),
+            dtype: tensor.dtype,
+            dims,
+            strides,
+            box_dims,
+            swizzle: tile.swizzle,
+            written: op.kind == OpKind::TmaStore,
+        }
     }
 
     /// CTAs that share the loaded tile.
@@ -315,7 +323,9 @@ impl<'k> Expander<'k> {
         let (name, kind) = match &desc {
             ParamDesc::TensorMap(m) => (format!("map{}_{}", self.params.len(), m.tensor), ParamKind::TensorMap),
             ParamDesc::Ptr(t, written) => (t.clone(), ParamKind::Global { align: 16, readonly: !written }),
-            ParamDesc::Scalar(n, d) => (n.clone(), ParamKind::Scalar(if *d == DType::F32 { lane::Ty::F32 } else { lane::Ty::I32 })),
+            ParamDesc::Scalar(n, d) => {
+                (n.clone(), ParamKind::Scalar(if *d == DType::F32 { lane::Ty::F32 } else { lane::Ty::I32 }))
+            }
         };
         self.b.func.params.push(lane::Param { name, kind });
         self.params.push(desc);

@@ -5,9 +5,9 @@ use super::control::Cursor;
 use super::{Expander, Low, ParamDesc};
 use crate::attr::Attrs;
 use crate::lane::{self, Op as L, Ty};
+use crate::passes::PassError;
 use crate::passes::barriers::writers;
 use crate::passes::smem::{offset, stride};
-use crate::passes::PassError;
 use crate::tile::{Op, OpKind, Unit, Value};
 
 /// Hardware barriers before the template's own.

@@ -38,7 +38,9 @@ impl Expander<'_> {
         let trans = op.attrs.get_int("trans_b") != 0;
         let n = if trans { b.shape[1] } else { b.shape[0] };
         if trans && b.swizzle == Swizzle::None {
-            return self.unsupported(format!("wgmma with B as [k, n] needs rows of a multiple of 32 bytes, not n = {n}: use n in steps of 16"));
+            return self.unsupported(format!(
+                "wgmma with B as [k, n] needs rows of a multiple of 32 bytes, not n = {n}: use n in steps of 16"
+            ));
         }
         let a_desc = self.descriptor(a_at, k_major_bits(&a));
         let b_desc = self.descriptor(b_at, if trans { mn_major_bits(&b) } else { k_major_bits(&b) });
@@ -190,7 +192,10 @@ impl Expander<'_> {
         let t = self.reg_tile(op.args[1]);
         let regs = self.regs(op.args[1]);
         if t.shape[0] != 64 || t.dtype.bytes() != 2 {
-            return self.unsupported(format!("stmatrix of a {}x{} tile of {}: 64 rows of 16 bits at a time", t.shape[0], t.shape[1], t.dtype));
+            return self.unsupported(format!(
+                "stmatrix of a {}x{} tile of {}: 64 rows of 16 bits at a time",
+                t.shape[0], t.shape[1], t.dtype
+            ));
         }
         let pitch = i64::from(tile.pitch_bytes());
         let warp_row = self.b.imm(L::Shl, self.at.unit_warp, 4);

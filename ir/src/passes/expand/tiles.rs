@@ -97,17 +97,26 @@ impl Expander<'_> {
         let same_threads = threads == ends(&to.layout)
             && (0..threads[0]).all(|l| (0..threads[1]).all(|w| from.layout.apply(&[0, l, w]) == to.layout.apply(&[0, l, w])));
         if !same_threads {
-            return self.unsupported(format!("a part with layout {} of a tile with layout {}: threads hold other elements", to.layout, from.layout));
+            return self.unsupported(format!(
+                "a part with layout {} of a tile with layout {}: threads hold other elements",
+                to.layout, from.layout
+            ));
         }
         let pack = packing(from.dtype);
-        let index: FxHashMap<[u32; 2], usize> =
-            (0..from.layout.in_size(Dim::Reg) as usize).step_by(pack).map(|r| (self.reg_coords(&from.layout, r), r / pack)).collect();
+        let index: FxHashMap<[u32; 2], usize> = (0..from.layout.in_size(Dim::Reg) as usize)
+            .step_by(pack)
+            .map(|r| (self.reg_coords(&from.layout, r), r / pack))
+            .collect();
         let mut out = Vec::with_capacity(reg_count(&to));
         for r in (0..to.layout.in_size(Dim::Reg) as usize).step_by(pack) {
             let [row, col] = self.reg_coords(&to.layout, r);
             match index.get(&[row + at[0], col + at[1]]) {
                 Some(i) => out.push(regs[*i]),
-                None => return self.unsupported(format!("element ({row}, {col}) of the part is in another thread: cut at fragment borders")),
+                None => {
+                    return self.unsupported(format!(
+                        "element ({row}, {col}) of the part is in another thread: cut at fragment borders"
+                    ));
+                }
             }
         }
         Ok(out)

@@ -40,16 +40,27 @@ pub(super) fn check(k: &Kernel, case: &Case, agent: &Agent) -> Result<(), Protoc
     };
     let name = |p: &Place| match p {
         Place::Copy { buffer, copy } => format!("copy {copy} of {}", k.buffers[*buffer].name),
-        Place::Stage { pipe, ordinal } => format!("stage {} of {}", ordinal % u64::from(k.pipes[*pipe].stages), k.pipes[*pipe].name),
+        Place::Stage { pipe, ordinal } => {
+            format!("stage {} of {}", ordinal % u64::from(k.pipes[*pipe].stages), k.pipes[*pipe].name)
+        }
     };
     for (event, loc) in &agent.events {
         match event {
             Event::Write { place, asynchronous } => {
                 if s.read.contains(place) {
-                    fail(*loc, format!("{} is overwritten before all threads are past reading it: a `sync` is missing", name(place)))?;
+                    fail(
+                        *loc,
+                        format!("{} is overwritten before all threads are past reading it: a `sync` is missing", name(place)),
+                    )?;
                 }
                 if s.stores.contains(place) || s.retired.contains(place) {
-                    fail(*loc, format!("{} is overwritten while a TMA store may still read it: a `tma_store_wait` and a `sync` are missing", name(place)))?;
+                    fail(
+                        *loc,
+                        format!(
+                            "{} is overwritten while a TMA store may still read it: a `tma_store_wait` and a `sync` are missing",
+                            name(place)
+                        ),
+                    )?;
                 }
                 s.written.insert(*place, if *asynchronous { Written::InFlight(None) } else { Written::Landed });
             }
@@ -81,14 +92,23 @@ pub(super) fn check(k: &Kernel, case: &Case, agent: &Agent) -> Result<(), Protoc
             }
             Event::Read { place } => {
                 if !matches!(s.written.get(place), Some(Written::Visible(_))) {
-                    fail(*loc, format!("{} is read before it has landed for every thread: wait for the copies, then `sync`", name(place)))?;
+                    fail(
+                        *loc,
+                        format!(
+                            "{} is read before it has landed for every thread: wait for the copies, then `sync`",
+                            name(place)
+                        ),
+                    )?;
                 }
                 s.read.push(*place);
             }
             Event::Store { place } => {
                 match s.written.get(place) {
                     Some(Written::Visible(true)) => {}
-                    Some(Written::Visible(false)) => fail(*loc, format!("{} is read by a TMA store without a proxy fence between its writes and the `sync`", name(place)))?,
+                    Some(Written::Visible(false)) => fail(
+                        *loc,
+                        format!("{} is read by a TMA store without a proxy fence between its writes and the `sync`", name(place)),
+                    )?,
                     _ => fail(*loc, format!("{} is read by a TMA store before the unit met: a `sync` is missing", name(place)))?,
                 }
                 s.stores.push(*place);
@@ -101,7 +121,10 @@ pub(super) fn check(k: &Kernel, case: &Case, agent: &Agent) -> Result<(), Protoc
         }
     }
     if let Some(p) = s.stores.first() {
-        fail(agent.events.last().map_or(Loc::default(), |e| e.1), format!("ends while a TMA store may still read {}: wait for all stores first", name(p)))?;
+        fail(
+            agent.events.last().map_or(Loc::default(), |e| e.1),
+            format!("ends while a TMA store may still read {}: wait for all stores first", name(p)),
+        )?;
     }
     Ok(())
 }

@@ -105,9 +105,23 @@ struct Sim<'a> {
 
 /// Runs all agents to their end, or says why they cannot get there.
 pub(super) fn run(k: &Kernel, case: &Case, agents: &[Agent], order: Order) -> Result<(), ProtocolError> {
-    let stage = |b: &BarrierPlan| Stage { full: Barrier::new(b.full_arrivals), empty: Barrier::new(b.empty_arrivals), filled: None, landed: 0, released: 0 };
+    let stage = |b: &BarrierPlan| Stage {
+        full: Barrier::new(b.full_arrivals),
+        empty: Barrier::new(b.empty_arrivals),
+        filled: None,
+        landed: 0,
+        released: 0,
+    };
     let cta: Vec<Vec<Stage>> = k.barriers.iter().zip(&k.pipes).map(|(b, p)| vec![stage(b); p.stages as usize]).collect();
-    let mut sim = Sim { k, case, agents, stages: vec![cta; k.cluster_size() as usize], named: FxHashMap::default(), flights: VecDeque::new(), late: order.bytes_late };
+    let mut sim = Sim {
+        k,
+        case,
+        agents,
+        stages: vec![cta; k.cluster_size() as usize],
+        named: FxHashMap::default(),
+        flights: VecDeque::new(),
+        late: order.bytes_late,
+    };
     let mut progress: Vec<Progress> = agents.iter().map(|_| Progress::default()).collect();
     let mut turn: Vec<usize> = (0..agents.len()).collect();
     // Producers stand first in a kernel; consumers first means backwards.
@@ -159,14 +173,19 @@ impl Sim<'_> {
 
     fn arrivals(&self, pipe: usize, side: &'static str) -> ProtocolError {
         let plan = &self.k.barriers[pipe];
-        let made = if side == "full" { 1 } else { self.consumers(pipe) * self.warps(pipe) * super::super::barriers::writers(self.k, &self.k.pipes[pipe]) };
+        let made = if side == "full" {
+            1
+        } else {
+            self.consumers(pipe) * self.warps(pipe) * super::super::barriers::writers(self.k, &self.k.pipes[pipe])
+        };
         let planned = if side == "full" { plan.full_arrivals } else { plan.empty_arrivals };
         ProtocolError::Arrivals { case: self.case.name.clone(), pipe: plan.pipe.clone(), side, planned, made }
     }
 
     /// Units of one CTA that consume each stage.
     fn consumers(&self, pipe: usize) -> u32 {
-        let waits = |a: &&Agent| a.cta == 0 && a.events.iter().any(|(e, _)| matches!(e, Event::Wait { pipe: p, .. } if *p == pipe));
+        let waits =
+            |a: &&Agent| a.cta == 0 && a.events.iter().any(|(e, _)| matches!(e, Event::Wait { pipe: p, .. } if *p == pipe));
         let mut list = self.agents.iter().filter(waits);
         match list.next() {
             Some(a) if a.skips => 1,
@@ -209,7 +228,11 @@ impl Sim<'_> {
                     match s.filled {
                         Some(old) if old == *ordinal => {}
                         Some(old) if s.released < consumers => {
-                            let what = format!("stage {} of {} is filled again (use {ordinal}) before use {old} was released by all consumers", ordinal % depth, self.k.pipes[*pipe].name);
+                            let what = format!(
+                                "stage {} of {} is filled again (use {ordinal}) before use {old} was released by all consumers",
+                                ordinal % depth,
+                                self.k.pipes[*pipe].name
+                            );
                             return Err(self.overlap(i, p.at, what));
                         }
                         _ => {
@@ -218,7 +241,12 @@ impl Sim<'_> {
                             s.released = 0;
                         }
                     }
-                    let f = Flight { cta: target, pipe: *pipe, ordinal: *ordinal, bytes: bytes / if *multicast > 1 { *multicast } else { 1 } };
+                    let f = Flight {
+                        cta: target,
+                        pipe: *pipe,
+                        ordinal: *ordinal,
+                        bytes: bytes / if *multicast > 1 { *multicast } else { 1 },
+                    };
                     if late { self.flights.push_back(f) } else { self.land(&f)? }
                 }
             }
@@ -234,20 +262,29 @@ impl Sim<'_> {
                     if announced != tile_bytes {
                         return Err(self.bytes(*pipe));
                     }
-                    let what = format!("stage {} of {} is used before its bytes have landed", ordinal % depth, self.k.pipes[*pipe].name);
+                    let what =
+                        format!("stage {} of {} is used before its bytes have landed", ordinal % depth, self.k.pipes[*pipe].name);
                     return Err(self.overlap(i, p.at, what));
                 }
             }
             Event::Release { pipe, ordinal } => {
                 let reads = |g: &Vec<Place>| g.contains(&Place::Stage { pipe: *pipe, ordinal: *ordinal });
                 if p.groups.iter().any(reads) {
-                    let what = format!("stage {} of {} is released while a wgmma group still reads it", ordinal % self.depth(*pipe), self.k.pipes[*pipe].name);
+                    let what = format!(
+                        "stage {} of {} is released while a wgmma group still reads it",
+                        ordinal % self.depth(*pipe),
+                        self.k.pipes[*pipe].name
+                    );
                     return Err(self.overlap(i, p.at, what));
                 }
                 let warps = i64::from(agent.threads.div_ceil(32));
                 let everywhere = super::super::barriers::writers(self.k, &self.k.pipes[*pipe]) > 1;
                 if self.stage(cta, *pipe, *ordinal).filled != Some(*ordinal) {
-                    return Err(self.overlap(i, p.at, format!("use {ordinal} of {} is released, but it was never filled", self.k.pipes[*pipe].name)));
+                    return Err(self.overlap(
+                        i,
+                        p.at,
+                        format!("use {ordinal} of {} is released, but it was never filled", self.k.pipes[*pipe].name),
+                    ));
                 }
                 self.stage(cta, *pipe, *ordinal).released += 1;
                 for c in 0..self.stages.len() {
@@ -326,12 +363,22 @@ impl Sim<'_> {
                     if s.released >= consumers && s.empty.pending > 0 {
                         return self.arrivals(*pipe, "empty");
                     }
-                    format!("stage {} of {} to be released (use {ordinal})", ordinal % self.depth(*pipe), self.k.pipes[*pipe].name)
+                    format!(
+                        "stage {} of {} to be released (use {ordinal})",
+                        ordinal % self.depth(*pipe),
+                        self.k.pipes[*pipe].name
+                    )
                 }
                 Event::Named { id, .. } => format!("named barrier {id}"),
                 _ => "nothing".to_string(),
             };
-            waiting.push(format!("role {} unit {} of CTA {} waits for {what} at {}", self.k.roles[a.role].name, a.unit, a.cta, self.k.sources.display(*loc)));
+            waiting.push(format!(
+                "role {} unit {} of CTA {} waits for {what} at {}",
+                self.k.roles[a.role].name,
+                a.unit,
+                a.cta,
+                self.k.sources.display(*loc)
+            ));
         }
         ProtocolError::Deadlock { case: self.case.name.clone(), waiting: waiting.join("; ") }
     }
@@ -342,7 +389,11 @@ impl Sim<'_> {
             for (pipe, stages) in pipes.iter().enumerate() {
                 let consumers = self.consumers(pipe);
                 if let Some(s) = stages.iter().find(|s| s.filled.is_some() && s.released < consumers) {
-                    let what = format!("use {} of pipe {} in CTA {c} is loaded, but not released by all consumers", s.filled.unwrap_or(0), self.k.pipes[pipe].name);
+                    let what = format!(
+                        "use {} of pipe {} in CTA {c} is loaded, but not released by all consumers",
+                        s.filled.unwrap_or(0),
+                        self.k.pipes[pipe].name
+                    );
                     return Err(ProtocolError::Overlap { case: self.case.name.clone(), at: self.k.name.clone(), what });
                 }
             }

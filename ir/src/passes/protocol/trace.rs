@@ -76,7 +76,19 @@ pub(super) fn agents(k: &Kernel, case: &Case, cta: u32) -> Result<Vec<Agent>, Pr
             Unit::Warpgroup => (role.warps / 4, 128),
         };
         for unit in 0..units {
-            let mut t = Tracer { k, case, role, cta, unit, values: FxHashMap::default(), places: FxHashMap::default(), cells: FxHashMap::default(), cursors: vec![Cursor::default(); k.pipes.len()], events: Vec::new(), skips: false };
+            let mut t = Tracer {
+                k,
+                case,
+                role,
+                cta,
+                unit,
+                values: FxHashMap::default(),
+                places: FxHashMap::default(),
+                cells: FxHashMap::default(),
+                cursors: vec![Cursor::default(); k.pipes.len()],
+                events: Vec::new(),
+                skips: false,
+            };
             t.region(&role.body)?;
             list.push(Agent { cta, role: i, unit, threads, skips: t.skips, events: t.events });
         }
@@ -133,14 +145,20 @@ impl Tracer<'_> {
     fn op(&mut self, op: &Op) -> Result<(), ProtocolError> {
         use OpKind::*;
         if self.events.len() > MAX_EVENTS {
-            return Err(ProtocolError::Untraceable { at: self.k.sources.display(op.loc), what: format!("role {} makes more than {MAX_EVENTS} events", self.role.name) });
+            return Err(ProtocolError::Untraceable {
+                at: self.k.sources.display(op.loc),
+                what: format!("role {} makes more than {MAX_EVENTS} events", self.role.name),
+            });
         }
         let out = op.outs.first().copied();
         match op.kind {
             For => {
                 let (from, to, step) = (self.need(op, 0)?, self.need(op, 1)?, self.need(op, 2)?);
                 if step <= 0 {
-                    return Err(ProtocolError::Untraceable { at: self.k.sources.display(op.loc), what: format!("the loop's step is {step}") });
+                    return Err(ProtocolError::Untraceable {
+                        at: self.k.sources.display(op.loc),
+                        what: format!("the loop's step is {step}"),
+                    });
                 }
                 let body = &op.regions[0];
                 let mut i = from;
@@ -174,7 +192,10 @@ impl Tracer<'_> {
                 let ordinal = self.cursors[pipe].next;
                 self.cursors[pipe].next += 1;
                 self.values.insert(op.outs[0], ordinal as i64);
-                self.push(op, if op.kind == PipeAcquire { Event::Acquire { pipe, ordinal } } else { Event::Wait { pipe, ordinal } });
+                self.push(
+                    op,
+                    if op.kind == PipeAcquire { Event::Acquire { pipe, ordinal } } else { Event::Wait { pipe, ordinal } },
+                );
             }
             PipeSkip => {
                 let (pipe, count) = (self.pipe(op), self.need(op, 0)?);
@@ -218,12 +239,15 @@ impl Tracer<'_> {
             MmaWait => self.push(op, Event::MmaWait { pending: op.attrs.get_int("n") as usize }),
             TmaStore | StMatrix | LdMatrix | CopyAsync => {
                 if let Some(place) = self.places.get(&op.args[0]).copied() {
-                    self.push(op, match op.kind {
-                        TmaStore => Event::Store { place },
-                        StMatrix => Event::Write { place, asynchronous: false },
-                        CopyAsync => Event::Write { place, asynchronous: op.attrs.get_int("vec") > 1 },
-                        _ => Event::Read { place },
-                    });
+                    self.push(
+                        op,
+                        match op.kind {
+                            TmaStore => Event::Store { place },
+                            StMatrix => Event::Write { place, asynchronous: false },
+                            CopyAsync => Event::Write { place, asynchronous: op.attrs.get_int("vec") > 1 },
+                            _ => Event::Read { place },
+                        },
+                    );
                 }
             }
             TmaStoreWait => self.push(op, Event::StoreWait { pending: op.attrs.get_int("n") as usize }),
@@ -250,7 +274,13 @@ impl Tracer<'_> {
         Some(match op.kind {
             Const if *self.k.ty(op.outs[0]) != Ty::F32 => op.attrs.get_int("value"),
             Param => *self.case.params.get(op.attrs.get_sym("name"))?,
-            CtaId => if op.attrs.get_int("axis") == 0 { i64::from(self.cta) } else { 0 },
+            CtaId => {
+                if op.attrs.get_int("axis") == 0 {
+                    i64::from(self.cta)
+                } else {
+                    0
+                }
+            }
             NCtas => i64::from(self.k.cluster_size()),
             ClusterRank => i64::from(self.cta),
             WgIndex => i64::from(self.unit),
@@ -272,7 +302,13 @@ impl Tracer<'_> {
                     _ => x >= y,
                 })
             }
-            Select => if a(0)? != 0 { a(1)? } else { a(2)? },
+            Select => {
+                if a(0)? != 0 {
+                    a(1)?
+                } else {
+                    a(2)?
+                }
+            }
             _ => return None,
         })
     }

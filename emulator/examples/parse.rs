@@ -1,1 +1,0 @@
-fn main() { for p in std::env::args().skip(1) { let t = std::fs::read_to_string(&p).unwrap_or_default(); match tilewright_emulator::Module::parse(&t) { Ok(m) => println!("{p}: ok {:?}", m.entries().collect::<Vec<_>>()), Err(e) => println!("{p}: {e}") } } }
