@@ -54,7 +54,7 @@ impl Gemm {
     fn new(seed: u64, [m, n, k]: [usize; 3], out_rows: usize, out_cols: usize) -> Gemm {
         let mut numbers = Numbers(seed as u32 + 7);
         let (a, b) = (numbers.take(m * k), numbers.take(n * k));
-        let mut device = Device::new(DeviceConfig { seed, ..DeviceConfig::default() });
+        let mut device = Device::new(DeviceConfig { seed, max_steps: 300_000, ..DeviceConfig::default() });
         let mut load = |data: &[f32]| device.alloc(2 * data.len() as u64, Fill::Bytes(&bf16_bytes(data))).expect("memory");
         let buffers = [load(&a), load(&b)];
         let out = device.alloc((4 * out_rows * out_cols) as u64, Fill::Undefined).expect("memory");
@@ -205,7 +205,7 @@ fn elementwise_and_reductions() {
     let (rows, n, scale) = (3usize, 516usize, 0.7f32);
     let x = Numbers(3).take(rows * n);
     for seed in 0..4 {
-        let mut device = Device::new(DeviceConfig { seed, ..DeviceConfig::default() });
+        let mut device = Device::new(DeviceConfig { seed, max_steps: 300_000, ..DeviceConfig::default() });
         let input = device.alloc(4 * x.len() as u64, Fill::Bytes(&f32_bytes(&x))).expect("memory");
         let y = device.alloc(2 * x.len() as u64, Fill::Undefined).expect("memory");
         let g = device.alloc(4 * x.len() as u64, Fill::Undefined).expect("memory");

@@ -1,6 +1,7 @@
 //! Syntax tree to decoded kernels. Every form the engine runs is listed here; anything else is an error with its line.
 
 mod arith;
+mod arith_int;
 mod async_copy;
 mod bits;
 mod carry;

@@ -1,11 +1,13 @@
-//! The hot loop: register-only instructions and uniform branches, until something needs the rest of the engine.
+//! The hot loop: register-only instructions and uniform branches, until something needs the rest of the engine. What is
+//! worth no loop of its own is in `rare`.
 //!
 //! The loop is compiled twice. With AVX2 and FMA a row of 32 lanes is four vector registers and a fused multiply-add
 //! is one instruction; without, `mul_add` is a library call.
 
+use super::rare::rare;
 use super::regs::{FULL, Regs, Row, Row64};
 use crate::lane::{approx, float, int};
-use crate::program::op::{Bin32, Bin64, Carry, Cmp, Logic, Parts, SetpTail, Shift, Tri32, Un32};
+use crate::program::op::{Bin32, Bin64, Cmp, Logic, SetpTail, Shift, Tri32, Un32};
 use crate::program::{Inst, Op, P};
 
 /// Why the loop returned.
@@ -48,83 +50,6 @@ fn has_avx2() -> bool {
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
 fn run_avx2(regs: &mut Regs, code: &[Inst], pc: u32, mask: u32, stop: u32, budget: u32) -> Ran {
     run_body(regs, code, pc, mask, stop, budget)
-}
-
-macro_rules! map1 {
-    ($regs:ident, $m:ident, $d:expr, $a:expr, |$x:ident| $body:expr) => {{
-        let row = $regs.r($a);
-        let mut out: Row = [0; 32];
-        for lane in 0..32 {
-            let $x = row[lane];
-            out[lane] = $body;
-        }
-        let defined = $regs.rdef($a);
-        $regs.put($d, &out, $m, defined);
-    }};
-}
-
-macro_rules! map2 {
-    ($regs:ident, $m:ident, $d:expr, $a:expr, $b:expr, |$x:ident, $y:ident| $body:expr) => {{
-        let (left, right) = ($regs.r($a), $regs.r($b));
-        let mut out: Row = [0; 32];
-        for lane in 0..32 {
-            let ($x, $y) = (left[lane], right[lane]);
-            out[lane] = $body;
-        }
-        let defined = $regs.rdef($a) & $regs.rdef($b);
-        $regs.put($d, &out, $m, defined);
-    }};
-}
-
-macro_rules! map3 {
-    ($regs:ident, $m:ident, $d:expr, $a:expr, $b:expr, $c:expr, |$x:ident, $y:ident, $z:ident| $body:expr) => {{
-        let (first, second, third) = ($regs.r($a), $regs.r($b), $regs.r($c));
-        let mut out: Row = [0; 32];
-        for lane in 0..32 {
-            let ($x, $y, $z) = (first[lane], second[lane], third[lane]);
-            out[lane] = $body;
-        }
-        let defined = $regs.rdef($a) & $regs.rdef($b) & $regs.rdef($c);
-        $regs.put($d, &out, $m, defined);
-    }};
-}
-
-macro_rules! quad2 {
-    ($regs:ident, $m:ident, $d:expr, $a:expr, $b:expr, |$x:ident, $y:ident| $body:expr) => {{
-        let (left, right) = ($regs.q($a), $regs.q($b));
-        let mut out: Row64 = [0; 32];
-        for lane in 0..32 {
-            let ($x, $y) = (left[lane], right[lane]);
-            out[lane] = $body;
-        }
-        let defined = $regs.qdef($a) & $regs.qdef($b);
-        $regs.put64($d, &out, $m, defined);
-    }};
-}
-
-macro_rules! quad3 {
-    ($regs:ident, $m:ident, $d:expr, $a:expr, $b:expr, $c:expr, |$x:ident, $y:ident, $z:ident| $body:expr) => {{
-        let (first, second, third) = ($regs.q($a), $regs.q($b), $regs.q($c));
-        let mut out: Row64 = [0; 32];
-        for lane in 0..32 {
-            let ($x, $y, $z) = (first[lane], second[lane], third[lane]);
-            out[lane] = $body;
-        }
-        let defined = $regs.qdef($a) & $regs.qdef($b) & $regs.qdef($c);
-        $regs.put64($d, &out, $m, defined);
-    }};
-}
-
-macro_rules! test2 {
-    ($left:expr, $right:expr, |$x:ident, $y:ident| $body:expr) => {{
-        let (left, right) = ($left, $right);
-        let mut bits = [0u32; 32];
-        for lane in 0..32 {
-            let ($x, $y) = (left[lane], right[lane]);
-            bits[lane] = u32::from($body) << lane;
-        }
-        bits.iter().fold(0, |all, bit| all | bit)
-    }};
 }
 
 #[inline(always)]
@@ -351,152 +276,6 @@ fn one(regs: &mut Regs, op: &Op, m: u32) -> bool {
     true
 }
 
-/// The register-only operations that are worth no loop of their own.
-#[inline(never)]
-fn rare(regs: &mut Regs, op: &Op, m: u32) -> bool {
-    match op {
-        Op::SetpFn32 { f, a, b, tail } => {
-            let bits = test2!(regs.r(*a), regs.r(*b), |x, y| f(x, y));
-            let defined = regs.rdef(*a) & regs.rdef(*b);
-            set_predicates(regs, tail, bits, !bits, m, defined);
-        }
-        Op::SetpFn64 { f, a, b, tail } => {
-            let bits = test2!(regs.q(*a), regs.q(*b), |x, y| f(x, y));
-            let defined = regs.qdef(*a) & regs.qdef(*b);
-            set_predicates(regs, tail, bits, !bits, m, defined);
-        }
-        Op::SetpHalves { f, a, b, tail } => {
-            let low = test2!(regs.r(*a), regs.r(*b), |x, y| f(x & 0xffff, y & 0xffff));
-            let high = test2!(regs.r(*a), regs.r(*b), |x, y| f(x >> 16, y >> 16));
-            let defined = regs.rdef(*a) & regs.rdef(*b);
-            set_predicates(regs, tail, low, high, m, defined);
-        }
-        Op::PredLogic { op, d, a, b } => {
-            let (x, y) = (regs.pred(*a), regs.pred(*b));
-            let bits = logic(*op, x, y);
-            let defined = regs.pdef(a.0) & regs.pdef(b.0);
-            // A constant side decides an `and` or `or` whatever the other side is.
-            let decided = match op {
-                Logic::And => (!x & regs.pdef(a.0)) | (!y & regs.pdef(b.0)),
-                Logic::Or => (x & regs.pdef(a.0)) | (y & regs.pdef(b.0)),
-                Logic::Xor => 0,
-            };
-            regs.put_pred(*d, bits, m, defined | decided);
-        }
-        Op::SelP { d, a, b, p } => {
-            let bits = regs.pred(*p);
-            let value = (regs.pred(*a) & bits) | (regs.pred(*b) & !bits);
-            let defined = choose_defined(bits, regs.pdef(a.0), regs.pdef(b.0)) & regs.pdef(p.0);
-            regs.put_pred(*d, value, m, defined);
-        }
-        Op::Pack32 { d, low, high } => map2!(regs, m, *d, *low, *high, |x, y| (x & 0xffff) | (y << 16)),
-        Op::Unpack32 { low, high, a } => {
-            let (row, defined) = (*regs.r(*a), regs.rdef(*a));
-            regs.put(*low, &row.map(|x| x & 0xffff), m, defined);
-            regs.put(*high, &row.map(|x| x >> 16), m, defined);
-        }
-        Op::Pack64 { d, low, high } => {
-            let (x, y) = (regs.r(*low), regs.r(*high));
-            let out = std::array::from_fn(|lane| u64::from(x[lane]) | (u64::from(y[lane]) << 32));
-            let defined = regs.rdef(*low) & regs.rdef(*high);
-            regs.put64(*d, &out, m, defined);
-        }
-        Op::Unpack64 { low, high, a } => {
-            let (row, defined) = (*regs.q(*a), regs.qdef(*a));
-            regs.put(*low, &row.map(|x| x as u32), m, defined);
-            regs.put(*high, &row.map(|x| (x >> 32) as u32), m, defined);
-        }
-        Op::Gather(parts) => gather(regs, parts, m),
-        Op::Scatter(parts) => scatter(regs, parts, m),
-        Op::L1(f, d, a) => map1!(regs, m, *d, *a, |x| f(x)),
-        Op::L2(f, d, a, b) => map2!(regs, m, *d, *a, *b, |x, y| f(x, y)),
-        Op::L3(f, d, a, b, c) => map3!(regs, m, *d, *a, *b, *c, |x, y, z| f(x, y, z)),
-        Op::L4(f, d, [a, b, c, e]) => {
-            let rows = [a, b, c, e].map(|r| regs.r(*r));
-            let out = std::array::from_fn(|lane| f(rows[0][lane], rows[1][lane], rows[2][lane], rows[3][lane]));
-            let defined = [a, b, c, e].iter().fold(FULL, |all, r| all & regs.rdef(**r));
-            regs.put(*d, &out, m, defined);
-        }
-        Op::Q1(f, d, a) => {
-            let out = regs.q(*a).map(f);
-            let defined = regs.qdef(*a);
-            regs.put64(*d, &out, m, defined);
-        }
-        Op::Q2(f, d, a, b) => quad2!(regs, m, *d, *a, *b, |x, y| f(x, y)),
-        Op::Q3(f, d, a, b, c) => quad3!(regs, m, *d, *a, *b, *c, |x, y, z| f(x, y, z)),
-        Op::Mixed(f, d, a, b, c, e) => {
-            let (x, y, z, w) = (regs.q(*a), regs.q(*b), regs.r(*c), regs.r(*e));
-            let out = std::array::from_fn(|lane| f(x[lane], y[lane], z[lane], w[lane]));
-            let defined = regs.qdef(*a) & regs.qdef(*b) & regs.rdef(*c) & regs.rdef(*e);
-            regs.put64(*d, &out, m, defined);
-        }
-        Op::Narrow(f, d, a) => {
-            let out = regs.q(*a).map(f);
-            let defined = regs.qdef(*a);
-            regs.put(*d, &out, m, defined);
-        }
-        Op::Compare32 { f, d, a, b, one } => {
-            map2!(regs, m, *d, *a, *b, |x, y| if f(x, y) { *one } else { 0 });
-        }
-        Op::Compare64 { f, d, a, b, one } => {
-            let (x, y) = (regs.q(*a), regs.q(*b));
-            let out = std::array::from_fn(|lane| if f(x[lane], y[lane]) { *one } else { 0 });
-            let defined = regs.qdef(*a) & regs.qdef(*b);
-            regs.put(*d, &out, m, defined);
-        }
-        Op::AddCarry32(carry, d, a, b) => {
-            let (x, y) = (regs.r(*a).map(u64::from), regs.r(*b).map(u64::from));
-            let (out, flags) = add_carry(regs, *carry, &x, &y, 32);
-            let defined = carry_defined(regs, *carry, regs.rdef(*a) & regs.rdef(*b));
-            regs.put(*d, &out.map(|v| v as u32), m, defined);
-            finish_carry(regs, *carry, flags, m, defined);
-        }
-        Op::AddCarry64(carry, d, a, b) => {
-            let (x, y) = (*regs.q(*a), *regs.q(*b));
-            let (out, flags) = add_carry(regs, *carry, &x, &y, 64);
-            let defined = carry_defined(regs, *carry, regs.qdef(*a) & regs.qdef(*b));
-            regs.put64(*d, &out, m, defined);
-            finish_carry(regs, *carry, flags, m, defined);
-        }
-        Op::MadCarry32 { carry, high, signed, d, a, b, c } => {
-            let product = mul_wide(regs.r(*a), regs.r(*b), *signed);
-            let x = product.map(|p| if *high { p >> 32 } else { p & 0xffff_ffff });
-            let y = regs.r(*c).map(u64::from);
-            let (out, flags) = add_carry(regs, *carry, &x, &y, 32);
-            let sources = regs.rdef(*a) & regs.rdef(*b) & regs.rdef(*c);
-            let defined = carry_defined(regs, *carry, sources);
-            regs.put(*d, &out.map(|v| v as u32), m, defined);
-            finish_carry(regs, *carry, flags, m, defined);
-        }
-        Op::PredOf { f, d, a } => {
-            let row = regs.r(*a);
-            let bits = test2!(row, row, |x, _y| f(x));
-            let defined = regs.rdef(*a);
-            regs.put_pred(*d, bits, m, defined);
-        }
-        Op::PredOf64 { f, d, a } => {
-            let row = regs.q(*a);
-            let bits = test2!(row, row, |x, _y| f(x));
-            let defined = regs.qdef(*a);
-            regs.put_pred(*d, bits, m, defined);
-        }
-        Op::Convert(convert) => {
-            for lane in (0..32).filter(|lane| (m >> lane) & 1 == 1) {
-                let value = convert.apply(regs.lane(convert.a, lane) as u64);
-                regs.set_lane(convert.d, lane, u128::from(value));
-            }
-            let defined = regs.defined(convert.a);
-            regs.set_defined(convert.d, m, defined);
-        }
-        Op::ConvertPack(pack) => {
-            map2!(regs, m, pack.d, pack.high, pack.low, |x, y| pack.apply(x, y));
-        }
-        Op::ConvertUnpack(unpack) => map1!(regs, m, unpack.d, unpack.a, |x| unpack.apply(x)),
-        _ => return false,
-    }
-    true
-}
-
 #[inline(always)]
 fn flushed(x: f32) -> u32 {
     float::canonical(float::flush(x))
@@ -527,12 +306,12 @@ fn to_f16(x: u32) -> u32 {
 }
 
 #[inline(always)]
-fn choose_defined(bits: u32, a: u32, b: u32) -> u32 {
+pub(super) fn choose_defined(bits: u32, a: u32, b: u32) -> u32 {
     (bits & a) | (!bits & b)
 }
 
 #[inline(always)]
-fn mul_wide(x: &Row, y: &Row, signed: bool) -> Row64 {
+pub(super) fn mul_wide(x: &Row, y: &Row, signed: bool) -> Row64 {
     let mut out: Row64 = [0; 32];
     if signed {
         for lane in 0..32 {
@@ -546,7 +325,7 @@ fn mul_wide(x: &Row, y: &Row, signed: bool) -> Row64 {
     out
 }
 
-fn logic(op: Logic, x: u32, y: u32) -> u32 {
+pub(super) fn logic(op: Logic, x: u32, y: u32) -> u32 {
     match op {
         Logic::And => x & y,
         Logic::Or => x | y,
@@ -555,7 +334,7 @@ fn logic(op: Logic, x: u32, y: u32) -> u32 {
 }
 
 #[inline(always)]
-fn set_predicates(regs: &mut Regs, tail: &SetpTail, yes: u32, no: u32, m: u32, defined: u32) {
+pub(super) fn set_predicates(regs: &mut Regs, tail: &SetpTail, yes: u32, no: u32, m: u32, defined: u32) {
     match tail.combine {
         None => {
             regs.put_pred(tail.d, yes, m, defined);
@@ -618,52 +397,5 @@ fn compare64(cmp: Cmp, x: &Row64, y: &Row64) -> u32 {
         Cmp::LeS => test2!(x, y, |a, b| a as i64 <= b as i64),
         Cmp::GtS => test2!(x, y, |a, b| a as i64 > b as i64),
         _ => test2!(x, y, |a, b| a as i64 >= b as i64),
-    }
-}
-
-/// Sums (or differences) and the lanes that carried (or borrowed).
-fn add_carry(regs: &Regs, carry: Carry, x: &Row64, y: &Row64, bits: u32) -> (Row64, u32) {
-    let flags = if carry.reads { regs.p[P::CARRY.0 as usize] } else { 0 };
-    let mut out = [0; 32];
-    let mut carried = 0;
-    for lane in 0..32 {
-        let (a, b, c) = (u128::from(x[lane]), u128::from(y[lane]), u128::from((flags >> lane) & 1));
-        let value = if carry.subtracts { a.wrapping_sub(b).wrapping_sub(c) } else { a + b + c };
-        out[lane] = value as u64;
-        carried |= (((value >> bits) & 1) as u32) << lane;
-    }
-    (out, carried)
-}
-
-fn carry_defined(regs: &Regs, carry: Carry, sources: u32) -> u32 {
-    if carry.reads { sources & regs.pdef(P::CARRY) } else { sources }
-}
-
-fn finish_carry(regs: &mut Regs, carry: Carry, flags: u32, m: u32, defined: u32) {
-    if carry.writes {
-        regs.put_pred(P::CARRY, flags, m, defined);
-    }
-}
-
-fn gather(regs: &mut Regs, parts: &Parts, m: u32) {
-    let part_mask = if parts.part_bits >= 128 { u128::MAX } else { (1u128 << parts.part_bits) - 1 };
-    for lane in (0..32).filter(|lane| (m >> lane) & 1 == 1) {
-        let value =
-            parts.parts.iter().rev().fold(0u128, |all, part| (all << parts.part_bits) | (regs.lane(*part, lane) & part_mask));
-        regs.set_lane(parts.whole, lane, value);
-    }
-    let defined = parts.parts.iter().fold(FULL, |all, part| all & regs.defined(*part));
-    regs.set_defined(parts.whole, m, defined);
-}
-
-fn scatter(regs: &mut Regs, parts: &Parts, m: u32) {
-    let part_mask = (1u128 << parts.part_bits) - 1;
-    let defined = regs.defined(parts.whole);
-    let values: [u128; 32] = std::array::from_fn(|lane| regs.lane(parts.whole, lane));
-    for (index, part) in parts.parts.iter().enumerate() {
-        for lane in (0..32).filter(|lane| (m >> lane) & 1 == 1) {
-            regs.set_lane(*part, lane, (values[lane] >> (parts.part_bits * index as u32)) & part_mask);
-        }
-        regs.set_defined(*part, m, defined);
     }
 }

@@ -4,7 +4,7 @@ use super::cluster::{At, Cluster, Event};
 use super::probe::SyncEvent;
 use super::regs::{FULL, Regs};
 use super::step::Flow;
-use super::warp::{Wait, Warp};
+use super::warp::{State, Wait, Warp};
 use crate::finding::FindingKind;
 use crate::program::Op;
 use crate::program::sync_op::{Bar, BarMode};
@@ -137,6 +137,13 @@ impl Cluster<'_> {
                     warp.bar_lanes[id] = 0;
                     self.warp_arrives(at, here, id as u32);
                 }
+            }
+        }
+        // Member masks may have named them.
+        for split in &mut warp.splits {
+            if matches!(split.state, State::Blocked(Wait::Lanes { .. })) {
+                split.state = State::Ready;
+                split.retry = true;
             }
         }
         let waiting = warp.cluster_arrived & lanes;

@@ -1,7 +1,7 @@
 //! What is wrong when nothing moves, and what is left behind at the end.
 
 use super::cluster::{At, Cluster};
-use super::warp::{NO_JOIN, State, Wait};
+use super::warp::{State, Wait};
 use crate::finding::FindingKind;
 use crate::memory::space::RESERVED_SHARED;
 use std::fmt::Write;
@@ -40,7 +40,7 @@ impl Cluster<'_> {
                         self.line(&at)
                     ));
                 }
-                for join in warp.joins.iter().filter(|join| join.arrived != 0 && join.parent != NO_JOIN) {
+                for join in warp.joins.iter().filter(|join| join.arrived != 0) {
                     let at = At { cta: cta_index, warp: index, pc: join.pc };
                     lines.push(format!(
                         "block {:?} warp {index} lanes {:#010x} line {}: waits for lanes {:#010x} to come back",

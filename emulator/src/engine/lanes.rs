@@ -4,10 +4,10 @@ use super::access::lanes_of;
 use super::cluster::{At, Cluster};
 use super::regs::FULL;
 use super::step::Flow;
-use super::warp::{State, Wait, Warp};
+use super::warp::{Split, State, Wait, Warp};
 use crate::finding::FindingKind;
-use crate::program::R;
 use crate::program::sync_op::{Elect, Match, MatchSource, Redux, ReduxOp, Shfl, ShflMode, Vote, VoteMode};
+use crate::program::{Op, R};
 
 impl Cluster<'_> {
     /// The lanes that take part: `None` while some member is not here yet. Splits of the warp that stand at the same
@@ -25,19 +25,20 @@ impl Cluster<'_> {
             });
         }
         let wanted = wanted & warp.live;
-        let here = warp
-            .splits
-            .iter()
-            .enumerate()
-            .filter(|(other, split)| {
-                *other != index && split.pc == at.pc && matches!(split.state, State::Blocked(Wait::Lanes { .. }))
-            })
-            .fold(mask, |all, (_, split)| all | split.mask);
+        // `bar.warp.sync` meets any other one, the rest must be at the same instruction.
+        let code = &self.m.kernel.code;
+        let is_sync = |pc: u32| matches!(code[pc as usize].op, Op::BarWarpSync(_));
+        let meets = |split: &Split| {
+            let waits = matches!(split.state, State::Blocked(Wait::Lanes { .. }));
+            waits && (split.pc == at.pc || (is_sync(split.pc) && is_sync(at.pc)))
+        };
+        let others = warp.splits.iter().enumerate().filter(|(other, split)| *other != index && meets(split));
+        let here = others.fold(mask, |all, (_, split)| all | split.mask);
         if wanted & !here != 0 {
             return Err(Flow::Block(Wait::Lanes { members: wanted }));
         }
         for (other, split) in warp.splits.iter_mut().enumerate() {
-            if other != index && split.pc == at.pc && matches!(split.state, State::Blocked(Wait::Lanes { .. })) {
+            if other != index && meets(split) {
                 split.pc += 1;
                 split.state = State::Ready;
             }

@@ -1,5 +1,8 @@
 //! Runs decoded kernels: one [`cluster::Cluster`] at a time, warps as 32-lane rows.
 
+#[macro_use]
+mod map;
+
 pub mod access;
 pub mod alu;
 mod atomics;
@@ -18,6 +21,7 @@ pub mod mbarrier;
 mod mbarrier_ops;
 pub mod probe;
 pub mod queue;
+mod rare;
 mod registers;
 pub mod regs;
 mod rows;

@@ -168,6 +168,7 @@ impl Warp {
             return;
         }
         self.joins[join as usize].in_use = false;
+        self.joins[join as usize].arrived = 0;
         if arrived == 0 {
             return;
         }
