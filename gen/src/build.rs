@@ -95,6 +95,10 @@ fn entry(k: &GemmKernel, l: &Lowered, c: &Compiled, files: &mut BTreeMap<String,
     let cubin = c.cubin.as_ref().map(|b| add("cubin", b));
     let mut verified = Vec::new();
     if let Some(s) = &c.sass {
+        let main = s.main_loop.and_then(|i| s.loops.get(i)).map_or(0, |l| l.multiplies.values().sum::<u32>());
+        if let Some(want) = k.main_loop_wgmmas.filter(|w| *w != main) {
+            return failed(format!("{}: the main loop has {main} wgmmas in machine code, the template issues {want}", k.id));
+        }
         let detail =
             format!("{} instructions, {} registers, no spills, no local memory, no C75xx", s.instructions, s.max_registers);
         verified.push(Verification { by: Verifier::Sass, detail });

@@ -127,7 +127,8 @@ fn list_and_show_say_what_there_is() {
     let o = gen_in(&root(), &["show", "gemm_bf16_bf16_nk_wgmma_128x256*", "--target", "sm90", "--level", "tile,lane,llvm,ptx"]);
     let text = String::from_utf8_lossy(&o.stdout).into_owned();
     assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr));
-    for words in ["pipe ab: stages 4", "wgmma.ss", "define ptx_kernel void", ".visible .entry", "templates/src/gemm/wgmma.rs"] {
+    for words in ["pipe ab: stages 4", "wgmma.ss", "define ptx_kernel void", ".visible .entry", "templates/src/gemm/wgmma/mod.rs"]
+    {
         assert!(text.contains(words), "`{words}` is not shown");
     }
     let (code, line) = outcome(&gen_in(&root(), &["show", "x", "--target", "sm90", "--level", "bytecode"]));

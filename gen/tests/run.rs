@@ -212,3 +212,55 @@ fn split_k_is_bit_identical_from_run_to_run() {
         .collect();
     assert_eq!(outputs[0], outputs[1]);
 }
+
+/// Configs and shapes nobody chose: what the space allows must be right.
+#[test]
+fn random_configs_and_shapes() {
+    let mut state = 7u64;
+    let mut pick = |n: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % n
+    };
+    for _ in 0..24 {
+        let kn = pick(3) == 0;
+        let act = ["none", "relu", "gelu", "silu", "swiglu"][pick(5) as usize];
+        let gates = if act == "swiglu" { 2 } else { 1 };
+        let cluster = ["1x1", "2x1", "1x2"][pick(3) as usize];
+        let (target, config, n_align, k_align) = if pick(4) > 0 {
+            let (bm, wgs, schedule) = [
+                (64, 1, "coop"),
+                (128, 2, "coop"),
+                (192, 3, "coop"),
+                (256, 2, "coop"),
+                (64, 2, "pingpong"),
+                (128, 2, "pingpong"),
+            ][pick(6) as usize];
+            let step = if kn { 16 * gates } else { 8 * gates };
+            // Half a b tile must be whole 8-row patterns where two CTAs share it, and accumulators must fit.
+            let bn = step * 2 * (1 + pick(if bm == 256 || bm == 128 { 3 } else { 4 }));
+            let n_align = if kn { 8 } else { [1, 2, 8][pick(3) as usize] };
+            let stages = 2 + pick(2);
+            (
+                "sm90",
+                format!(
+                    "config=bk=64,bm={bm},bn={bn},cluster={cluster},kind=wgmma,n_align={n_align},raster=8,schedule={schedule},split=0,stages={stages},wgs={wgs}"
+                ),
+                n_align,
+                8,
+            )
+        } else {
+            let (bm, bn, warps) = [(16, 64, "1x4"), (64, 64, "2x2"), (128, 128, "2x4"), (48, 96, "1x3")][pick(4) as usize];
+            let load = 1 << pick(4);
+            let n_align = if kn { load.min(2) } else { 1 + pick(2) };
+            let config = format!(
+                "config=bk=32,bm={bm},bn={bn},kind=mma,load_align={load},n_align={n_align},raster=8,split=0,stages=3,warps={warps}"
+            );
+            ("sm80", config, if kn { load } else { n_align }, load)
+        };
+        let up = |x: u64, to: u64| (x.div_ceil(to) * to) as usize;
+        let shape = [1 + pick(2) as usize, 1 + pick(150) as usize, up(1 + pick(150), n_align), up(1 + pick(300), k_align)];
+        let extra: &'static [&'static str] = Box::leak(Box::new([&*Box::leak(config.into_boxed_str())]));
+        let f32_out = pick(4) == 0;
+        check(&Case { target, shape, act, bias: pick(2) == 0, residual: !f32_out && pick(2) == 0, kn, f32_out, extra });
+    }
+}

@@ -1,9 +1,6 @@
 //! The config space of GEMM, and why a point is illegal.
 
 use super::problem::{BLayout, GemmProblem};
-use std::fmt;
-use std::str::FromStr;
-use tilewright_ir::{Arch, DType};
 
 /// How the math warpgroups share the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,6 +141,11 @@ impl WgmmaConfig {
         }
     }
 
+    /// Rows of a stage's A tile that one warpgroup multiplies.
+    pub fn warpgroup_rows(&self) -> u32 {
+        if self.schedule == Schedule::PingPong { self.bm } else { self.bm / self.math_wgs.max(1) }
+    }
+
     /// Output columns a CTA writes.
     pub fn out_cols(&self, p: &GemmProblem) -> u32 {
         self.bn / p.gates()
@@ -166,7 +168,7 @@ impl WgmmaConfig {
     }
 
     fn why_illegal(&self, p: &GemmProblem) -> Option<String> {
-        let rows = if self.schedule == Schedule::PingPong { self.bm } else { self.bm / self.math_wgs.max(1) };
+        let rows = self.warpgroup_rows();
         let cols = self.out_cols(p);
         let row_step = if p.b == BLayout::Kn { 16 } else { 8 };
         let share = |tile: u32, by: u32| by == 1 || (tile / by).is_multiple_of(8);
@@ -249,220 +251,5 @@ impl GemmConfig {
             GemmConfig::Wgmma(c) => GemmConfig::Wgmma(WgmmaConfig { split, ..c }),
             GemmConfig::Mma(c) => GemmConfig::Mma(MmaConfig { split, ..c }),
         }
-    }
-
-    /// Name and value of every axis, sorted by name.
-    pub fn axes(&self) -> Vec<(&'static str, String)> {
-        let mut list: Vec<(&'static str, String)> = match self {
-            GemmConfig::Wgmma(c) => vec![
-                ("kind", "wgmma".into()),
-                ("bm", c.bm.to_string()),
-                ("bn", c.bn.to_string()),
-                ("bk", c.bk.to_string()),
-                ("stages", c.stages.to_string()),
-                ("wgs", c.math_wgs.to_string()),
-                ("schedule", if c.schedule == Schedule::PingPong { "pingpong" } else { "coop" }.into()),
-                ("cluster", ["1x1", "2x1", "1x2"][c.cluster as usize].into()),
-                ("raster", c.raster.to_string()),
-                ("n_align", c.n_align.to_string()),
-                ("split", u8::from(c.split).to_string()),
-            ],
-            GemmConfig::Mma(c) => vec![
-                ("kind", "mma".into()),
-                ("bm", c.bm.to_string()),
-                ("bn", c.bn.to_string()),
-                ("bk", c.bk.to_string()),
-                ("stages", c.stages.to_string()),
-                ("warps", format!("{}x{}", c.warps_m, c.warps_n)),
-                ("raster", c.raster.to_string()),
-                ("load_align", c.load_align.to_string()),
-                ("n_align", c.n_align.to_string()),
-                ("split", u8::from(c.split).to_string()),
-            ],
-        };
-        list.sort_unstable();
-        list
-    }
-
-    /// A short name for entries and files: `wgmma_128x256x64_s4_w2_coop_2x1_a8`.
-    pub fn slug(&self) -> String {
-        let split = if self.split() { "_split" } else { "" };
-        match self {
-            GemmConfig::Wgmma(c) => {
-                let schedule = if c.schedule == Schedule::PingPong { "pp" } else { "coop" };
-                let cluster = ["1x1", "2x1", "1x2"][c.cluster as usize];
-                format!(
-                    "wgmma_{}x{}x{}_s{}_w{}_{schedule}_{cluster}_g{}_a{}{split}",
-                    c.bm, c.bn, c.bk, c.stages, c.math_wgs, c.raster, c.n_align
-                )
-            }
-            GemmConfig::Mma(c) => {
-                format!(
-                    "mma_{}x{}x{}_s{}_w{}x{}_g{}_l{}_a{}{split}",
-                    c.bm, c.bn, c.bk, c.stages, c.warps_m, c.warps_n, c.raster, c.load_align, c.n_align
-                )
-            }
-        }
-    }
-}
-
-impl fmt::Display for GemmConfig {
-    /// The config's id: `bk=64,bm=128,...`, axes sorted by name.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let axes: Vec<String> = self.axes().into_iter().map(|(k, v)| format!("{k}={v}")).collect();
-        f.write_str(&axes.join(","))
-    }
-}
-
-impl FromStr for GemmConfig {
-    type Err = ConfigError;
-
-    /// Reads an id; axes in any order, each exactly once.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fail = |why: String| ConfigError::Text { text: text.to_string(), why };
-        let mut fields = std::collections::BTreeMap::new();
-        for part in text.split(',') {
-            let (k, v) = part.split_once('=').ok_or_else(|| fail(format!("`{part}` is not axis=value")))?;
-            if fields.insert(k.trim(), v.trim()).is_some() {
-                return Err(fail(format!("axis `{k}` stands twice")));
-            }
-        }
-        let mut take = |key: &str| fields.remove(key).ok_or_else(|| fail(format!("axis `{key}` is missing")));
-        let number = |key: &str, v: &str| v.parse::<u32>().map_err(|_| fail(format!("{key} = `{v}` is not a number")));
-        let choice = |key: &str, v: &str, names: &[&str]| {
-            names.iter().position(|n| *n == v).ok_or_else(|| fail(format!("{key} = `{v}`: expected one of {}", names.join(", "))))
-        };
-        let kind = choice("kind", take("kind")?, &["wgmma", "mma"])?;
-        let mut n = |key: &str| take(key).and_then(|v| number(key, v));
-        let (bm, bn, bk, stages, raster, n_align, split) =
-            (n("bm")?, n("bn")?, n("bk")?, n("stages")?, n("raster")?, n("n_align")?, n("split")? != 0);
-        let config = if kind == 0 {
-            let math_wgs = n("wgs")?;
-            let schedule =
-                [Schedule::Cooperative, Schedule::PingPong][choice("schedule", take("schedule")?, &["coop", "pingpong"])?];
-            let cluster =
-                [Cluster::One, Cluster::TwoM, Cluster::TwoN][choice("cluster", take("cluster")?, &["1x1", "2x1", "1x2"])?];
-            GemmConfig::Wgmma(WgmmaConfig { bm, bn, bk, stages, math_wgs, schedule, cluster, raster, n_align, split })
-        } else {
-            let load_align = n("load_align")?;
-            let warps = take("warps")?;
-            let (wm, wn) = warps.split_once('x').ok_or_else(|| fail(format!("warps = `{warps}` is not such as 2x4")))?;
-            let (warps_m, warps_n) = (number("warps", wm)?, number("warps", wn)?);
-            GemmConfig::Mma(MmaConfig { bm, bn, bk, stages, warps_m, warps_n, raster, load_align, n_align, split })
-        };
-        match fields.keys().next() {
-            Some(k) => Err(fail(format!("unknown axis `{k}`"))),
-            None => Ok(config),
-        }
-    }
-}
-
-/// Legal configs for a target, sorted by id; the compiler's own limits (shared memory, registers) come on top.
-pub fn space(arch: Arch, p: &GemmProblem) -> Vec<GemmConfig> {
-    let mut list = Vec::new();
-    if arch.is_hopper() {
-        wgmma_space(p, &mut list);
-    }
-    mma_space(arch, &mut list);
-    list.retain(|c| c.check(p).is_ok());
-    list.sort_by_key(GemmConfig::to_string);
-    list.dedup();
-    list
-}
-
-fn wgmma_space(p: &GemmProblem, list: &mut Vec<GemmConfig>) {
-    let out_bytes = if p.output == DType::F32 { 0 } else { 2 };
-    for (bm, math_wgs, schedule) in [
-        (64, 1, Schedule::Cooperative),
-        (128, 1, Schedule::Cooperative),
-        (128, 2, Schedule::Cooperative),
-        (192, 3, Schedule::Cooperative),
-        (256, 2, Schedule::Cooperative),
-        (64, 2, Schedule::PingPong),
-        (128, 2, Schedule::PingPong),
-    ] {
-        for bn in (8..=256).step_by(8).filter(|n| *n <= 64 || n % 16 == 0) {
-            for cluster in [Cluster::One, Cluster::TwoM, Cluster::TwoN] {
-                // As many stages as fit beside the epilogue's buffers: depth is derived, not searched.
-                let stage = (bm + bn) * 64 * 2;
-                let probe =
-                    WgmmaConfig { bm, bn, bk: 64, stages: 2, math_wgs, schedule, cluster, raster: 8, n_align: 8, split: false };
-                let staging = 2 * math_wgs * 64 * probe.chunk(p) * out_bytes;
-                let stages = ((227 * 1024 - 1024 - staging) / stage).min(8);
-                for n_align in [1, 2, 8] {
-                    for raster in [8, 16] {
-                        for split in [false, true] {
-                            list.push(GemmConfig::Wgmma(WgmmaConfig {
-                                bm,
-                                bn,
-                                bk: 64,
-                                stages,
-                                math_wgs,
-                                schedule,
-                                cluster,
-                                raster,
-                                n_align,
-                                split,
-                            }));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn mma_space(arch: Arch, list: &mut Vec<GemmConfig>) {
-    let smem = arch.caps().max_smem_bytes;
-    for (bm, bn, warps_m, warps_n) in [
-        (16, 64, 1, 4),
-        (32, 64, 1, 4),
-        (64, 64, 2, 2),
-        (64, 128, 2, 2),
-        (128, 64, 2, 2),
-        (128, 128, 2, 4),
-        (128, 256, 2, 4),
-        (256, 128, 4, 2),
-    ] {
-        for bk in [32, 64] {
-            let stages = (smem / ((bm + bn) * bk * 2)).min(4);
-            for load_align in [1, 2, 4, 8] {
-                for n_align in [1, 2] {
-                    for split in [false, true] {
-                        list.push(GemmConfig::Mma(MmaConfig {
-                            bm,
-                            bn,
-                            bk,
-                            stages,
-                            warps_m,
-                            warps_n,
-                            raster: 8,
-                            load_align,
-                            n_align,
-                            split,
-                        }));
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_read_back_and_refusals_say_why() {
-        let p = GemmProblem::plain(DType::BF16);
-        let all = space(Arch::Sm90a, &p);
-        assert!(all.len() > 1000, "{}", all.len());
-        for c in &all {
-            assert_eq!(c.to_string().parse::<GemmConfig>().as_ref(), Ok(c));
-        }
-        let GemmConfig::Wgmma(c) = all.iter().find(|c| matches!(c, GemmConfig::Wgmma(_))).copied().unwrap() else { panic!() };
-        let bad = GemmConfig::Wgmma(WgmmaConfig { bm: 96, math_wgs: 2, schedule: Schedule::Cooperative, ..c });
-        assert!(bad.check(&p).unwrap_err().to_string().contains("48 rows a warpgroup"));
-        assert!("kind=wgmma,bm=128".parse::<GemmConfig>().unwrap_err().to_string().contains("axis `bn` is missing"));
     }
 }

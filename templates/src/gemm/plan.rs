@@ -48,6 +48,8 @@ pub struct GemmKernel {
     pub config: BTreeMap<String, String>,
     /// Accumulation, for the manifest.
     pub numerics: Numerics,
+    /// wgmmas of one iteration of the main loop, which the machine code must show; `None` for other kernels.
+    pub main_loop_wgmmas: Option<u32>,
     /// Tile IR.
     pub kernel: Kernel,
 }
@@ -82,7 +84,11 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<GemmKernel, 
     }
     let config = c.axes().into_iter().map(|(k, v)| (k.to_string(), v)).collect();
     let order = if c.split() { "k16.seq.part" } else { "k16.seq" };
-    Ok(GemmKernel { id, config, numerics: numerics(p, order), kernel: k.finish() })
+    let main_loop_wgmmas = match c {
+        GemmConfig::Wgmma(c) => Some(c.bk / 16 * (c.warpgroup_rows() / 64) * p.gates()),
+        GemmConfig::Mma(_) => None,
+    };
+    Ok(GemmKernel { id, config, numerics: numerics(p, order), main_loop_wgmmas, kernel: k.finish() })
 }
 
 /// The kernel that sums partials for a class.
@@ -98,7 +104,7 @@ pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<Ge
         ("n_align", c.n_align.to_string()),
     ];
     let config = axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-    Ok(GemmKernel { id, config, numerics: numerics(p, "splits.seq"), kernel: k.finish() })
+    Ok(GemmKernel { id, config, numerics: numerics(p, "splits.seq"), main_loop_wgmmas: None, kernel: k.finish() })
 }
 
 /// The plan of a class and a config; `splits > 1` sums that many parts of k in a second launch.

@@ -1,0 +1,112 @@
+//! Config ids: text from and to axes.
+
+use super::config::{Cluster, ConfigError, GemmConfig, MmaConfig, Schedule, WgmmaConfig};
+use std::fmt;
+use std::str::FromStr;
+
+impl GemmConfig {
+    /// Name and value of every axis, sorted by name.
+    pub fn axes(&self) -> Vec<(&'static str, String)> {
+        let mut list: Vec<(&'static str, String)> = match self {
+            GemmConfig::Wgmma(c) => vec![
+                ("kind", "wgmma".into()),
+                ("bm", c.bm.to_string()),
+                ("bn", c.bn.to_string()),
+                ("bk", c.bk.to_string()),
+                ("stages", c.stages.to_string()),
+                ("wgs", c.math_wgs.to_string()),
+                ("schedule", if c.schedule == Schedule::PingPong { "pingpong" } else { "coop" }.into()),
+                ("cluster", ["1x1", "2x1", "1x2"][c.cluster as usize].into()),
+                ("raster", c.raster.to_string()),
+                ("n_align", c.n_align.to_string()),
+                ("split", u8::from(c.split).to_string()),
+            ],
+            GemmConfig::Mma(c) => vec![
+                ("kind", "mma".into()),
+                ("bm", c.bm.to_string()),
+                ("bn", c.bn.to_string()),
+                ("bk", c.bk.to_string()),
+                ("stages", c.stages.to_string()),
+                ("warps", format!("{}x{}", c.warps_m, c.warps_n)),
+                ("raster", c.raster.to_string()),
+                ("load_align", c.load_align.to_string()),
+                ("n_align", c.n_align.to_string()),
+                ("split", u8::from(c.split).to_string()),
+            ],
+        };
+        list.sort_unstable();
+        list
+    }
+
+    /// A short name for entries and files: `wgmma_128x256x64_s4_w2_coop_2x1_a8`.
+    pub fn slug(&self) -> String {
+        let split = if self.split() { "_split" } else { "" };
+        match self {
+            GemmConfig::Wgmma(c) => {
+                let schedule = if c.schedule == Schedule::PingPong { "pp" } else { "coop" };
+                let cluster = ["1x1", "2x1", "1x2"][c.cluster as usize];
+                format!(
+                    "wgmma_{}x{}x{}_s{}_w{}_{schedule}_{cluster}_g{}_a{}{split}",
+                    c.bm, c.bn, c.bk, c.stages, c.math_wgs, c.raster, c.n_align
+                )
+            }
+            GemmConfig::Mma(c) => {
+                format!(
+                    "mma_{}x{}x{}_s{}_w{}x{}_g{}_l{}_a{}{split}",
+                    c.bm, c.bn, c.bk, c.stages, c.warps_m, c.warps_n, c.raster, c.load_align, c.n_align
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for GemmConfig {
+    /// The config's id: `bk=64,bm=128,...`, axes sorted by name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let axes: Vec<String> = self.axes().into_iter().map(|(k, v)| format!("{k}={v}")).collect();
+        f.write_str(&axes.join(","))
+    }
+}
+
+impl FromStr for GemmConfig {
+    type Err = ConfigError;
+
+    /// Reads an id; axes in any order, each exactly once.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fail = |why: String| ConfigError::Text { text: text.to_string(), why };
+        let mut fields = std::collections::BTreeMap::new();
+        for part in text.split(',') {
+            let (k, v) = part.split_once('=').ok_or_else(|| fail(format!("`{part}` is not axis=value")))?;
+            if fields.insert(k.trim(), v.trim()).is_some() {
+                return Err(fail(format!("axis `{k}` stands twice")));
+            }
+        }
+        let mut take = |key: &str| fields.remove(key).ok_or_else(|| fail(format!("axis `{key}` is missing")));
+        let number = |key: &str, v: &str| v.parse::<u32>().map_err(|_| fail(format!("{key} = `{v}` is not a number")));
+        let choice = |key: &str, v: &str, names: &[&str]| {
+            names.iter().position(|n| *n == v).ok_or_else(|| fail(format!("{key} = `{v}`: expected one of {}", names.join(", "))))
+        };
+        let kind = choice("kind", take("kind")?, &["wgmma", "mma"])?;
+        let mut n = |key: &str| take(key).and_then(|v| number(key, v));
+        let (bm, bn, bk, stages, raster, n_align, split) =
+            (n("bm")?, n("bn")?, n("bk")?, n("stages")?, n("raster")?, n("n_align")?, n("split")? != 0);
+        let config = if kind == 0 {
+            let math_wgs = n("wgs")?;
+            let schedule =
+                [Schedule::Cooperative, Schedule::PingPong][choice("schedule", take("schedule")?, &["coop", "pingpong"])?];
+            let cluster =
+                [Cluster::One, Cluster::TwoM, Cluster::TwoN][choice("cluster", take("cluster")?, &["1x1", "2x1", "1x2"])?];
+            GemmConfig::Wgmma(WgmmaConfig { bm, bn, bk, stages, math_wgs, schedule, cluster, raster, n_align, split })
+        } else {
+            let load_align = n("load_align")?;
+            let warps = take("warps")?;
+            let (wm, wn) = warps.split_once('x').ok_or_else(|| fail(format!("warps = `{warps}` is not such as 2x4")))?;
+            let (warps_m, warps_n) = (number("warps", wm)?, number("warps", wn)?);
+            GemmConfig::Mma(MmaConfig { bm, bn, bk, stages, warps_m, warps_n, raster, load_align, n_align, split })
+        };
+        match fields.keys().next() {
+            Some(k) => Err(fail(format!("unknown axis `{k}`"))),
+            None => Ok(config),
+        }
+    }
+}

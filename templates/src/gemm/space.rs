@@ -1,0 +1,115 @@
+//! The config space: which points there are.
+
+use super::config::{Cluster, GemmConfig, MmaConfig, Schedule, WgmmaConfig};
+use super::problem::GemmProblem;
+use tilewright_ir::{Arch, DType};
+
+/// Legal configs for a target, sorted by id; the compiler's own limits (shared memory, registers) come on top.
+pub fn space(arch: Arch, p: &GemmProblem) -> Vec<GemmConfig> {
+    let mut list = Vec::new();
+    if arch.is_hopper() {
+        wgmma_space(p, &mut list);
+    }
+    mma_space(arch, &mut list);
+    list.retain(|c| c.check(p).is_ok());
+    list.sort_by_key(GemmConfig::to_string);
+    list.dedup();
+    list
+}
+
+fn wgmma_space(p: &GemmProblem, list: &mut Vec<GemmConfig>) {
+    let out_bytes = if p.output == DType::F32 { 0 } else { 2 };
+    for (bm, math_wgs, schedule) in [
+        (64, 1, Schedule::Cooperative),
+        (128, 1, Schedule::Cooperative),
+        (128, 2, Schedule::Cooperative),
+        (192, 3, Schedule::Cooperative),
+        (256, 2, Schedule::Cooperative),
+        (64, 2, Schedule::PingPong),
+        (128, 2, Schedule::PingPong),
+    ] {
+        for bn in (8..=256).step_by(8).filter(|n| *n <= 64 || n % 16 == 0) {
+            for cluster in [Cluster::One, Cluster::TwoM, Cluster::TwoN] {
+                // As many stages as fit beside the epilogue's buffers: depth is derived, not searched.
+                let stage = (bm + bn) * 64 * 2;
+                let probe =
+                    WgmmaConfig { bm, bn, bk: 64, stages: 2, math_wgs, schedule, cluster, raster: 8, n_align: 8, split: false };
+                let staging = 2 * math_wgs * 64 * probe.chunk(p) * out_bytes;
+                let stages = ((227 * 1024 - 1024 - staging) / stage).min(8);
+                for n_align in [1, 2, 8] {
+                    for raster in [8, 16] {
+                        for split in [false, true] {
+                            list.push(GemmConfig::Wgmma(WgmmaConfig {
+                                bm,
+                                bn,
+                                bk: 64,
+                                stages,
+                                math_wgs,
+                                schedule,
+                                cluster,
+                                raster,
+                                n_align,
+                                split,
+                            }));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn mma_space(arch: Arch, list: &mut Vec<GemmConfig>) {
+    let smem = arch.caps().max_smem_bytes;
+    for (bm, bn, warps_m, warps_n) in [
+        (16, 64, 1, 4),
+        (32, 64, 1, 4),
+        (64, 64, 2, 2),
+        (64, 128, 2, 2),
+        (128, 64, 2, 2),
+        (128, 128, 2, 4),
+        (128, 256, 2, 4),
+        (256, 128, 4, 2),
+    ] {
+        for bk in [32, 64] {
+            let stages = (smem / ((bm + bn) * bk * 2)).min(4);
+            for load_align in [1, 2, 4, 8] {
+                for n_align in [1, 2] {
+                    for split in [false, true] {
+                        list.push(GemmConfig::Mma(MmaConfig {
+                            bm,
+                            bn,
+                            bk,
+                            stages,
+                            warps_m,
+                            warps_n,
+                            raster: 8,
+                            load_align,
+                            n_align,
+                            split,
+                        }));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_back_and_refusals_say_why() {
+        let p = GemmProblem::plain(DType::BF16);
+        let all = space(Arch::Sm90a, &p);
+        assert!(all.len() > 1000, "{}", all.len());
+        for c in &all {
+            assert_eq!(c.to_string().parse::<GemmConfig>().as_ref(), Ok(c));
+        }
+        let GemmConfig::Wgmma(c) = all.iter().find(|c| matches!(c, GemmConfig::Wgmma(_))).copied().unwrap() else { panic!() };
+        let bad = GemmConfig::Wgmma(WgmmaConfig { bm: 96, math_wgs: 2, schedule: Schedule::Cooperative, ..c });
+        assert!(bad.check(&p).unwrap_err().to_string().contains("48 rows a warpgroup"));
+        assert!("kind=wgmma,bm=128".parse::<GemmConfig>().unwrap_err().to_string().contains("axis `bn` is missing"));
+    }
+}

@@ -1,0 +1,122 @@
+//! Resources of the Hopper kernel, and which CTA computes which tile.
+
+use crate::gemm::config::{Cluster, WgmmaConfig};
+use crate::gemm::problem::{BLayout, GemmProblem};
+use crate::gemm::tiles::{Raster, TileAt};
+use tilewright_ir::DType;
+use tilewright_ir::tile::{Dim, KernelBuilder, Pipe, ProbeAxis, RoleBuilder, Scalar, Staging, TensorRef};
+
+/// The kernel's resources.
+pub(super) struct Ctx<'a> {
+    pub p: &'a GemmProblem,
+    pub c: &'a WgmmaConfig,
+    pub a: TensorRef,
+    pub b: TensorRef,
+    pub d: TensorRef,
+    pub ring: Pipe,
+    pub staging: Option<Staging>,
+}
+
+/// A CTA's tile: matrix, first row and column, and its range of k tiles.
+pub(super) struct Work {
+    pub matrix: Scalar,
+    pub row: Scalar,
+    pub col: Scalar,
+    pub k: [Scalar; 2],
+}
+
+impl<'a> Ctx<'a> {
+    /// Declares tensors, ring, grid and conditions.
+    pub fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, c: &'a WgmmaConfig) -> Self {
+        for name in ["m", "n", "k", "batch"] {
+            k.shape(name);
+        }
+        let (bm, bn, bk, gates) = (c.bm, c.bn, c.bk, p.gates());
+        let n = Dim { param: Some("n".into()), factor: gates };
+        let a = k.tensor("a", p.input, [Dim::param("batch"), Dim::param("m"), Dim::param("k")]);
+        let (dims, tile) = match p.b {
+            BLayout::Nk => ([Dim::param("batch"), n, Dim::param("k")], [bn / gates, bk]),
+            BLayout::Kn => ([Dim::param("batch"), Dim::param("k"), n], [bk, bn / gates]),
+        };
+        let b = k.tensor("b", p.input, dims);
+        let output = if c.split { DType::F32 } else { p.output };
+        let lead = if c.split { "splits*batch" } else { "batch" };
+        let d = k.tensor("d", output, [Dim::param(lead), Dim::param("m"), Dim::param("n")]);
+        let (share_a, share_b) = (c.cluster.sharing_a(), c.cluster.sharing_b());
+        let mut slots = vec![(p.input, [bm, bk], share_a)];
+        slots.extend((0..gates).map(|_| (p.input, tile, share_b)));
+        let ring = k.pipe("ab", c.stages, &slots);
+        let staging = c.tma_store(p).then(|| k.buffer("out", p.output, [64, c.chunk(p)], 2 * c.math_wgs));
+        k.cluster(c.cluster.ctas());
+        let [cm, cn] = c.cluster_tile(p);
+        let splits = if c.split { "*splits" } else { "" };
+        let (tiles, ctas) = (format!("ceil_div(m,{cm})*ceil_div(n,{cn})*batch{splits}"), c.cluster.ctas());
+        k.grid([format!("min({tiles},sms/{ctas})*{ctas}"), "1".into(), "1".into()]);
+        if c.split {
+            k.shape("splits");
+            k.require(format!("splits <= ceil_div(k,{bk})"));
+        }
+        if c.n_align > 1 {
+            k.require(format!("n % {} == 0", c.n_align));
+        }
+        k.probe("k", bk, ProbeAxis::Trips);
+        k.probe("m", cm, ProbeAxis::Tiles);
+        Ctx { p, c, a, b, d, ring, staging }
+    }
+
+    /// Tiles this cluster walks: first, end, step, and the raster that places them.
+    pub fn walk(&self, r: &mut RoleBuilder) -> (Scalar, Scalar, Scalar, Raster) {
+        let ctas = self.c.cluster.ctas();
+        let raster = Raster::new(r, self.c.cluster_tile(self.p), self.c.raster);
+        let matrices = self.matrices(r);
+        let total = r.mul(raster.per_matrix, matrices);
+        let (cta, n) = (r.cta_id(0), r.n_ctas());
+        let (first, step) = (r.div(cta, ctas), r.div(n, ctas));
+        (first, total, step, raster)
+    }
+
+    fn matrices(&self, r: &mut RoleBuilder) -> Scalar {
+        let batch = r.param("batch");
+        if !self.c.split {
+            return batch;
+        }
+        let splits = r.param("splits");
+        r.mul(batch, splits)
+    }
+
+    /// This CTA's tile of the cluster's.
+    pub fn work(&self, r: &mut RoleBuilder, raster: &Raster, t: Scalar) -> Work {
+        let TileAt { m, n, matrix } = raster.at(r, t);
+        let rank = r.cluster_rank();
+        let (mut m, mut n) = (m, n);
+        let ctas = self.c.cluster.ctas();
+        match self.c.cluster {
+            Cluster::One => {}
+            Cluster::TwoM => m = pair(r, m, ctas, rank),
+            Cluster::TwoN => n = pair(r, n, ctas, rank),
+        }
+        let row = r.mul(m, self.c.bm);
+        let col = r.mul(n, self.c.bn / self.p.gates());
+        let kdim = r.param("k");
+        let kt = r.ceil_div(kdim, self.c.bk);
+        let k = if self.c.split {
+            // Part s of S takes tiles s*T/S to (s+1)*T/S: never none, since S <= T.
+            let (batch, splits) = (r.param("batch"), r.param("splits"));
+            let part = r.div(matrix, batch);
+            let next = r.add(part, 1);
+            [part, next].map(|s| {
+                let s = r.mul(s, kt);
+                r.div(s, splits)
+            })
+        } else {
+            [r.int(0), kt]
+        };
+        Work { matrix, row, col, k }
+    }
+}
+
+/// Tile `2 i + rank` of a pair.
+fn pair(r: &mut RoleBuilder, i: Scalar, ctas: u32, rank: Scalar) -> Scalar {
+    let first = r.mul(i, ctas);
+    r.add(first, rank)
+}
