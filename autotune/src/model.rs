@@ -52,8 +52,8 @@ struct Tile {
     share_b: f64,
     tensor_share: f64,
     ping_pong: bool,
-    /// Bytes one load moves, relative to 16: narrow copies issue more of them.
-    load_width: f64,
+    /// Issue cycles for each 16 bytes a warp's lanes copy; none where TMA does it.
+    copy_cycles: f64,
     persistent: bool,
 }
 
@@ -76,7 +76,7 @@ pub fn seconds(d: &DeviceProfile, s: Sizes, c: &Candidate) -> f64 {
     let loaded = (t.bm + t.bn) * t.bk * 2.0;
     let smem = (loaded + (t.bm + t.bn * t.a_reads) * t.bk * 2.0) / d.smem_bytes;
     let l2 = (t.bm / t.share_a + t.bn / t.share_b) * t.bk * 2.0 * active / d.l2_bytes.min(64.0 * active);
-    let issue = loaded / 16.0 / 32.0 * t.load_width;
+    let issue = loaded / 16.0 / 32.0 * t.copy_cycles;
     let latency = d.load_latency / (t.stages - 1.0).max(1.0);
     let block = tensor.max(smem).max(l2).max(issue).max(latency);
     let out_bytes = f64::from(if c.splits > 1 { 4 } else { c.problem.output.bytes() });
@@ -111,7 +111,7 @@ fn tile(d: &DeviceProfile, c: &Candidate) -> Tile {
                 share_b: w.cluster.sharing_b().into(),
                 tensor_share: 1.0,
                 ping_pong,
-                load_width: 0.0,
+                copy_cycles: 0.0,
                 persistent: true,
             }
         }
@@ -125,7 +125,8 @@ fn tile(d: &DeviceProfile, c: &Candidate) -> Tile {
             share_b: 1.0,
             tensor_share: d.mma_sync_share,
             ping_pong: false,
-            load_width: 8.0 / f64::from(m.load_align),
+            // About eight instructions a copy (address, bounds, swizzle), on four schedulers.
+            copy_cycles: 2.0 * 8.0 / f64::from(m.load_align),
             persistent: false,
         },
     }

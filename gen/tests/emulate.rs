@@ -101,6 +101,14 @@ fn a_fault_is_found_reported_and_nothing_is_written() {
 }
 
 #[test]
+fn a_finding_names_the_source_line_where_the_text_has_one() {
+    // Compilers print `.file` after the code that refers to it.
+    let ptx = SAXPY.replace("  ld.global.f32", "  .loc 1 42 0\n  ld.global.f32") + ".file 1 \"src/saxpy.rs\"\n";
+    let r = emulate(&ptx, LAUNCH, 40);
+    assert!(r.code == 1 && r.line.contains("src/saxpy.rs:42"), "{}", r.line);
+}
+
+#[test]
 fn what_is_wrong_with_the_files_is_said_in_a_line() {
     let cases: [(String, String, &str); 6] = [
         (SAXPY.replace("fma.rn.f32 %f4", "fmaa.rn.f32 %f4"), LAUNCH.into(), "line 26: unknown instruction `fmaa.rn.f32`"),

@@ -7,8 +7,12 @@ use rustc_hash::FxHashMap;
 
 /// Parses a whole module.
 pub fn parse(text: &str) -> Result<Module, ParseError> {
-    let mut parser = Parser { tokens: lex(text)?, at: 0, module: Module::default(), files: FxHashMap::default() };
+    let mut parser =
+        Parser { tokens: lex(text)?, at: 0, module: Module::default(), files: FxHashMap::default(), places: Vec::new() };
     parser.module()?;
+    let files = &parser.files;
+    let name = |(file, line): &(u64, u64)| format!("{}:{line}", files.get(file).map_or("?", String::as_str));
+    parser.module.sources = parser.places.iter().map(name).collect();
     Ok(parser.module)
 }
 
@@ -17,6 +21,8 @@ pub(super) struct Parser {
     pub at: usize,
     pub module: Module,
     pub files: FxHashMap<u64, String>,
+    /// File and line of each source; named at the end, since compilers print `.file` after the code.
+    pub places: Vec<(u64, u64)>,
 }
 
 /// Bits of a fundamental type; predicates have none in memory.
@@ -194,12 +200,10 @@ impl Parser {
                 }
             }
         }
-        let path = self.files.get(&file).map_or("?", String::as_str);
-        let source = format!("{path}:{line}");
-        if self.module.sources.last() != Some(&source) {
-            self.module.sources.push(source);
+        if self.places.last() != Some(&(file, line)) {
+            self.places.push((file, line));
         }
-        Ok(self.module.sources.len() as u32 - 1)
+        Ok(self.places.len() as u32 - 1)
     }
 
     pub fn skip_statement(&mut self) {
