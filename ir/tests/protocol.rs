@@ -247,6 +247,25 @@ fn a_lost_turn_is_a_deadlock() {
 }
 
 #[test]
+fn roles_that_wait_for_each_other_are_named_as_a_circle() {
+    let mut k = KernelBuilder::new("circle", Arch::Sm90a);
+    k.shape("m");
+    let a = k.tensor("a", DType::BF16, [Dim::param("m"), Dim::param("m")]);
+    let pipes = ["there", "back"].map(|name| k.pipe(name, 2, &[(DType::BF16, [64, 64], 1)]));
+    for (name, [from, to]) in [("left", [0, 1]), ("right", [1, 0])] {
+        k.role(name, 4, None, Unit::Thread, |r| {
+            let zero = r.int(0);
+            r.wait(&pipes[from]);
+            r.release(&pipes[from]);
+            let s = r.acquire(&pipes[to]);
+            r.tma_load(&a, &[zero, zero], &pipes[to], s, 0);
+            r.commit(&pipes[to], s);
+        });
+    }
+    must_name(prepare(k.finish()).unwrap(), &["deadlock", "in a circle: ", "left unit 0", "right unit 0"]);
+}
+
+#[test]
 fn a_pipe_without_a_consumer_is_refused() {
     let mut k = hopper();
     k.roles[1].body.ops.clear();

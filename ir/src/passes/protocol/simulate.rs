@@ -3,6 +3,8 @@
 use super::trace::{Agent, Event, Place};
 use super::{Case, ProtocolError};
 use crate::tile::{BarrierPlan, Kernel};
+use petgraph::algo::tarjan_scc;
+use petgraph::graph::DiGraph;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
@@ -380,7 +382,34 @@ impl Sim<'_> {
                 self.k.sources.display(*loc)
             ));
         }
+        waiting.extend(self.cycle(progress));
         ProtocolError::Deadlock { case: self.case.name.clone(), waiting: waiting.join("; ") }
+    }
+
+    /// Units that wait for each other in a circle, where it is one: an edge leads from a unit to those that could let it go
+    /// on.
+    fn cycle(&self, progress: &[Progress]) -> Option<String> {
+        let mut graph = DiGraph::<usize, ()>::new();
+        let nodes: Vec<_> = (0..self.agents.len()).map(|i| graph.add_node(i)).collect();
+        for (i, p) in progress.iter().enumerate() {
+            let a = &self.agents[i];
+            let Some((event, _)) = a.events.get(p.at) else { continue };
+            for (j, other) in self.agents.iter().enumerate().filter(|(j, _)| *j != i) {
+                let helps = |e: &Event| match (event, e) {
+                    (Event::Wait { pipe, .. }, Event::Acquire { pipe: q, .. }) => pipe == q,
+                    (Event::Acquire { pipe, .. }, Event::Release { pipe: q, .. }) => pipe == q,
+                    (Event::Named { id, .. }, Event::Named { id: other_id, .. }) => id == other_id && a.cta == other.cta,
+                    _ => false,
+                };
+                if other.events[progress[j].at..].iter().any(|(e, _)| helps(e)) {
+                    graph.add_edge(nodes[i], nodes[j], ());
+                }
+            }
+        }
+        let circle = tarjan_scc(&graph).into_iter().find(|c| c.len() > 1)?;
+        let name = |i: usize| format!("{} unit {}", self.k.roles[self.agents[i].role].name, self.agents[i].unit);
+        let names: Vec<String> = circle.iter().map(|n| name(graph[*n])).collect();
+        Some(format!("in a circle: {}", names.join(", ")))
     }
 
     /// Everyone is done: nothing may be left in a stage or in flight.
