@@ -99,8 +99,11 @@ fn entry(k: &GemmKernel, l: &Lowered, c: &Compiled, files: &mut BTreeMap<String,
         if let Some(want) = k.main_loop_wgmmas.filter(|w| *w != main) {
             return failed(format!("{}: the main loop has {main} wgmmas in machine code, the template issues {want}", k.id));
         }
-        let detail =
+        let mut detail =
             format!("{} instructions, {} registers, no spills, no local memory, no C75xx", s.instructions, s.max_registers);
+        if k.main_loop_wgmmas.is_some() {
+            detail += &format!(", {main} wgmmas in the main loop and no moves between them");
+        }
         verified.push(Verification { by: Verifier::Sass, detail });
     }
     let resources = c.ptxas.as_ref().map_or_else(Resources::default, |r| Resources {
