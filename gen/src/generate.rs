@@ -31,7 +31,10 @@ pub fn generate(args: &GenerateArgs) -> Res<()> {
     if plans.is_empty() {
         return usage(match &args.only {
             Some(glob) => format!("--only {glob}: no plan of {target} matches; `gen list` names them"),
-            None => format!("{} ships nothing for {target}", library::FILE),
+            None => format!(
+                "{} ships nothing for {target}: name it in an entry's targets, or build one kernel with `gen run`",
+                library::FILE
+            ),
         });
     }
     let compiler = compiler(args.jobs)?;
