@@ -2,10 +2,11 @@
 //! text forms of both read back to what was printed.
 
 use tilewright_ir::passes::lower;
+use tilewright_ir::tile::{KernelBuilder, RoleBuilder, TileRef};
 use tilewright_ir::{Arch, DType, lane, tile};
 use tilewright_templates::gemm::*;
 
-fn wgmma(bm: u32, bn: u32, stages: u32, math_wgs: u32, schedule: Schedule, cluster: Cluster) -> WgmmaConfig {
+fn wgmma_config(bm: u32, bn: u32, stages: u32, math_wgs: u32, schedule: Schedule, cluster: Cluster) -> WgmmaConfig {
     WgmmaConfig { bm, bn, bk: 64, stages, math_wgs, schedule, cluster, raster: 8, n_align: 8, split: false }
 }
 
@@ -19,17 +20,17 @@ fn cases() -> Vec<(Arch, GemmProblem, GemmConfig)> {
     let f32_out = GemmProblem { output: DType::F32, ..plain };
     let mut list = Vec::new();
     let mut hopper = |p, c| list.push((Arch::Sm90a, p, GemmConfig::Wgmma(c)));
-    hopper(plain, wgmma(128, 256, 4, 2, Cooperative, TwoM));
-    hopper(plain, wgmma(128, 256, 3, 2, Cooperative, TwoN));
-    hopper(plain, wgmma(64, 256, 4, 2, PingPong, One));
-    hopper(plain, wgmma(64, 24, 8, 1, Cooperative, One));
-    hopper(plain, wgmma(192, 96, 4, 3, Cooperative, One));
-    hopper(plain, wgmma(256, 112, 4, 2, Cooperative, TwoM));
-    hopper(full, wgmma(128, 192, 4, 2, Cooperative, One));
-    hopper(swiglu, wgmma(128, 256, 4, 2, Cooperative, TwoM));
-    hopper(kn, wgmma(128, 96, 4, 2, PingPong, TwoN));
-    hopper(f32_out, WgmmaConfig { n_align: 1, ..wgmma(128, 128, 4, 2, Cooperative, One) });
-    hopper(f32_out, WgmmaConfig { split: true, ..wgmma(64, 128, 6, 1, Cooperative, One) });
+    hopper(plain, wgmma_config(128, 256, 4, 2, Cooperative, TwoM));
+    hopper(plain, wgmma_config(128, 256, 3, 2, Cooperative, TwoN));
+    hopper(plain, wgmma_config(64, 256, 4, 2, PingPong, One));
+    hopper(plain, wgmma_config(64, 24, 8, 1, Cooperative, One));
+    hopper(plain, wgmma_config(192, 96, 4, 3, Cooperative, One));
+    hopper(plain, wgmma_config(256, 112, 4, 2, Cooperative, TwoM));
+    hopper(full, wgmma_config(128, 192, 4, 2, Cooperative, One));
+    hopper(swiglu, wgmma_config(128, 256, 4, 2, Cooperative, TwoM));
+    hopper(kn, wgmma_config(128, 96, 4, 2, PingPong, TwoN));
+    hopper(f32_out, WgmmaConfig { n_align: 1, ..wgmma_config(128, 128, 4, 2, Cooperative, One) });
+    hopper(f32_out, WgmmaConfig { split: true, ..wgmma_config(64, 128, 6, 1, Cooperative, One) });
     let base = MmaConfig {
         bm: 128,
         bn: 128,
@@ -78,11 +79,29 @@ fn every_kind_of_kernel_lowers_and_its_texts_read_back() {
 #[test]
 fn a_split_plan_has_two_launches_that_share_a_workspace() {
     let p = GemmProblem { act: Act::Swiglu, ..GemmProblem::plain(DType::BF16) };
-    let c = GemmConfig::Wgmma(wgmma(64, 128, 6, 1, Schedule::Cooperative, Cluster::One));
+    let c = GemmConfig::Wgmma(wgmma_config(64, 128, 6, 1, Schedule::Cooperative, Cluster::One));
     let plan = plan(Arch::Sm90a, &p, &c, 4).unwrap();
     assert_eq!(plan.kernels.len(), 2);
     assert_eq!(plan.plan.launches[0].sets["n"].text(), "2*n");
     for k in plan.kernels {
         lower(k.kernel).unwrap_or_else(|e| panic!("{}: {e}", k.id));
     }
+}
+
+/// The example of docs/how-to/add-a-template.md.
+#[test]
+fn a_users_own_epilogue_needs_no_change_below_the_template() {
+    let p = GemmProblem::plain(DType::BF16);
+    let c = wgmma_config(128, 128, 4, 2, Schedule::Cooperative, Cluster::One);
+    let mut k = KernelBuilder::new("gemm_relu6", Arch::Sm90a);
+    let e = Epilogue::standard(&mut k, &p, c.n_align);
+    let relu6 = |r: &mut RoleBuilder, acc: &[TileRef], at: EpilogueAt| {
+        let x = e.emit(r, acc, at);
+        let (zero, six) = (r.splat_f32(0.0, x), r.splat_f32(6.0, x));
+        let x = r.binary("max", x, zero);
+        r.binary("min", x, six)
+    };
+    wgmma(&mut k, &p, &c, &relu6).unwrap();
+    let text = lower(k.finish()).unwrap().lane.to_string();
+    assert!(text.contains("fmin") && text.contains("fmax"));
 }

@@ -95,7 +95,7 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Checks a shared access. `space` says whether other blocks of the cluster may be reached.
+    /// Checks a shared access. With `own_only` other blocks of the cluster may not be reached.
     pub(super) fn shared_at(
         &mut self,
         at: &At,

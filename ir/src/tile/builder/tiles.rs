@@ -4,7 +4,7 @@ use super::role::RoleBuilder;
 use super::{Cell, Scalar, SmemRef, TileRef};
 use crate::attr::Attrs;
 use crate::dtype::DType;
-use crate::layout::{self, Layout, LayoutError};
+use crate::layout::{self, LayoutError};
 use crate::tile::table::OpKind;
 use crate::tile::types::{RegTile, Ty};
 
@@ -127,10 +127,5 @@ impl RoleBuilder<'_> {
     pub fn part(&mut self, a: TileRef, at: [u32; 2], to: RegTile) -> TileRef {
         let attrs = Attrs::none().int("row", i64::from(at[0])).int("col", i64::from(at[1]));
         TileRef(self.emit(OpKind::Slice, &[a.0], &[Ty::Reg(to)], attrs)[0])
-    }
-
-    /// The layout of a tile.
-    pub fn layout_of(&self, t: TileRef) -> Layout {
-        self.tile_type(t).layout
     }
 }
