@@ -30,7 +30,7 @@ impl Tensor {
 /// Reads a file; a file with overlapping offsets or trailing bytes is refused.
 pub fn read(path: &Path) -> Res<Tensors> {
     let at = |e: &dyn std::fmt::Display| Fail::Usage(format!("{}: {e}", path.display()));
-    let bytes = std::fs::read(path).map_err(|e| at(&e))?;
+    let bytes = std::fs::read(path).map_err(|e| at(&format!("{e}; --input takes a safetensors file")))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| at(&format!("not a sound safetensors file: {e}")))?;
     let tensor = |(name, v): (String, TensorView<'_>)| {
         (name, Tensor { dtype: v.dtype(), shape: v.shape().to_vec(), data: v.data().to_vec() })

@@ -47,7 +47,7 @@ fn tensors_that_do_not_fit() {
     let with = |t| [ok(), vec![t]].concat();
     let two = |a, b| vec![a, b];
     let r = root();
-    refused(&r, &[], &[], 2, &["in: No such file"]);
+    refused(&r, &[], &[], 2, &["in: No such file", "--input takes a safetensors file"]);
     refused(
         &r,
         &two(tensor("a", Dtype::F32, &[4, 16]), tensor("b", Dtype::BF16, &[8, 16])),
