@@ -4,6 +4,7 @@ use crate::error::DeviceError;
 use crate::memory::global::{Buffer, Freed, MAX_BYTES, MAX_SLOTS};
 use crate::module::{Arch, Module};
 use crate::parse::ast::InitItem;
+use crate::tensor::Numerics;
 use crate::tensor::tma::TensorMap;
 use rustc_hash::FxHashMap;
 
@@ -24,6 +25,8 @@ pub struct DeviceConfig {
     pub arch: Option<Arch>,
     /// What is reported.
     pub checks: Checks,
+    /// How tensor cores and, in the ring, all floats compute.
+    pub numerics: Numerics,
     /// The schedule. 0: warps in turn, asynchronous operations as early as possible. 1: as late as possible. Above,
     /// warps in random order, odd seeds late and even ones with random delays. Also moves buffers about.
     pub seed: u64,
@@ -37,7 +40,15 @@ pub struct DeviceConfig {
 
 impl Default for DeviceConfig {
     fn default() -> Self {
-        DeviceConfig { arch: None, checks: Checks::All, seed: 0, sm_count: 132, max_steps: 2_000_000_000, resident: None }
+        DeviceConfig {
+            arch: None,
+            checks: Checks::All,
+            numerics: Numerics::Fast,
+            seed: 0,
+            sm_count: 132,
+            max_steps: 2_000_000_000,
+            resident: None,
+        }
     }
 }
 

@@ -8,6 +8,22 @@ use serde::Serialize;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum FindingKind {
+    /// Conflicting accesses that nothing orders.
+    Race,
+    /// Unordered plain writes of the same bytes.
+    RaceEqual,
+    /// Accesses of different proxies that are ordered, but without the proxy fence between.
+    Proxy,
+    /// Registers of an unfinished `wgmma` are touched.
+    WgmmaInFlight,
+    /// Registers of a `wgmma` were touched since the last `wgmma.fence`.
+    WgmmaFence,
+    /// A wait that may return early is not repeated.
+    UnloopedWait,
+    /// Shared-memory accesses that need many passes.
+    BankConflict,
+    /// Global accesses that use little of the sectors they touch.
+    Uncoalesced,
     /// An access outside of every allocation, or of the block's shared memory.
     Oob,
     /// An address that is not a multiple of the access size.
@@ -61,6 +77,19 @@ pub struct Thread {
     pub tid: [u32; 3],
 }
 
+/// The other side of a finding that two instructions make together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OtherSide {
+    /// What it did, such as "write by a tensor copy".
+    pub what: String,
+    /// Line of the PTX text.
+    pub line: u32,
+    /// `file:line` of the kernel's source, if the PTX has `.loc` directives.
+    pub source: Option<String>,
+    /// Who did it.
+    pub thread: Option<Thread>,
+}
+
 /// One mistake, the first time it happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -78,6 +107,12 @@ pub struct Finding {
     pub address: Option<u64>,
     /// What happened, in words.
     pub message: String,
+    /// The instruction that it happened together with, of a race for example.
+    pub other: Option<OtherSide>,
+    /// What would mend it, where that is known.
+    pub help: Option<String>,
+    /// Seed of the schedule that showed it, which replays it.
+    pub seed: u64,
     /// How often it happened at this line.
     pub count: u64,
 }

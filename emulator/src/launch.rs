@@ -104,6 +104,7 @@ impl Device {
             dynamic_shared: launch.dynamic_shared_bytes,
             shared_window,
             checks: config.checks == Checks::All,
+            numerics: config.numerics,
             schedule: Schedule::new(config.seed),
             together: kernel.talks_through_global,
             sm_count: config.sm_count.max(1),

@@ -377,6 +377,9 @@ impl<'a> Cluster<'a> {
             thread: Some(thread),
             address,
             message: message(),
+            other: None,
+            help: None,
+            seed: self.m.schedule.seed,
             count: 1,
         });
     }

@@ -2,6 +2,7 @@
 
 use crate::memory::global::GlobalView;
 use crate::program::Kernel;
+use crate::tensor::Numerics;
 
 /// How asynchronous operations and warps are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,7 @@ pub struct Machine<'a> {
     /// Bytes of a block's shared window that exist, the reserved start included.
     pub shared_window: u32,
     pub checks: bool,
+    pub numerics: Numerics,
     pub schedule: Schedule,
     /// Clusters take turns because they may wait for each other.
     pub together: bool,

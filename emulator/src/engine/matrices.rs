@@ -12,7 +12,7 @@ use crate::parse::ast::Space;
 use crate::program::memory_op::{LdMatrix, Order, Regs as RegList, StMatrix};
 use crate::program::sync_op::Mma;
 use crate::program::{R, Reg};
-use crate::tensor::{Numerics, matrix, mma};
+use crate::tensor::{matrix, mma};
 
 impl Cluster<'_> {
     /// Shared addresses of the rows of `count` matrices: lanes 0.. of the warp.
@@ -124,7 +124,7 @@ impl Cluster<'_> {
         let mut out = [[0; 32]; 16];
         let count = op.kind.d_regs().min(out.len());
         let (a, b, c) = (&words[..a_end], &words[a_end..b_end], &words[b_end..c_end]);
-        if let Err(error) = mma::mma(&op.kind, Numerics::Fast, a, b, c, &mut out[..count]) {
+        if let Err(error) = mma::mma(&op.kind, self.m.numerics, a, b, c, &mut out[..count]) {
             self.report(FindingKind::Unsupported, at, mask, None, || error.to_string());
             self.fatal = true;
             return Flow::Ended;
