@@ -139,6 +139,11 @@ impl Findings {
         }
     }
 
+    /// Adds one that is made already.
+    pub fn add_whole(&mut self, finding: Finding) {
+        self.merge(Findings { list: vec![finding], index: FxHashMap::default() });
+    }
+
     pub fn merge(&mut self, other: Findings) {
         for finding in other.list {
             match self.index.get(&(finding.kind, finding.line)) {

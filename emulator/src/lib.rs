@@ -11,6 +11,7 @@
 //! cluster of blocks on one thread), with `lane` (what one lane computes), [`tensor`] (what tensor instructions
 //! compute) and `memory` below.
 
+mod check;
 mod counters;
 mod decode;
 mod device;

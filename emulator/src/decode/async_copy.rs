@@ -89,8 +89,8 @@ impl Decoder<'_> {
             return Ok(Op::BulkCommit);
         }
         if m.take("wait_group") {
-            m.take("read");
-            return Ok(Op::BulkWait(self.constant(ops, 0)?));
+            let read = m.take("read");
+            return Ok(Op::BulkWait { pending: self.constant(ops, 0)?, read });
         }
         if m.take("prefetch") {
             return self.bulk_prefetch(m, ops);

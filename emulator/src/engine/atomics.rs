@@ -2,15 +2,16 @@
 
 use super::access::lanes_of;
 use super::cluster::{At, Cluster};
-use super::probe::{Access, Memory, WarpAccess};
+use super::probe::{Access, WarpAccess};
 use super::regs::FULL;
 use super::step::Flow;
 use super::warp::Warp;
+use crate::check::How;
 use crate::finding::FindingKind;
 use crate::lane::half::{self, Bf16, F16};
 use crate::memory::space::Target;
 use crate::parse::ast::Space;
-use crate::program::memory_op::{Atom, AtomOp};
+use crate::program::memory_op::{Atom, AtomOp, Order};
 
 fn pair(a: u128, b: u128, f: impl Fn(u16, u16) -> u16) -> u128 {
     let low = f(a as u16, b as u16);
@@ -86,7 +87,6 @@ impl Cluster<'_> {
     pub(super) fn atom(&mut self, warp: &mut Warp, at: &At, mask: u32, op: &Atom) -> Flow {
         let addresses = self.addresses(warp, at, mask, &op.addr);
         let mut changed = false;
-        let mut memory = Memory::Global;
         for lane in lanes_of(addresses.lanes) {
             for (index, src) in op.src.iter().enumerate() {
                 let address = addresses.of[lane].wrapping_add(index as u64 * u64::from(op.bytes));
@@ -95,11 +95,9 @@ impl Cluster<'_> {
                 let defined = (warp.regs.defined(*src) & op.swap.map_or(FULL, |reg| warp.regs.defined(reg))) >> lane & 1 == 1;
                 let old = match self.target(op.space, address) {
                     _ if matches!(op.space, Space::Shared | Space::SharedCluster) => {
-                        memory = Memory::Shared;
                         self.atom_shared(at, lane, address, op, b, swap, defined, op.space == Space::Shared)
                     }
                     Target::Shared(address) => {
-                        memory = Memory::Shared;
                         self.atom_shared(at, lane, address.into(), op, b, swap, defined, false)
                     }
                     Target::Global(address) => self.atom_global(at, lane, address, op, b, swap, defined),
@@ -121,15 +119,13 @@ impl Cluster<'_> {
         for dst in &op.dst {
             warp.regs.set_defined(*dst, mask, FULL);
         }
-        self.probe.warp_access(&WarpAccess {
-            at: *at,
-            lanes: addresses.lanes,
-            memory,
-            access: Access::Atomic,
-            order: op.order,
-            addresses: &addresses.of,
-            bytes: op.bytes * op.src.len() as u32,
-        });
+        // Without a word about order they are relaxed.
+        let order = if op.order == Order::Weak { Order::Relaxed } else { op.order };
+        let bytes = op.bytes * op.src.len() as u32;
+        for (memory, lanes, of) in self.by_memory(op.space, addresses.lanes, &addresses.of) {
+            let access = WarpAccess { at: *at, lanes, memory, access: Access::Atomic, order, addresses: &of, bytes };
+            self.observe(&access, How::Atomic, None);
+        }
         // One that changes nothing may be somebody trying to take a lock.
         if changed {
             self.progress();

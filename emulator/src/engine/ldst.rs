@@ -6,10 +6,12 @@ use super::probe::{Access, Memory, WarpAccess};
 use super::regs::{FULL, Regs};
 use super::step::Flow;
 use super::warp::Warp;
+use crate::check::How;
 use crate::memory::space::Target;
 use crate::parse::ast::Space;
 use crate::program::Reg;
 use crate::program::memory_op::{Elem, LdParam, Load, Order, Prefetch, Store};
+use smallvec::SmallVec;
 
 /// Sign-extends an element to the register it goes to.
 fn extend(value: u128, elem: Elem) -> u128 {
@@ -89,11 +91,14 @@ impl Cluster<'_> {
     }
 
     fn load_piece(&mut self, warp: &mut Warp, at: &At, lanes: u32, op: &Load, of: &[u64; 32], bytes: u32, dst: &[Reg]) {
-        let observe = |memory| WarpAccess { at: *at, lanes, memory, access: Access::Read, order: op.order, addresses: of, bytes };
+        let how = if op.order == Order::Weak { How::Load } else { How::Atomic };
+        for (memory, lanes, of) in self.by_memory(op.space, lanes, of) {
+            let access = WarpAccess { at: *at, lanes, memory, access: Access::Read, order: op.order, addresses: &of, bytes };
+            self.observe(&access, how, None);
+        }
         match op.space {
             Space::Shared | Space::SharedCluster => {
                 let own_only = op.space == Space::Shared;
-                self.probe.warp_access(&observe(Memory::Shared));
                 if self.load_row(at.cta, true, of, lanes, &mut warp.regs, dst, op.elem.bytes) {
                     return;
                 }
@@ -106,7 +111,6 @@ impl Cluster<'_> {
                 }
             }
             Space::Global | Space::Const => {
-                self.probe.warp_access(&observe(Memory::Global));
                 if self.load_row(at.cta, false, of, lanes, &mut warp.regs, dst, op.elem.bytes) {
                     return;
                 }
@@ -119,13 +123,6 @@ impl Cluster<'_> {
                 for lane in lanes_of(lanes) {
                     let value = self.load_lane(warp, at, lane, self.target(space, of[lane]), bytes);
                     scatter(&mut warp.regs, dst, op.elem, lane, value);
-                }
-                if let Some(first) = lanes_of(lanes).next() {
-                    match self.target(space, of[first]) {
-                        Target::Global(_) => self.probe.warp_access(&observe(Memory::Global)),
-                        Target::Shared(_) => self.probe.warp_access(&observe(Memory::Shared)),
-                        _ => self.probe.warp_access(&observe(Memory::Local)),
-                    }
                 }
             }
         }
@@ -164,6 +161,7 @@ impl Cluster<'_> {
             if skip != 0 {
                 of.iter_mut().for_each(|address| *address = address.wrapping_add(skip));
             }
+            self.observe_store(warp, at, addresses.lanes, op, &of, bytes, src);
             let lanes = match op.space {
                 Space::Shared | Space::SharedCluster | Space::Global => {
                     let shared = op.space != Space::Global;
@@ -211,24 +209,44 @@ impl Cluster<'_> {
                     },
                 }
             }
-            let first = lanes_of(addresses.lanes).next().map(|lane| self.target(op.space, of[lane]));
-            let memory = match first {
-                Some(Target::Global(_)) => Memory::Global,
-                Some(Target::Shared(_)) => Memory::Shared,
-                _ => Memory::Local,
-            };
-            self.probe.warp_access(&WarpAccess {
-                at: *at,
-                lanes: addresses.lanes,
-                memory,
-                access: Access::Write,
-                order: op.order,
-                addresses: &of,
-                bytes,
-            });
         }
         self.progress();
         Flow::Next
+    }
+
+    fn observe_store(&mut self, warp: &Warp, at: &At, lanes: u32, op: &Store, of: &[u64; 32], bytes: u32, src: &[Reg]) {
+        let how = if op.order == Order::Weak { How::Store } else { How::Atomic };
+        for (memory, lanes, of) in self.by_memory(op.space, lanes, of) {
+            let access = WarpAccess { at: *at, lanes, memory, access: Access::Write, order: op.order, addresses: &of, bytes };
+            self.observe(&access, how, Some(&|lane| gather(&warp.regs, src, op.elem, lane)));
+        }
+    }
+
+    /// Lanes by the memory they reach, with their addresses in it; generic ones may differ.
+    pub(super) fn by_memory(&self, space: Space, lanes: u32, of: &[u64; 32]) -> SmallVec<[(Memory, u32, [u64; 32]); 1]> {
+        let memory = match space {
+            Space::Shared | Space::SharedCluster => Memory::Shared,
+            Space::Global | Space::Const => Memory::Global,
+            Space::Generic => {
+                let mut parts: SmallVec<[(Memory, u32, [u64; 32]); 1]> = SmallVec::new();
+                for lane in lanes_of(lanes) {
+                    let (memory, address) = match self.target(space, of[lane]) {
+                        Target::Global(address) => (Memory::Global, address),
+                        Target::Shared(address) => (Memory::Shared, address.into()),
+                        Target::Local(_) | Target::Param(_) => (Memory::Local, of[lane]),
+                    };
+                    let at = parts.iter().position(|part| part.0 == memory).unwrap_or_else(|| {
+                        parts.push((memory, 0, *of));
+                        parts.len() - 1
+                    });
+                    parts[at].1 |= 1 << lane;
+                    parts[at].2[lane] = address;
+                }
+                return parts;
+            }
+            _ => Memory::Local,
+        };
+        smallvec::smallvec![(memory, lanes, *of)]
     }
 
     /// A store to shared memory; a vector with some undefined elements marks just those bytes.

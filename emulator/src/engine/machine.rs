@@ -80,6 +80,18 @@ impl Machine<'_> {
         std::array::from_fn(|axis| self.grid[axis] / self.cluster[axis])
     }
 
+    /// `%ctaid` of a block by its cluster and its rank there.
+    pub fn block_of(&self, cluster: u32, rank: u32) -> [u32; 3] {
+        let (place, coords) = (unflatten(cluster, self.clusters()), unflatten(rank, self.cluster));
+        std::array::from_fn(|axis| place[axis] * self.cluster[axis] + coords[axis])
+    }
+
+    /// `file:line` of an instruction's source.
+    pub fn source(&self, pc: u32) -> Option<String> {
+        let source = self.kernel.sources.get(pc as usize).copied().flatten();
+        source.and_then(|index| self.sources.get(index as usize).cloned())
+    }
+
     /// `%tid` of a thread by its number in the block.
     pub fn tid(&self, thread: u32) -> [u32; 3] {
         unflatten(thread, self.block)

@@ -6,6 +6,7 @@ use super::probe::{Access, Memory, WarpAccess};
 use super::regs::{FULL, Regs, Row};
 use super::step::Flow;
 use super::warp::Warp;
+use crate::check::How;
 use crate::finding::FindingKind;
 use crate::memory::space::Target;
 use crate::parse::ast::Space;
@@ -45,7 +46,8 @@ impl Cluster<'_> {
     }
 
     fn observe_matrix(&mut self, at: &At, access: Access, addresses: &super::access::Addresses) {
-        self.probe.warp_access(&WarpAccess {
+        let how = if access == Access::Read { How::MatrixLoad } else { How::MatrixStore };
+        let access = WarpAccess {
             at: *at,
             lanes: addresses.lanes,
             memory: Memory::Shared,
@@ -53,7 +55,8 @@ impl Cluster<'_> {
             order: Order::Weak,
             addresses: &addresses.of,
             bytes: 16,
-        });
+        };
+        self.observe(&access, how, None);
     }
 
     pub(super) fn ldmatrix(&mut self, warp: &mut Warp, at: &At, mask: u32, op: &LdMatrix) -> Flow {

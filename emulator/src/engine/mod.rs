@@ -4,6 +4,7 @@
 mod map;
 
 pub mod access;
+mod advice;
 pub mod alu;
 mod atomics;
 mod barriers;
@@ -19,6 +20,7 @@ pub mod machine;
 mod matrices;
 pub mod mbarrier;
 mod mbarrier_ops;
+mod observe;
 pub mod probe;
 pub mod queue;
 mod rare;

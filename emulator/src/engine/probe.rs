@@ -1,10 +1,8 @@
-//! The one place that every memory access and every synchronisation passes. Counters listen here. What they do not
-//! need, but a checker of the order of accesses does, is passed all the same.
+//! Counters of memory accesses.
 
 use super::cluster::At;
 use crate::counters::Counters;
 use crate::program::memory_op::Order;
-use crate::program::op::Fence;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -23,7 +21,6 @@ pub enum Memory {
 }
 
 /// One access instruction of a warp.
-#[expect(dead_code, reason = "counters do not look at everything that passes")]
 #[derive(Clone, Copy, Debug)]
 pub struct WarpAccess<'a> {
     pub at: At,
@@ -37,7 +34,6 @@ pub struct WarpAccess<'a> {
 }
 
 /// Consecutive bytes that a bulk or tensor copy touches, through the async proxy (PTX ISA 8.6).
-#[expect(dead_code, reason = "counters do not look at everything that passes")]
 #[derive(Clone, Copy, Debug)]
 pub struct RangeAccess {
     pub at: At,
@@ -45,35 +41,6 @@ pub struct RangeAccess {
     pub access: Access,
     pub address: u64,
     pub bytes: u32,
-}
-
-/// What orders accesses.
-#[expect(dead_code, reason = "counters do not look at everything that passes")]
-#[derive(Clone, Copy, Debug)]
-pub enum SyncEvent {
-    Fence(Fence),
-    /// Arrival at, and passing of, a named barrier.
-    BarArrive {
-        id: u32,
-    },
-    BarPass {
-        id: u32,
-    },
-    ClusterArrive {
-        relaxed: bool,
-    },
-    ClusterPass,
-    MBarrierArrive {
-        cta: usize,
-        offset: u32,
-    },
-    MBarrierPass {
-        offset: u32,
-        phase: u64,
-    },
-    WgmmaFence,
-    WgmmaCommit,
-    GroupWait,
 }
 
 #[derive(Debug, Default)]
@@ -119,9 +86,6 @@ impl Probe {
             }
         }
     }
-
-    #[inline]
-    pub fn sync(&mut self, _at: At, _lanes: u32, _event: SyncEvent) {}
 }
 
 fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {

@@ -2,9 +2,9 @@
 
 use super::alu::{self, Why};
 use super::cluster::{At, Cluster};
-use super::probe::SyncEvent;
 use super::regs::FULL;
-use super::warp::{NO_JOIN, State, Wait, Warp};
+use super::warp::{Groups, NO_JOIN, State, Wait, Warp};
+use crate::check::GroupKind;
 use crate::finding::FindingKind;
 use crate::program::op::Clock;
 use crate::program::{Guard, Op};
@@ -122,10 +122,7 @@ impl<'a> Cluster<'a> {
             Op::Prefetch(op) => self.prefetch(warp, at, mask, op),
             Op::CpAsync(op) => self.cp_async(warp, at, mask, op),
             Op::CpAsyncCommit => {
-                if self.tracks_groups() {
-                    warp.cp_async.commit(mask);
-                }
-                Flow::Next
+                self.commit(&mut warp.cp_async, at, mask, GroupKind::CpAsync)
             }
             Op::CpAsyncWait(pending) => self.cp_async_wait(warp, at, mask, *pending),
             Op::LdMatrix(op) => self.ldmatrix(warp, at, mask, op),
@@ -134,40 +131,42 @@ impl<'a> Cluster<'a> {
             Op::Bulk(op) => self.bulk(warp, at, mask, op),
             Op::Tma(op) => self.tma(warp, at, mask, op),
             Op::BulkCommit => {
-                if self.tracks_groups() {
-                    warp.bulk.commit(mask);
-                }
-                Flow::Next
+                self.commit(&mut warp.bulk, at, mask, GroupKind::Bulk)
             }
-            Op::BulkWait(pending) => self.bulk_wait(warp, at, mask, *pending),
+            Op::BulkWait { pending, read } => self.bulk_wait(warp, at, mask, *pending, *read),
             Op::Bar(op) => self.bar(warp, at, mask, op),
             Op::ClusterArrive { aligned, relaxed } => self.cluster_arrive(warp, at, mask, *aligned, *relaxed),
             Op::ClusterWait { aligned } => self.cluster_wait(warp, at, mask, *aligned),
             Op::MBarrier(op) => self.mbarrier(warp, index, at, mask, op),
             Op::Fence(fence) => {
-                self.probe.sync(*at, mask, SyncEvent::Fence(*fence));
+                self.observe_fence(at, *fence);
                 Flow::Next
             }
             Op::SetMaxNReg { increase, registers } => self.set_max_registers(warp, at, mask, *increase, *registers),
             Op::Mma(op) => self.mma(warp, at, mask, op),
             Op::WgmmaFence => {
                 self.check_aligned(warp, at, mask, "wgmma.fence");
-                self.probe.sync(*at, mask, SyncEvent::WgmmaFence);
                 Flow::Next
             }
             Op::Wgmma(_) => self.wgmma(warp, at, mask),
             Op::WgmmaCommit => {
                 self.check_aligned(warp, at, mask, "wgmma.commit_group");
-                self.probe.sync(*at, mask, SyncEvent::WgmmaCommit);
-                if self.tracks_groups() {
-                    warp.wgmma.commit(mask);
-                }
-                Flow::Next
+                self.commit(&mut warp.wgmma, at, mask, GroupKind::Wgmma)
             }
             Op::WgmmaWait(pending) => self.wgmma_wait(warp, at, mask, *pending),
             // The hot loop runs all others.
             _ => Flow::Next,
         }
+    }
+
+    fn commit(&mut self, groups: &mut Groups, at: &At, mask: u32, kind: GroupKind) -> Flow {
+        if self.tracks_groups() {
+            groups.commit(mask);
+        }
+        if let Some(check) = &mut self.check {
+            check.commit(kind, at.cta, at.warp);
+        }
+        Flow::Next
     }
 
     fn count(&mut self, op: &Op) {
@@ -189,7 +188,7 @@ impl<'a> Cluster<'a> {
             | Op::Bulk(_)
             | Op::Tma(_)
             | Op::BulkCommit
-            | Op::BulkWait(_) => &mut counters.async_copy,
+            | Op::BulkWait { .. } => &mut counters.async_copy,
             Op::Mma(_) | Op::Wgmma(_) => &mut counters.tensor,
             Op::Clock32(..) | Op::Clock64(..) => &mut counters.alu,
             _ => &mut counters.sync,

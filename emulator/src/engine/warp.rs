@@ -7,6 +7,7 @@
 
 use super::queue::OpId;
 use super::regs::Regs;
+use crate::check::Token;
 use crate::memory::shared::Bytes;
 use std::collections::VecDeque;
 
@@ -69,17 +70,25 @@ pub struct Join {
     in_use: bool,
 }
 
-/// Asynchronous operations committed together, with the lanes that issued each.
+/// An asynchronous operation with the lanes that issued it.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupOp {
+    pub id: OpId,
+    pub lanes: u32,
+    pub token: Option<Token>,
+}
+
+/// Asynchronous operations committed together.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     pub lanes: u32,
-    pub ops: Vec<(OpId, u32)>,
+    pub ops: Vec<GroupOp>,
 }
 
 /// Uncommitted operations and committed groups of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
-    pub open: Vec<(OpId, u32)>,
+    pub open: Vec<GroupOp>,
     pub committed: VecDeque<Group>,
 }
 

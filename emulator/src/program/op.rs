@@ -373,8 +373,11 @@ pub enum Op {
     Bulk(Box<Bulk>),
     Tma(Box<Tma>),
     BulkCommit,
-    /// `.read` is the same: a copy reads and writes at once.
-    BulkWait(u32),
+    BulkWait {
+        pending: u32,
+        /// `.read`: the sources may be written again, but the copies may not have arrived.
+        read: bool,
+    },
 
     // Synchronisation.
     Bar(Box<Bar>),
