@@ -76,6 +76,14 @@ impl MBarrier {
         self.arrive(count).map(|_| ())
     }
 
+    /// [`MBarrier::arrive_drop`] that must not complete the phase.
+    pub fn arrive_drop_no_complete(&mut self, count: u32) -> Result<(), Misuse> {
+        if count == 0 || count >= self.pending && self.tx == 0 {
+            return Err(Misuse::NoComplete);
+        }
+        self.arrive_drop(count).map(|_| ())
+    }
+
     /// Arrives, and expects fewer arrivals from the next phase on.
     pub fn arrive_drop(&mut self, count: u32) -> Result<bool, Misuse> {
         if count > self.pending || count > self.expected {

@@ -151,7 +151,8 @@ impl Cluster<'_> {
                         barrier.expect_tx(bytes)?;
                     }
                     match (drop, no_complete) {
-                        (true, _) => barrier.arrive_drop(count),
+                        (true, false) => barrier.arrive_drop(count),
+                        (true, true) => barrier.arrive_drop_no_complete(count).map(|()| false),
                         (false, true) => barrier.arrive_no_complete(count).map(|()| false),
                         (false, false) => barrier.arrive(count),
                     }

@@ -40,6 +40,17 @@ pub enum Order {
     Acquire,
     Release,
     AcqRel,
+    /// `fence.sc` and `membar`.
+    SeqCst,
+}
+
+/// Which threads an operation may order itself with (PTX ISA 8.5): each holds the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    Cta,
+    Cluster,
+    Gpu,
+    Sys,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +60,9 @@ pub struct Load {
     pub elem: Elem,
     pub dst: Regs,
     pub order: Order,
+    /// Without meaning for weak operations.
+    #[allow(dead_code, reason = "what a checker of the order of accesses needs")]
+    pub scope: Scope,
 }
 
 /// `ld.param` from a fixed offset: the same for all lanes.
@@ -66,6 +80,9 @@ pub struct Store {
     pub elem: Elem,
     pub src: Regs,
     pub order: Order,
+    /// Without meaning for weak operations.
+    #[allow(dead_code, reason = "what a checker of the order of accesses needs")]
+    pub scope: Scope,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +128,8 @@ pub struct Atom {
     /// New value of `cas`.
     pub swap: Option<Reg>,
     pub order: Order,
+    #[allow(dead_code, reason = "what a checker of the order of accesses needs")]
+    pub scope: Scope,
 }
 
 #[derive(Clone, Debug)]
