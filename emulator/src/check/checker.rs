@@ -390,11 +390,15 @@ impl Checker {
     }
 
     /// A fence between generic accesses of threads.
-    pub fn fence_memory(&mut self, cta: usize, warp: usize, reach: Strength) {
+    pub fn fence_memory(&mut self, cta: usize, warp: usize, reach: Strength, acquires: bool, releases: bool) {
         let state = self.warp(cta, warp);
-        let seen = std::mem::take(&mut state.seen);
-        state.view.clock.join(&seen);
-        state.fence = Some((reach, state.view.clock.clone()));
+        if acquires {
+            let seen = std::mem::take(&mut state.seen);
+            state.view.clock.join(&seen);
+        }
+        if releases {
+            state.fence = Some((reach, state.view.clock.clone()));
+        }
         self.tick(cta, warp);
     }
 

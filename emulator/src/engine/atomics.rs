@@ -11,7 +11,7 @@ use crate::finding::FindingKind;
 use crate::lane::half::{self, Bf16, F16};
 use crate::memory::space::Target;
 use crate::parse::ast::Space;
-use crate::program::memory_op::{Atom, AtomOp, Order};
+use crate::program::memory_op::{Atom, AtomOp};
 
 fn pair(a: u128, b: u128, f: impl Fn(u16, u16) -> u16) -> u128 {
     let low = f(a as u16, b as u16);
@@ -119,11 +119,9 @@ impl Cluster<'_> {
         for dst in &op.dst {
             warp.regs.set_defined(*dst, mask, FULL);
         }
-        // Without a word about order they are relaxed.
-        let order = if op.order == Order::Weak { Order::Relaxed } else { op.order };
         let bytes = op.bytes * op.src.len() as u32;
         for (memory, lanes, of) in self.by_memory(op.space, addresses.lanes, &addresses.of) {
-            let access = WarpAccess { at: *at, lanes, memory, access: Access::Atomic, order, addresses: &of, bytes };
+            let access = WarpAccess { at: *at, lanes, memory, access: Access::Atomic, order: op.order, scope: op.scope, addresses: &of, bytes };
             self.observe(&access, How::Atomic, None);
         }
         // One that changes nothing may be somebody trying to take a lock.

@@ -10,7 +10,7 @@ use crate::check::How;
 use crate::finding::FindingKind;
 use crate::memory::space::CTA_SHIFT;
 use crate::parse::ast::Space;
-use crate::program::memory_op::{AtomOp, Bulk, BulkRoute, Completion, CpAsync, Order};
+use crate::program::memory_op::{AtomOp, Bulk, BulkRoute, Completion, CpAsync, Order, Scope};
 
 /// Bytes with a flag for each that says whether it was ever written.
 #[derive(Debug, Default)]
@@ -70,6 +70,7 @@ impl<'a> Cluster<'a> {
             memory,
             access,
             order: Order::Weak,
+            scope: Scope::Cta,
             addresses,
             bytes: copy.bytes,
         };

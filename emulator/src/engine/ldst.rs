@@ -93,7 +93,7 @@ impl Cluster<'_> {
     fn load_piece(&mut self, warp: &mut Warp, at: &At, lanes: u32, op: &Load, of: &[u64; 32], bytes: u32, dst: &[Reg]) {
         let how = if op.order == Order::Weak { How::Load } else { How::Atomic };
         for (memory, lanes, of) in self.by_memory(op.space, lanes, of) {
-            let access = WarpAccess { at: *at, lanes, memory, access: Access::Read, order: op.order, addresses: &of, bytes };
+            let access = WarpAccess { at: *at, lanes, memory, access: Access::Read, order: op.order, scope: op.scope, addresses: &of, bytes };
             self.observe(&access, how, None);
         }
         match op.space {
@@ -217,7 +217,7 @@ impl Cluster<'_> {
     fn observe_store(&mut self, warp: &Warp, at: &At, lanes: u32, op: &Store, of: &[u64; 32], bytes: u32, src: &[Reg]) {
         let how = if op.order == Order::Weak { How::Store } else { How::Atomic };
         for (memory, lanes, of) in self.by_memory(op.space, lanes, of) {
-            let access = WarpAccess { at: *at, lanes, memory, access: Access::Write, order: op.order, addresses: &of, bytes };
+            let access = WarpAccess { at: *at, lanes, memory, access: Access::Write, order: op.order, scope: op.scope, addresses: &of, bytes };
             self.observe(&access, how, Some(&|lane| gather(&warp.regs, src, op.elem, lane)));
         }
     }

@@ -10,7 +10,7 @@ use crate::check::How;
 use crate::finding::FindingKind;
 use crate::memory::space::Target;
 use crate::parse::ast::Space;
-use crate::program::memory_op::{LdMatrix, Order, Regs as RegList, StMatrix};
+use crate::program::memory_op::{LdMatrix, Order, Regs as RegList, Scope, StMatrix};
 use crate::program::sync_op::Mma;
 use crate::program::{R, Reg};
 use crate::tensor::{matrix, mma};
@@ -53,6 +53,7 @@ impl Cluster<'_> {
             memory: Memory::Shared,
             access,
             order: Order::Weak,
+            scope: Scope::Cta,
             addresses: &addresses.of,
             bytes: 16,
         };

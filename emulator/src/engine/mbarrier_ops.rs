@@ -11,6 +11,7 @@ use crate::check::{GroupKind, Token};
 use crate::finding::FindingKind;
 use crate::memory::space::{CTA_SHIFT, Target};
 use crate::parse::ast::Space;
+use crate::program::memory_op::Order;
 use crate::program::sync_op::{MBarrier, MBarrierKind, MBarrierWait};
 use crate::program::{D, P, R};
 
@@ -92,11 +93,11 @@ impl Cluster<'_> {
         match op.kind {
             MBarrierKind::Wait { d, on, may_block } => {
                 let timed_out = std::mem::take(&mut warp.splits[index].timed_out);
-                self.mbarrier_wait(warp, at, (addresses.lanes, &addresses.of), op.space, (d, on), may_block && !timed_out)
+                self.mbarrier_wait(warp, at, (addresses.lanes, &addresses.of), op, (d, on), may_block && !timed_out)
             }
             kind => {
                 for lane in lanes_of(addresses.lanes) {
-                    self.mbarrier_lane(warp, at, lane, addresses.of[lane], op.space, kind);
+                    self.mbarrier_lane(warp, at, lane, addresses.of[lane], op, kind);
                 }
                 Flow::Next
             }
@@ -110,10 +111,10 @@ impl Cluster<'_> {
         warp.regs.r(reg)[lane]
     }
 
-    fn mbarrier_lane(&mut self, warp: &mut Warp, at: &At, lane: usize, address: u64, space: Space, kind: MBarrierKind) {
+    fn mbarrier_lane(&mut self, warp: &mut Warp, at: &At, lane: usize, address: u64, op: &MBarrier, kind: MBarrierKind) {
         let lanes = 1 << lane;
         let remote = !matches!(kind, MBarrierKind::Init { .. } | MBarrierKind::Inval | MBarrierKind::CpAsyncArrive { .. });
-        let Some(place) = self.barrier_place(at, lanes, space, address, remote) else { return };
+        let Some(place) = self.barrier_place(at, lanes, op.space, address, remote) else { return };
         if !matches!(kind, MBarrierKind::Init { .. } | MBarrierKind::Inval) {
             self.observe_mbarrier(at, (place.cta, place.offset));
         }
@@ -142,7 +143,7 @@ impl Cluster<'_> {
                 let count = count.map_or(1, |reg| self.value(warp, at, lane, reg, "arrival count"));
                 let expect = expect.map(|reg| self.value(warp, at, lane, reg, "transaction count"));
                 if let Some(check) = &mut self.check {
-                    check.arrive(at.cta, at.warp, (place.cta, place.offset), false);
+                    check.arrive(at.cta, at.warp, (place.cta, place.offset), op.order == Order::Relaxed);
                 }
                 let mut token = 0;
                 self.with_mbarrier(at, lanes, place, |barrier| {
@@ -229,7 +230,7 @@ impl Cluster<'_> {
         warp: &mut Warp,
         at: &At,
         (lanes, of): (u32, &[u64; 32]),
-        space: Space,
+        op: &MBarrier,
         (d, on): (P, MBarrierWait),
         may_block: bool,
     ) -> Flow {
@@ -237,7 +238,7 @@ impl Cluster<'_> {
         let mut waits_at: Option<Option<u32>> = None;
         let mut passed_last = None;
         for lane in lanes_of(lanes) {
-            let Some(place) = self.barrier_place(at, 1 << lane, space, of[lane], false) else {
+            let Some(place) = self.barrier_place(at, 1 << lane, op.space, of[lane], false) else {
                 // A wait that cannot be evaluated passes, or the thread would spin for ever.
                 done |= 1 << lane;
                 continue;
@@ -264,7 +265,7 @@ impl Cluster<'_> {
                     passed_last = Some(place.offset);
                     self.observe_mbarrier(at, (place.cta, place.offset));
                     if let Some(check) = &mut self.check {
-                        check.pass(at.cta, at.warp, place.offset, false);
+                        check.pass(at.cta, at.warp, place.offset, op.order == Order::Relaxed);
                     }
                 }
             } else {

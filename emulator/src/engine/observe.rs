@@ -6,17 +6,20 @@ use super::probe::{Access, Memory, RangeAccess, WarpAccess};
 use crate::check::{Act, Actor, Conflict, Entry, Fenced, Hazard, How, Place, Strength, Touch};
 use crate::finding::{FindingKind, OtherSide, Severity, Thread};
 use crate::memory::space::{CTA_OFFSET_MASK, CTA_SHIFT, RESERVED_SHARED};
-use crate::program::memory_op::Order;
+use crate::parse::ast::Space;
+use crate::program::memory_op::{Order, Scope};
 use crate::program::op::Fence;
 
 /// What lanes are about to write, by lane.
 pub type Values<'v> = &'v dyn Fn(usize) -> u128;
 
 /// How far an order is seen.
-fn strength(order: Order) -> Strength {
-    match order {
-        Order::Weak => Strength::Weak,
-        _ => Strength::Gpu,
+fn strength(order: Order, scope: Scope) -> Strength {
+    match (order, scope) {
+        (Order::Weak, _) => Strength::Weak,
+        (_, Scope::Cta) => Strength::Cta,
+        (_, Scope::Cluster) => Strength::Cluster,
+        (_, Scope::Gpu | Scope::Sys) => Strength::Gpu,
     }
 }
 
@@ -47,7 +50,7 @@ impl<'a> Cluster<'a> {
             return;
         }
         let At { cta, warp, .. } = access.at;
-        let strong = strength(access.order);
+        let strong = strength(access.order, access.scope);
         let first = lanes_of(access.lanes).next().unwrap_or(0);
         let sync_at = |address: u64| match access.memory {
             Memory::Shared => shared_place(address),
@@ -67,7 +70,7 @@ impl<'a> Cluster<'a> {
             .map(|value| std::array::from_fn(|lane| value(lane).to_le_bytes()));
         let inside = match access.memory {
             Memory::Global => self.lanes_in_buffers(access),
-            _ => access.lanes & lanes_of(access.lanes).filter(|&l| self.in_cluster(access.addresses[l])).fold(0, |m, l| m | 1 << l),
+            _ => self.lanes_in_live_blocks(access),
         };
         let Some(check) = &mut self.check else { return };
         if strong != Strength::Weak && access.access != Access::Write {
@@ -91,8 +94,13 @@ impl<'a> Cluster<'a> {
         self.report_hazards(access.lanes, Some((access, values)));
     }
 
-    fn in_cluster(&self, address: u64) -> bool {
-        (address >> CTA_SHIFT) < self.ctas.len() as u64
+    /// Lanes whose shared address is of a block that exists and has not exited; others are findings of their own.
+    fn lanes_in_live_blocks(&self, access: &WarpAccess) -> u32 {
+        let alive = |address: u64| {
+            let cta = (address >> CTA_SHIFT) as usize;
+            cta == access.at.cta || self.ctas.get(cta).is_some_and(|cta| cta.live_warps != 0)
+        };
+        lanes_of(access.lanes).filter(|&lane| alive(access.addresses[lane])).fold(0, |mask, lane| mask | 1 << lane)
     }
 
     /// Lanes whose whole access is inside of an allocation: only those have a shadow.
@@ -154,11 +162,22 @@ impl<'a> Cluster<'a> {
     pub(super) fn observe_fence(&mut self, at: &At, fence: Fence) {
         let Some(check) = &mut self.check else { return };
         match fence {
-            Fence::Memory => check.fence_memory(at.cta, at.warp, Strength::Gpu),
-            Fence::ProxyAsync => check.fence_proxy(at.cta, at.warp, &[Fenced::Shared, Fenced::Global]),
-            Fence::ProxyTensorMap => check.fence_proxy(at.cta, at.warp, &[Fenced::TensorMap]),
+            Fence::Memory { order, scope, .. } => {
+                let (acquires, releases) = (order != Order::Release, order != Order::Acquire);
+                check.fence_memory(at.cta, at.warp, strength(order, scope), acquires, releases);
+            }
+            Fence::ProxyAsync { only } => {
+                let what: &[Fenced] = match only {
+                    Some(Space::Global) => &[Fenced::Global],
+                    Some(_) => &[Fenced::Shared],
+                    None => &[Fenced::Shared, Fenced::Global],
+                };
+                check.fence_proxy(at.cta, at.warp, what);
+            }
+            Fence::ProxyAsyncGeneric { .. } => check.fence_proxy(at.cta, at.warp, &[Fenced::Shared]),
+            Fence::ProxyTensorMap { .. } => check.fence_proxy(at.cta, at.warp, &[Fenced::TensorMap]),
             Fence::MBarrierInit => check.fence_inits(at.cta, at.warp),
-            Fence::GridDependency => {}
+            _ => {}
         }
     }
 

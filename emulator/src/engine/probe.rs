@@ -2,7 +2,7 @@
 
 use super::cluster::At;
 use crate::counters::Counters;
-use crate::program::memory_op::Order;
+use crate::program::memory_op::{Order, Scope};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -28,6 +28,7 @@ pub struct WarpAccess<'a> {
     pub memory: Memory,
     pub access: Access,
     pub order: Order,
+    pub scope: Scope,
     pub addresses: &'a [u64; 32],
     /// Bytes of each lane.
     pub bytes: u32,

@@ -61,7 +61,6 @@ pub struct Load {
     pub dst: Regs,
     pub order: Order,
     /// Without meaning for weak operations.
-    #[allow(dead_code, reason = "what a checker of the order of accesses needs")]
     pub scope: Scope,
 }
 
@@ -81,7 +80,6 @@ pub struct Store {
     pub src: Regs,
     pub order: Order,
     /// Without meaning for weak operations.
-    #[allow(dead_code, reason = "what a checker of the order of accesses needs")]
     pub scope: Scope,
 }
 
@@ -128,7 +126,6 @@ pub struct Atom {
     /// New value of `cas`.
     pub swap: Option<Reg>,
     pub order: Order,
-    #[allow(dead_code, reason = "what a checker of the order of accesses needs")]
     pub scope: Scope,
 }
 
