@@ -62,6 +62,18 @@ struct Values {
     high: AtomicU32,
 }
 
+impl Values {
+    #[inline]
+    fn add(&self, low: u32, high: u32) {
+        if self.low.load(Relaxed) > low {
+            self.low.fetch_min(low, Relaxed);
+        }
+        if self.high.load(Relaxed) < high {
+            self.high.fetch_max(high, Relaxed);
+        }
+    }
+}
+
 struct Cells {
     ranges: Box<[Range]>,
     values: Box<[Values]>,
@@ -118,46 +130,9 @@ impl Across {
     }
 
     /// Notes an access; `value` are the bytes written, if they are known.
-    pub fn touch(&self, mark: Mark, address: u64, bytes: u32, writes: bool, value: Option<&[u8]>) {
-        let bits = mark.pack();
-        let which = usize::from(!writes);
-        let (mut at, end) = (address, address + u64::from(bytes));
-        while at < end {
-            let page = self.page(at / PAGE);
-            let stop = end.min((at / PAGE + 1) * PAGE);
-            while at < stop {
-                let whole = at.is_multiple_of(4) && stop - at >= 4;
-                let (cells, index, size) = if whole {
-                    let cells = page.words[which].get_or_init(|| Cells::new(WORDS, writes));
-                    (cells, (at % PAGE / 4) as usize, 4)
-                } else {
-                    let cells = page.bytes[which].get_or_init(|| Cells::new(PAGE as usize, writes));
-                    (cells, (at % PAGE) as usize, 1)
-                };
-                cells.ranges[index].add(bits);
-                if writes {
-                    let from = (at - address) as usize;
-                    let value = value.and_then(|value| value.get(from..from + size)).map(|bytes| {
-                        let mut word = [0; 4];
-                        word[..size].copy_from_slice(bytes);
-                        u32::from_le_bytes(word)
-                    });
-                    let seen = &cells.values[index];
-                    match value {
-                        Some(value) => {
-                            seen.low.fetch_min(value, Relaxed);
-                            seen.high.fetch_max(value, Relaxed);
-                        }
-                        // Unknown values count as different ones.
-                        None => {
-                            seen.low.store(0, Relaxed);
-                            seen.high.store(u32::MAX, Relaxed);
-                        }
-                    }
-                }
-                at += size as u64;
-            }
-        }
+    #[cfg(test)]
+    fn touch(&self, mark: Mark, address: u64, bytes: u32, writes: bool, value: Option<&[u8]>) {
+        Touched::default().touch(self, mark, address, bytes, writes, value);
     }
 
     /// What collides, by address, one for each pair of instructions.
@@ -181,6 +156,69 @@ impl Across {
             }
         }
         found
+    }
+}
+
+/// Pages that a cluster has touched, so that it need not ask for them again.
+#[derive(Default)]
+pub struct Touched {
+    pages: FxHashMap<u64, Arc<Page>>,
+    last: Option<(u64, Arc<Page>)>,
+}
+
+impl std::fmt::Debug for Touched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Touched")
+    }
+}
+
+impl Touched {
+    fn page(&mut self, across: &Across, number: u64) -> Arc<Page> {
+        if let Some((last, page)) = &self.last
+            && *last == number
+        {
+            return Arc::clone(page);
+        }
+        let page = Arc::clone(self.pages.entry(number).or_insert_with(|| across.page(number)));
+        self.last = Some((number, Arc::clone(&page)));
+        page
+    }
+
+    /// Notes an access; `value` are the bytes written, if they are known.
+    pub fn touch(&mut self, across: &Across, mark: Mark, address: u64, bytes: u32, writes: bool, value: Option<&[u8]>) {
+        let bits = mark.pack();
+        let which = usize::from(!writes);
+        let (mut at, end) = (address, address + u64::from(bytes));
+        while at < end {
+            let page = self.page(across, at / PAGE);
+            let stop = end.min((at / PAGE + 1) * PAGE);
+            while at < stop {
+                let whole = at.is_multiple_of(4) && stop - at >= 4;
+                let (cells, index, size) = if whole {
+                    let cells = page.words[which].get_or_init(|| Cells::new(WORDS, writes));
+                    (cells, (at % PAGE / 4) as usize, 4)
+                } else {
+                    let cells = page.bytes[which].get_or_init(|| Cells::new(PAGE as usize, writes));
+                    (cells, (at % PAGE) as usize, 1)
+                };
+                cells.ranges[index].add(bits);
+                if writes {
+                    let from = (at - address) as usize;
+                    let value = value.and_then(|value| value.get(from..from + size)).map(|bytes| {
+                        let mut word = [0; 4];
+                        word[..size].copy_from_slice(bytes);
+                        u32::from_le_bytes(word)
+                    });
+                    let seen = &cells.values[index];
+                    match value {
+                        Some(value) => seen.add(value, value),
+                        // Unknown values count as different ones.
+                        None => seen.add(0, u32::MAX),
+                    }
+                }
+                at += size as u64;
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Happens-before for one cluster: who has what behind it, kept up by every synchronisation, and asked at every access.
 
-use super::across::{Across, Mark};
+use super::across::{Across, Mark, Touched};
 use super::clock::{Agent, Clock, Fenced};
 use super::history::{Entry, Histories, How, SetId, Strength};
 use super::places::Places;
@@ -135,7 +135,7 @@ const MANY_SETS: usize = 1 << 20;
 pub struct Checker {
     pub world: World,
     /// Accesses of other clusters, where those run on other threads.
-    across: Option<Arc<Across>>,
+    across: Option<(Arc<Across>, Touched)>,
     cluster: u32,
     warps: Vec<WarpState>,
     warps_per_cta: usize,
@@ -163,7 +163,7 @@ impl Checker {
         let cta = || CtaState { shared: Shadow::new(window as usize), barriers: FxHashMap::default(), bars: Default::default() };
         Checker {
             world,
-            across,
+            across: across.map(|across| (across, Touched::default())),
             cluster,
             warps,
             warps_per_cta,
@@ -237,17 +237,15 @@ impl Checker {
         };
         let World { histories, global, .. } = world;
         // Neighbours mostly look alike.
-        let mut last: Option<(Cell, Cell)> = None;
+        let mut last = (Cell::NEVER, Cell::NEVER);
         let mut visit = |cell: &mut Cell, viewer: &mut Viewer, fenced, place: Place| {
-            if let Some((from, to)) = last
-                && from == *cell
-            {
-                *cell = to;
+            if last.0 == *cell {
+                *cell = last.1;
                 return;
             }
             let (after, conflict) = touch(viewer, histories, *cell, &now, act.touch, fenced);
             match conflict {
-                None => last = Some((*cell, after)),
+                None => last = (*cell, after),
                 Some((before, conflict)) => {
                     let before_read = !histories.entries(cell.writers).contains(&before);
                     hazards.push(Hazard { conflict, before, before_read, now, touch: act.touch, place });
@@ -258,17 +256,32 @@ impl Checker {
         for (place, bytes, value) in places {
             match place {
                 Place::Shared { cta, offset } => {
-                    ctas[cta].shared.visit(offset as usize, bytes as usize, |cell, at| {
+                    let shadow = &mut ctas[cta].shared;
+                    if let Some(cells) = shadow.whole(offset as usize, bytes as usize) {
+                        for (index, cell) in cells.iter_mut().enumerate() {
+                            visit(cell, viewer, Fenced::Shared, Place::Shared { cta, offset: offset + 4 * index as u32 });
+                        }
+                        continue;
+                    }
+                    shadow.visit(offset as usize, bytes as usize, |cell, at| {
                         visit(cell, viewer, Fenced::Shared, Place::Shared { cta, offset: at as u32 });
                     });
                 }
                 Place::Global { address } => {
-                    global.visit(address, bytes.into(), |cell, at| {
-                        visit(cell, viewer, Fenced::Global, Place::Global { address: at });
-                    });
-                    if let Some(across) = across {
+                    match global.whole(address, bytes as usize) {
+                        Some(cells) => {
+                            for (index, cell) in cells.iter_mut().enumerate() {
+                                let place = Place::Global { address: address + 4 * index as u64 };
+                                visit(cell, viewer, Fenced::Global, place);
+                            }
+                        }
+                        None => global.visit(address, bytes.into(), |cell, at| {
+                            visit(cell, viewer, Fenced::Global, Place::Global { address: at });
+                        }),
+                    }
+                    if let Some((across, touched)) = across {
                         let mark = Mark { cluster: *cluster, pc: act.pc, cta: cta as u32, warp: warp as u32 };
-                        across.touch(mark, address, bytes, act.touch != Touch::Read, value);
+                        touched.touch(across, mark, address, bytes, act.touch != Touch::Read, value);
                     }
                 }
             }

@@ -11,6 +11,11 @@ pub struct Cell {
     pub readers: SetId,
 }
 
+impl Cell {
+    /// A value that no cell has.
+    pub const NEVER: Cell = Cell { writers: SetId(u32::MAX), readers: SetId(u32::MAX) };
+}
+
 /// Marks a word that is kept byte by byte; the rest of `writers` is then its index.
 const SPLIT: u32 = 1 << 31;
 
@@ -55,6 +60,16 @@ impl Shadow {
         }
     }
 
+    /// The cells of whole words that are not split, or nothing.
+    #[inline]
+    pub fn whole(&mut self, offset: usize, bytes: usize) -> Option<&mut [Cell]> {
+        if (offset | bytes) % 4 != 0 {
+            return None;
+        }
+        let cells = self.words.get_mut(offset / 4..(offset + bytes) / 4)?;
+        cells.iter().all(|cell| cell.writers.0 & SPLIT == 0).then_some(cells)
+    }
+
     /// Every cell in use.
     pub fn cells(&mut self) -> impl Iterator<Item = &mut Cell> {
         let words = self.words.iter_mut().filter(|cell| cell.writers.0 & SPLIT == 0);
@@ -88,6 +103,12 @@ impl Pages {
             }
         };
         &mut self.pages[at]
+    }
+
+    /// As [`Shadow::whole`].
+    #[inline]
+    pub fn whole(&mut self, address: u64, bytes: usize) -> Option<&mut [Cell]> {
+        self.page(address / PAGE).whole((address % PAGE) as usize, bytes)
     }
 
     /// As [`Shadow::visit`], with addresses.

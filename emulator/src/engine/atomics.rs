@@ -2,7 +2,7 @@
 
 use super::access::lanes_of;
 use super::cluster::{At, Cluster};
-use super::probe::{Access, WarpAccess};
+use super::probe::{Access, Memory, WarpAccess};
 use super::regs::FULL;
 use super::step::Flow;
 use super::warp::Warp;
@@ -120,10 +120,17 @@ impl Cluster<'_> {
             warp.regs.set_defined(*dst, mask, FULL);
         }
         let bytes = op.bytes * op.src.len() as u32;
-        for (memory, lanes, of) in self.by_memory(op.space, addresses.lanes, &addresses.of) {
-            let access = WarpAccess { at: *at, lanes, memory, access: Access::Atomic, order: op.order, scope: op.scope, addresses: &of, bytes };
-            self.observe(&access, How::Atomic, None);
-        }
+        let access = WarpAccess {
+            at: *at,
+            lanes: addresses.lanes,
+            memory: Memory::of(op.space),
+            access: Access::Atomic,
+            order: op.order,
+            scope: op.scope,
+            addresses: &addresses.of,
+            bytes,
+        };
+        self.observe_in(op.space, access, How::Atomic, None);
         // One that changes nothing may be somebody trying to take a lock.
         if changed {
             self.progress();

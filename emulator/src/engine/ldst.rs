@@ -11,7 +11,6 @@ use crate::memory::space::Target;
 use crate::parse::ast::Space;
 use crate::program::Reg;
 use crate::program::memory_op::{Elem, LdParam, Load, Order, Prefetch, Store};
-use smallvec::SmallVec;
 
 /// Sign-extends an element to the register it goes to.
 fn extend(value: u128, elem: Elem) -> u128 {
@@ -92,10 +91,9 @@ impl Cluster<'_> {
 
     fn load_piece(&mut self, warp: &mut Warp, at: &At, lanes: u32, op: &Load, of: &[u64; 32], bytes: u32, dst: &[Reg]) {
         let how = if op.order == Order::Weak { How::Load } else { How::Atomic };
-        for (memory, lanes, of) in self.by_memory(op.space, lanes, of) {
-            let access = WarpAccess { at: *at, lanes, memory, access: Access::Read, order: op.order, scope: op.scope, addresses: &of, bytes };
-            self.observe(&access, how, None);
-        }
+        let (access, memory) = (Access::Read, Memory::of(op.space));
+        let access = WarpAccess { at: *at, lanes, memory, access, order: op.order, scope: op.scope, addresses: of, bytes };
+        self.observe_in(op.space, access, how, None);
         match op.space {
             Space::Shared | Space::SharedCluster => {
                 let own_only = op.space == Space::Shared;
@@ -216,37 +214,9 @@ impl Cluster<'_> {
 
     fn observe_store(&mut self, warp: &Warp, at: &At, lanes: u32, op: &Store, of: &[u64; 32], bytes: u32, src: &[Reg]) {
         let how = if op.order == Order::Weak { How::Store } else { How::Atomic };
-        for (memory, lanes, of) in self.by_memory(op.space, lanes, of) {
-            let access = WarpAccess { at: *at, lanes, memory, access: Access::Write, order: op.order, scope: op.scope, addresses: &of, bytes };
-            self.observe(&access, how, Some(&|lane| gather(&warp.regs, src, op.elem, lane)));
-        }
-    }
-
-    /// Lanes by the memory they reach, with their addresses in it; generic ones may differ.
-    pub(super) fn by_memory(&self, space: Space, lanes: u32, of: &[u64; 32]) -> SmallVec<[(Memory, u32, [u64; 32]); 1]> {
-        let memory = match space {
-            Space::Shared | Space::SharedCluster => Memory::Shared,
-            Space::Global | Space::Const => Memory::Global,
-            Space::Generic => {
-                let mut parts: SmallVec<[(Memory, u32, [u64; 32]); 1]> = SmallVec::new();
-                for lane in lanes_of(lanes) {
-                    let (memory, address) = match self.target(space, of[lane]) {
-                        Target::Global(address) => (Memory::Global, address),
-                        Target::Shared(address) => (Memory::Shared, address.into()),
-                        Target::Local(_) | Target::Param(_) => (Memory::Local, of[lane]),
-                    };
-                    let at = parts.iter().position(|part| part.0 == memory).unwrap_or_else(|| {
-                        parts.push((memory, 0, *of));
-                        parts.len() - 1
-                    });
-                    parts[at].1 |= 1 << lane;
-                    parts[at].2[lane] = address;
-                }
-                return parts;
-            }
-            _ => Memory::Local,
-        };
-        smallvec::smallvec![(memory, lanes, *of)]
+        let (access, memory) = (Access::Write, Memory::of(op.space));
+        let access = WarpAccess { at: *at, lanes, memory, access, order: op.order, scope: op.scope, addresses: of, bytes };
+        self.observe_in(op.space, access, how, Some(&|lane| gather(&warp.regs, src, op.elem, lane)));
     }
 
     /// A store to shared memory; a vector with some undefined elements marks just those bytes.

@@ -5,7 +5,7 @@ use super::cluster::{At, Cluster};
 use super::probe::{Access, Memory, RangeAccess, WarpAccess};
 use crate::check::{Act, Actor, Conflict, Entry, Fenced, Hazard, How, Place, Strength, Touch};
 use crate::finding::{FindingKind, OtherSide, Severity, Thread};
-use crate::memory::space::{CTA_OFFSET_MASK, CTA_SHIFT, RESERVED_SHARED};
+use crate::memory::space::{CTA_OFFSET_MASK, CTA_SHIFT, RESERVED_SHARED, Target};
 use crate::parse::ast::Space;
 use crate::program::memory_op::{Order, Scope};
 use crate::program::op::Fence;
@@ -40,6 +40,29 @@ impl<'a> Cluster<'a> {
         match self.acting {
             Some((id, _)) => Actor::Op(id),
             None => Actor::Warp { cta: at.cta, warp: at.warp },
+        }
+    }
+
+    /// As `observe`, for addresses of a state space; generic ones are told apart first.
+    pub(super) fn observe_in(&mut self, space: Space, access: WarpAccess, how: How, values: Option<Values<'_>>) {
+        if space != Space::Generic {
+            return self.observe(&access, how, values);
+        }
+        let mut parts = [(Memory::Global, 0), (Memory::Shared, 0), (Memory::Local, 0)];
+        let mut addresses = *access.addresses;
+        for lane in lanes_of(access.lanes) {
+            let part = match self.target(space, addresses[lane]) {
+                Target::Global(_) => 0,
+                Target::Shared(address) => {
+                    addresses[lane] = address.into();
+                    1
+                }
+                Target::Local(_) | Target::Param(_) => 2,
+            };
+            parts[part].1 |= 1 << lane;
+        }
+        for (memory, lanes) in parts.into_iter().filter(|(_, lanes)| *lanes != 0) {
+            self.observe(&WarpAccess { memory, lanes, addresses: &addresses, ..access }, how, values);
         }
     }
 
@@ -79,11 +102,15 @@ impl<'a> Cluster<'a> {
                 check.strong_read(cta, warp, sync_at(address), strong, acquires);
             }
         }
-        let places = lanes_of(inside).map(|lane| {
-            let value = bytes.as_ref().map(|bytes| &bytes[lane][..access.bytes.min(16) as usize]);
-            (sync_at(access.addresses[lane]), access.bytes, value)
-        });
-        check.access_all(&act, 0, places);
+        if bytes.is_none() && inside == u32::MAX && consecutive(access) {
+            check.access(&act, 0, sync_at(access.addresses[0]), 32 * access.bytes);
+        } else {
+            let places = lanes_of(inside).map(|lane| {
+                let value = bytes.as_ref().map(|bytes| &bytes[lane][..access.bytes.min(16) as usize]);
+                (sync_at(access.addresses[lane]), access.bytes, value)
+            });
+            check.access_all(&act, 0, places);
+        }
         if strong != Strength::Weak && access.access != Access::Read {
             let releases = matches!(access.order, Order::Release | Order::AcqRel);
             let update = access.access == Access::Atomic;
@@ -306,6 +333,12 @@ impl<'a> Cluster<'a> {
         }
     }
 
+}
+
+/// Whether the lanes' accesses are one range.
+fn consecutive(access: &WarpAccess) -> bool {
+    let (first, bytes) = (access.addresses[0], u64::from(access.bytes));
+    (0..32).all(|lane| access.addresses[lane] == first.wrapping_add(lane as u64 * bytes))
 }
 
 /// Addresses of a few lanes that differ, the first lane's first.

@@ -2,6 +2,7 @@
 
 use super::cluster::At;
 use crate::counters::Counters;
+use crate::parse::ast::Space;
 use crate::program::memory_op::{Order, Scope};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,17 @@ pub enum Memory {
     /// Of the block with this rank; lanes of one instruction may differ.
     Shared,
     Local,
+}
+
+impl Memory {
+    /// What a state space is; of generic addresses each has to be asked.
+    pub fn of(space: Space) -> Memory {
+        match space {
+            Space::Shared | Space::SharedCluster => Memory::Shared,
+            Space::Global | Space::Const => Memory::Global,
+            _ => Memory::Local,
+        }
+    }
 }
 
 /// One access instruction of a warp.
