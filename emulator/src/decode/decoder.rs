@@ -8,6 +8,7 @@ use super::ty::Ty;
 use crate::error::ParseError;
 use crate::parse::ast::{self, Instr, Operand, ScopeId};
 use crate::program::{Const, D, Guard, Inst, Kernel, Op, R, Reg, cfg};
+use crate::program::watch::{Named, Watch};
 use rustc_hash::FxHashMap;
 
 /// Decodes a function of a module.
@@ -29,6 +30,7 @@ pub fn decode(module: &ast::Module, function: &ast::Function) -> Result<Kernel> 
     };
     let mut code = Vec::with_capacity(function.body.len() + 1);
     let mut sources = Vec::with_capacity(function.body.len() + 1);
+    let mut named = Vec::with_capacity(function.body.len());
     for instr in &function.body {
         decoder.line = instr.line;
         decoder.opcode = &instr.opcode;
@@ -40,14 +42,16 @@ pub fn decode(module: &ast::Module, function: &ast::Function) -> Result<Kernel> 
             },
             None => None,
         };
-        code.push(Inst { op, guard, line: instr.line });
+        code.push(Inst { op, guard, line: instr.line, watch: 0 });
+        named.push(decoder.named(instr));
         sources.push(instr.source);
     }
     // Falling off the end is a return.
     let last = function.body.last().map_or(function.line, |instr| instr.line);
-    code.push(Inst { op: Op::Exit, guard: None, line: last });
+    code.push(Inst { op: Op::Exit, guard: None, line: last, watch: 0 });
     sources.push(None);
     let join = cfg::reconvergence(&code);
+    let watch = Watch::new(&mut code, &named);
     let names = function.regs.iter().zip(&decoder.slots.regs).map(|((name, _), reg)| (*reg, name.clone())).collect();
     if decoder.slots.rows32 > 65_535 || decoder.slots.rows64 > 65_535 || decoder.slots.preds > 65_535 {
         return Err(too_many());
@@ -75,6 +79,7 @@ pub fn decode(module: &ast::Module, function: &ast::Function) -> Result<Kernel> 
         min_ctas: function.min_ctas,
         maxnreg: function.maxnreg,
         talks_through_global: decoder.talks_through_global,
+        watch,
     })
 }
 
@@ -180,6 +185,26 @@ impl<'a> Decoder<'a> {
             Operand::Reg(id) => self.slots.regs.get(id.0 as usize).copied(),
             _ => None,
         }
+    }
+
+    /// 32-bit registers of an instruction, and whether they are in its first operand.
+    fn named(&self, instr: &Instr) -> Named {
+        fn collect(decoder: &Decoder<'_>, operand: &Operand, first: bool, out: &mut Named) {
+            match operand {
+                Operand::Reg(_) => {
+                    if let Some(Reg::R(reg)) = decoder.reg(operand) {
+                        out.push((reg, first));
+                    }
+                }
+                Operand::Vector(parts) => parts.iter().for_each(|part| collect(decoder, part, first, out)),
+                Operand::Pair(a, b) => [a, b].into_iter().for_each(|part| collect(decoder, part, first, out)),
+                Operand::Address { base: Some(base), .. } => collect(decoder, base, false, out),
+                _ => {}
+            }
+        }
+        let mut out = Named::new();
+        instr.operands.iter().enumerate().for_each(|(at, operand)| collect(self, operand, at == 0, &mut out));
+        out
     }
 
     pub fn name_of(&self, operand: &Operand) -> String {

@@ -2,7 +2,7 @@
 
 use super::machine::Machine;
 use super::mbarrier::MBarrier;
-use super::regs::FULL;
+use super::regs::{FULL, UNFENCED};
 use super::warp::{NO_JOIN, Split, Warp};
 use crate::memory::shared::Bytes;
 use crate::memory::space::{CTA_SHIFT, RESERVED_SHARED, SHARED_WINDOW};
@@ -50,6 +50,7 @@ impl Cta {
                 };
                 let kernel = machine.kernel;
                 warp.regs.reset(kernel.rows32, kernel.rows64, kernel.preds);
+                warp.regs.held = vec![UNFENCED; kernel.watch.count()];
                 let place = Place { id, rank, cluster, rank_coords, warp: index };
                 for &(row, value) in &kernel.consts32 {
                     let at = row.0 as usize;

@@ -30,7 +30,11 @@ impl Cluster<'_> {
 
     pub(super) fn wgmma_wait(&mut self, warp: &mut Warp, at: &At, mask: u32, pending: u32) -> Flow {
         self.check_aligned(warp, at, mask, "wgmma.wait_group");
-        self.wait_groups(&mut warp.wgmma, at, mask, pending, Part::All)
+        let flow = self.wait_groups(&mut warp.wgmma, at, mask, pending, Part::All);
+        if flow == Flow::Next {
+            self.release_wgmma(warp, pending);
+        }
+        flow
     }
 
     fn wait_groups(&mut self, groups: &mut Groups, at: &At, mask: u32, pending: u32, part: Part) -> Flow {

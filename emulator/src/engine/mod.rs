@@ -31,3 +31,4 @@ mod step;
 mod tma;
 pub mod warp;
 mod wgmma;
+mod wgmma_regs;

@@ -28,7 +28,7 @@ impl<'a> Cluster<'a> {
         loop {
             let split = warp.splits[index];
             let stop = if split.join == NO_JOIN { u32::MAX } else { warp.joins[split.join as usize].pc };
-            let ran = alu::run(&mut warp.regs, &kernel.code, split.pc, split.mask, stop, *left);
+            let ran = alu::run(&mut warp.regs, kernel, split.pc, split.mask, stop, *left);
             let count = ran.alu + ran.branches;
             self.clock += u64::from(count);
             self.probe.counters.warp_instructions += u64::from(count);
@@ -40,6 +40,7 @@ impl<'a> Cluster<'a> {
             match ran.why {
                 Why::Join => return warp.park(index),
                 Why::Budget => return,
+                Why::Held => self.touches_held(warp, &at, split.mask),
                 Why::UndefinedGuard => {
                     if let Some(guard) = kernel.code[ran.pc as usize].guard {
                         self.undefined_guard(warp, guard, &at, split.mask);
@@ -146,11 +147,13 @@ impl<'a> Cluster<'a> {
             Op::Mma(op) => self.mma(warp, at, mask, op),
             Op::WgmmaFence => {
                 self.check_aligned(warp, at, mask, "wgmma.fence");
+                self.fence_wgmma(warp);
                 Flow::Next
             }
             Op::Wgmma(_) => self.wgmma(warp, at, mask),
             Op::WgmmaCommit => {
                 self.check_aligned(warp, at, mask, "wgmma.commit_group");
+                warp.wgmma_groups.commit();
                 self.commit(&mut warp.wgmma, at, mask, GroupKind::Wgmma)
             }
             Op::WgmmaWait(pending) => self.wgmma_wait(warp, at, mask, *pending),

@@ -7,6 +7,7 @@
 
 use super::queue::OpId;
 use super::regs::Regs;
+use super::wgmma_regs::WgmmaGroups;
 use crate::check::Token;
 use crate::memory::shared::Bytes;
 use std::collections::VecDeque;
@@ -113,6 +114,7 @@ pub struct Warp {
     pub cp_async: Groups,
     pub bulk: Groups,
     pub wgmma: Groups,
+    pub wgmma_groups: WgmmaGroups,
     /// Lanes that arrived at the cluster barrier and have not waited yet, and the phase they arrived in.
     pub cluster_arrived: u32,
     pub cluster_phase: u64,

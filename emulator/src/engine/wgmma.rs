@@ -54,6 +54,7 @@ impl<'a> Cluster<'a> {
         }
         let Op::Wgmma(op) = &self.m.kernel.code[pcs[0] as usize].op else { return };
         if let Some(action) = self.wgmma_action(op, &at, first_warp) {
+            self.hold_wgmma(&at, op);
             let mut due = self.ctas[cta].warps[first_warp].last_due;
             let Issued { id, token } = self.issue(at, Action::Wgmma(Box::new(action)), &mut due);
             let tracks = self.tracks_groups();

@@ -2,6 +2,7 @@
 
 use super::op::Inst;
 use super::reg::{D, R, Reg};
+use super::watch::Watch;
 
 /// A value that is the same in every instruction of a launch and is kept in a row of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,4 +94,6 @@ pub struct Kernel {
     pub maxnreg: Option<u32>,
     /// Blocks may talk to each other through global memory, so all of them must make progress together.
     pub talks_through_global: bool,
+    /// Registers of `wgmma`.
+    pub watch: Watch,
 }

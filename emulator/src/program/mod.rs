@@ -7,6 +7,7 @@ pub mod memory_op;
 pub mod op;
 pub mod reg;
 pub mod sync_op;
+pub mod watch;
 
 pub use kernel::{Const, Kernel, ParamSlot, Special};
 pub use op::{Guard, Inst, Op};

@@ -18,6 +18,8 @@ pub struct Inst {
     pub op: Op,
     pub guard: Option<Guard>,
     pub line: u32,
+    /// Entry in [`super::watch::Watch`] if it touches registers of `wgmma`, or 0.
+    pub watch: u32,
 }
 
 /// Binary operations on 32-bit rows with a loop of their own; the rest go through [`Op::L2`].
