@@ -4,7 +4,9 @@ use crate::counters::Counters;
 use crate::device::{Checks, Device};
 use crate::engine::cluster::{Cluster, Outcome};
 use crate::engine::machine::{Machine, Schedule};
+use crate::engine::probe::Probe;
 use crate::error::LaunchError;
+use crate::lints;
 use crate::check::{Across, Checker, Crossing, Mark, World};
 use crate::finding::{Finding, FindingKind, Findings, OtherSide, Severity, Thread};
 use crate::memory::global::GlobalView;
@@ -122,19 +124,24 @@ impl Device {
             (0..count).into_par_iter().map(|index| run_alone(&machine, index, across.as_ref())).collect()
         };
         let mut findings = Findings::default();
-        let mut counters = Counters::default();
-        for (found, counted) in results {
+        let mut probe = Probe::default();
+        for (found, seen) in results {
             findings.merge(found);
-            counters += counted;
+            probe += seen;
         }
         for crossing in across.iter().flat_map(|across| across.crossings()) {
             findings.add_whole(crossing_finding(&machine, &crossing));
         }
-        Ok(Report { findings: findings.into_vec(), counters })
+        if machine.checks {
+            let ran = |pc: usize| probe.waits.get(pc).is_some_and(|ran| *ran);
+            lints::costly(kernel, &probe.costs, config.seed).for_each(|lint| findings.add_whole(lint));
+            lints::unlooped(kernel, ran, config.seed).into_iter().for_each(|lint| findings.add_whole(lint));
+        }
+        Ok(Report { findings: findings.into_vec(), counters: probe.counters })
     }
 }
 
-type Result_ = (Findings, Counters);
+type Result_ = (Findings, Probe);
 
 fn run_alone(machine: &Machine<'_>, index: u32, across: Option<&Arc<Across>>) -> Result_ {
     let mut cluster = Cluster::new(machine, index, checker(machine, World::default(), across, index));
@@ -156,7 +163,7 @@ fn run_alone(machine: &Machine<'_>, index: u32, across: Option<&Arc<Across>>) ->
             break;
         }
     }
-    (cluster.findings, cluster.probe.counters)
+    (cluster.findings, cluster.probe)
 }
 
 /// What looks for races in a cluster, if anybody does.
@@ -240,7 +247,7 @@ fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_
         idle_turns = if moved { 0 } else { idle_turns + 1 };
         if outcome == Outcome::Done || cluster.fatal {
             let stop = cluster.fatal;
-            results[index as usize] = (cluster.findings, cluster.probe.counters);
+            results[index as usize] = (cluster.findings, cluster.probe);
             if stop {
                 break;
             }
@@ -249,13 +256,13 @@ fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_
         let limit = 40 * (active.len() + 1);
         if all_started && idle_turns > limit && outcome != Outcome::Running {
             cluster.report_deadlock();
-            results[index as usize] = (cluster.findings, cluster.probe.counters);
+            results[index as usize] = (cluster.findings, cluster.probe);
             break;
         }
         active.push_back((index, cluster));
     }
     for (index, cluster) in active {
-        results[index as usize] = (cluster.findings, cluster.probe.counters);
+        results[index as usize] = (cluster.findings, cluster.probe);
     }
     results
 }

@@ -20,6 +20,7 @@ mod error;
 mod finding;
 mod lane;
 mod launch;
+mod lints;
 mod memory;
 mod module;
 mod parse;

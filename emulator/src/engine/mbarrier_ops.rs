@@ -51,6 +51,7 @@ impl Cluster<'_> {
         };
         match act(barrier) {
             Ok(true) => {
+                self.check_lapped(at, lanes, place);
                 if let Some(check) = &mut self.check {
                     check.phase_complete((cta, offset));
                 }
@@ -63,6 +64,22 @@ impl Cluster<'_> {
             }
         }
         self.progress();
+    }
+
+    /// A phase completed: nobody can tell it from the one before unless somebody saw that one.
+    fn check_lapped(&mut self, at: &At, lanes: u32, SharedAt { cta, offset }: SharedAt) {
+        let Some(barrier) = self.ctas[cta].mbarriers.get(&offset).copied() else { return };
+        if barrier.seen + 1 >= barrier.phase {
+            return;
+        }
+        if let Some(barrier) = self.ctas[cta].mbarriers.get_mut(&offset) {
+            barrier.seen = barrier.phase;
+        }
+        let address = u64::from(offset) + ((cta as u64) << CTA_SHIFT);
+        self.report(FindingKind::Mbarrier, at, lanes, Some(address), || {
+            let (this, before) = (barrier.phase - 1, barrier.phase - 2);
+            format!("phase {this} of the mbarrier at {address:#x} completes before any thread saw phase {before} complete")
+        });
     }
 
     pub(super) fn complete_tx(&mut self, at: &At, (cta, offset): BarrierAt, bytes: u32) {
@@ -234,6 +251,7 @@ impl Cluster<'_> {
         (d, on): (P, MBarrierWait),
         may_block: bool,
     ) -> Flow {
+        self.probe.waits_at(at.pc);
         let mut done = 0;
         let mut waits_at: Option<Option<u32>> = None;
         let mut passed_last = None;
@@ -263,6 +281,9 @@ impl Cluster<'_> {
                 done |= 1 << lane;
                 if passed_last != Some(place.offset) {
                     passed_last = Some(place.offset);
+                    if let Some(barrier) = self.ctas[place.cta].mbarriers.get_mut(&place.offset) {
+                        barrier.seen = barrier.phase;
+                    }
                     self.observe_mbarrier(at, (place.cta, place.offset));
                     if let Some(check) = &mut self.check {
                         check.pass(at.cta, at.warp, place.offset, op.order == Order::Relaxed);

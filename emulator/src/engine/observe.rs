@@ -95,6 +95,9 @@ impl<'a> Cluster<'a> {
             Memory::Global => self.lanes_in_buffers(access),
             _ => self.lanes_in_live_blocks(access),
         };
+        if access.access == Access::Write && strong == Strength::Weak && self.acting.is_none() {
+            self.check_lanes_apart(access, values);
+        }
         let Some(check) = &mut self.check else { return };
         if strong != Strength::Weak && access.access != Access::Write {
             let acquires = matches!(access.order, Order::Acquire | Order::AcqRel);
@@ -119,6 +122,31 @@ impl<'a> Cluster<'a> {
             }
         }
         self.report_hazards(access.lanes, Some((access, values)));
+    }
+
+    /// Lanes of one store must not write the same place: which of them lasts is not defined.
+    fn check_lanes_apart(&mut self, access: &WarpAccess, values: Option<Values<'_>>) {
+        let ascending = |lanes: u32| {
+            let mut last = None;
+            lanes_of(lanes).all(|lane| last.replace(access.addresses[lane]).is_none_or(|before| before < access.addresses[lane]))
+        };
+        if ascending(access.lanes) {
+            return;
+        }
+        let mut sorted: smallvec::SmallVec<[(u64, usize); 32]> = lanes_of(access.lanes).map(|l| (access.addresses[l], l)).collect();
+        sorted.sort_unstable();
+        let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) else { return };
+        let same = |a: usize, b: usize| values.is_some_and(|value| value(a) == value(b));
+        let differ = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0 && !same(pair[0].1, pair[1].1));
+        let (kind, severity, [(address, first), (_, second)]) = match differ {
+            Some(pair) => (FindingKind::Race, Severity::Error, [pair[0], pair[1]]),
+            None => (FindingKind::RaceEqual, Severity::Lint, [pair[0], pair[1]]),
+        };
+        let help = "let one lane write, or use an atomic".to_string();
+        self.report_full(kind, severity, &access.at, 1 << first | 1 << second, Some(address), None, Some(help), || {
+            let what = if severity == Severity::Error { "different values" } else { "the same value" };
+            format!("lanes {first} and {second} write {what} to {address:#x} in one instruction")
+        });
     }
 
     /// Lanes whose shared address is of a block that exists and has not exited; others are findings of their own.

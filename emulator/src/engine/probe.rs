@@ -56,9 +56,36 @@ pub struct RangeAccess {
     pub bytes: u32,
 }
 
+/// What an instruction's requests cost, in passes through shared memory or sectors of global memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    pub requests: u64,
+    pub needed: u64,
+    pub ideal: u64,
+}
+
 #[derive(Debug, Default)]
 pub struct Probe {
     pub counters: Counters,
+    /// By instruction, for shared and for global memory.
+    pub costs: Vec<[Cost; 2]>,
+    /// Instructions at which somebody waited for an mbarrier.
+    pub waits: Vec<bool>,
+}
+
+impl std::ops::AddAssign for Probe {
+    fn add_assign(&mut self, other: Self) {
+        let Probe { counters, costs, waits } = other;
+        self.counters += counters;
+        self.costs.resize(self.costs.len().max(costs.len()), Default::default());
+        for (mine, theirs) in self.costs.iter_mut().flatten().zip(costs.into_iter().flatten()) {
+            mine.requests += theirs.requests;
+            mine.needed += theirs.needed;
+            mine.ideal += theirs.ideal;
+        }
+        self.waits.resize(self.waits.len().max(waits.len()), false);
+        self.waits.iter_mut().zip(waits).for_each(|(mine, theirs)| *mine |= theirs);
+    }
 }
 
 impl Probe {
@@ -68,17 +95,22 @@ impl Probe {
         let writes = access.access != Access::Read;
         match access.memory {
             Memory::Global => {
-                self.counters.global_sectors += sectors(access);
+                let needed = sectors(access);
+                self.counters.global_sectors += needed;
+                self.add_cost(access, 1, needed, total.div_ceil(SECTOR));
                 if writes {
                     self.counters.global_bytes_written += total;
+                    self.counters.l2_bytes_written += SECTOR * needed;
                 } else {
                     self.counters.global_bytes_read += total;
+                    self.counters.l2_bytes_read += SECTOR * needed;
                 }
             }
             Memory::Shared => {
                 let (needed, ideal) = wavefronts(access.addresses, access.lanes, access.bytes);
                 self.counters.shared_wavefronts += needed;
                 self.counters.shared_wavefronts_ideal += ideal;
+                self.add_cost(access, 0, needed, ideal);
                 if writes {
                     self.counters.shared_bytes_written += total;
                 } else {
@@ -89,17 +121,44 @@ impl Probe {
         }
     }
 
+    pub fn waits_at(&mut self, pc: u32) {
+        let pc = pc as usize;
+        if pc >= self.waits.len() {
+            self.waits.resize(pc + 1, false);
+        }
+        self.waits[pc] = true;
+    }
+
+    #[inline]
+    fn add_cost(&mut self, access: &WarpAccess, which: usize, needed: u64, ideal: u64) {
+        let pc = access.at.pc as usize;
+        if pc >= self.costs.len() {
+            self.costs.resize(pc + 1, Default::default());
+        }
+        let cost = &mut self.costs[pc][which];
+        *cost = Cost { requests: cost.requests + 1, needed: cost.needed + needed, ideal: cost.ideal + ideal };
+    }
+
     #[inline]
     pub fn range_access(&mut self, access: &RangeAccess) {
-        if access.memory == Memory::Global {
-            if access.access == Access::Read {
-                self.counters.tma_bytes_read += u64::from(access.bytes);
-            } else {
-                self.counters.tma_bytes_written += u64::from(access.bytes);
-            }
+        if access.memory != Memory::Global || access.bytes == 0 {
+            return;
+        }
+        let bytes = u64::from(access.bytes);
+        let last = access.address.wrapping_add(bytes - 1);
+        let whole = SECTOR * (last / SECTOR).wrapping_sub(access.address / SECTOR).wrapping_add(1);
+        if access.access == Access::Read {
+            self.counters.tma_bytes_read += bytes;
+            self.counters.l2_bytes_read += whole;
+        } else {
+            self.counters.tma_bytes_written += bytes;
+            self.counters.l2_bytes_written += whole;
         }
     }
 }
+
+/// Bytes that L2 moves at least.
+const SECTOR: u64 = 32;
 
 fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
     (0..32).filter(move |lane| (mask >> lane) & 1 == 1)

@@ -52,6 +52,7 @@ impl<'a> Cluster<'a> {
                         Flow::Next => warp.splits[index].pc = ran.pc + 1,
                         Flow::Jump(target) => warp.splits[index].pc = target,
                         Flow::Block(wait) => {
+                            self.probe.counters.waits += 1;
                             warp.splits[index].state = State::Blocked(wait);
                             return;
                         }

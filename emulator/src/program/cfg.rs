@@ -6,6 +6,20 @@ use super::op::{Inst, Op};
 /// No reconvergence before the exit.
 const NONE: u32 = u32::MAX;
 
+/// Whether an instruction can come to itself again.
+pub fn in_loop(code: &[Inst], pc: usize) -> bool {
+    let Blocks { starts, successors } = blocks(code);
+    let home = starts.partition_point(|&start| start as usize <= pc).saturating_sub(1);
+    let mut seen = vec![false; starts.len()];
+    let mut open: Vec<usize> = successors[home].clone();
+    while let Some(block) = open.pop() {
+        if !std::mem::replace(&mut seen[block], true) {
+            open.extend(&successors[block]);
+        }
+    }
+    seen.get(home) == Some(&true)
+}
+
 struct Blocks {
     /// First instruction of each block, in order.
     starts: Vec<u32>,
