@@ -13,6 +13,7 @@ use crate::memory::global::GlobalView;
 use crate::memory::space::RESERVED_SHARED;
 use crate::module::{Arch, Module};
 use crate::program::Kernel;
+use crate::tensor::Arithmetic;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -88,6 +89,7 @@ impl Device {
             known: module.entries().collect::<Vec<_>>().join(", "),
         })?;
         let arch = self.config.arch.unwrap_or(module.arch);
+        let arithmetic = Arithmetic::new(self.config.numerics, arch.sm);
         check_shape(kernel, launch)?;
         let params = pack_params(kernel, launch)?;
         let shared_window = shared_window(kernel, launch, arch)?;
@@ -108,7 +110,7 @@ impl Device {
             dynamic_shared: launch.dynamic_shared_bytes,
             shared_window,
             checks: config.checks == Checks::All,
-            numerics: config.numerics,
+            arithmetic,
             schedule: Schedule::new(config.seed),
             together: kernel.talks_through_global,
             sm_count: config.sm_count.max(1),

@@ -25,6 +25,7 @@ mod memory;
 mod module;
 mod parse;
 mod program;
+pub mod ring;
 pub mod tensor;
 mod tensor_map;
 

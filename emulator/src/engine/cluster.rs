@@ -115,7 +115,7 @@ impl<'a> Cluster<'a> {
             fatal: false,
             rng: (m.schedule.seed ^ (u64::from(index) << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             timeouts: (u64::MAX, 0),
-            panels: [Panel::new(), Panel::new()],
+            panels: std::array::from_fn(|_| Panel::reading_as(m.arithmetic.reading())),
         };
         for cta in 0..cluster.ctas.len() {
             for warp in 0..cluster.ctas[cta].warps.len() {

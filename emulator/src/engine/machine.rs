@@ -2,7 +2,7 @@
 
 use crate::memory::global::GlobalView;
 use crate::program::Kernel;
-use crate::tensor::Numerics;
+use crate::tensor::Arithmetic;
 
 /// How asynchronous operations and warps are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct Machine<'a> {
     /// Bytes of a block's shared window that exist, the reserved start included.
     pub shared_window: u32,
     pub checks: bool,
-    pub numerics: Numerics,
+    pub arithmetic: Arithmetic,
     pub schedule: Schedule,
     /// Clusters take turns because they may wait for each other.
     pub together: bool,

@@ -128,7 +128,7 @@ impl Cluster<'_> {
         let mut out = [[0; 32]; 16];
         let count = op.kind.d_regs().min(out.len());
         let (a, b, c) = (&words[..a_end], &words[a_end..b_end], &words[b_end..c_end]);
-        if let Err(error) = mma::mma(&op.kind, self.m.numerics, a, b, c, &mut out[..count]) {
+        if let Err(error) = mma::mma(&op.kind, self.m.arithmetic, a, b, c, &mut out[..count]) {
             self.report(FindingKind::Unsupported, at, mask, None, || error.to_string());
             self.fatal = true;
             return Flow::Ended;

@@ -191,7 +191,7 @@ impl<'a> Cluster<'a> {
         }
         let scale = Scale { d: action.scale_d, negate_a: op.negate_a, negate_b: op.negate_b };
         let files = [&mut w0.regs.r[..], &mut w1.regs.r[..], &mut w2.regs.r[..], &mut w3.regs.r[..]];
-        let result = wgmma(kind, self.m.numerics, panel_a, panel_b, scale, Accumulators { files, slots: &op.d });
+        let result = wgmma(kind, self.m.arithmetic, panel_a, panel_b, scale, Accumulators { files, slots: &op.d });
         for warp in [w0, w1, w2, w3] {
             for &slot in &op.d {
                 warp.regs.rd[slot as usize] = FULL;
