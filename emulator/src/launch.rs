@@ -4,6 +4,7 @@ use crate::counters::Counters;
 use crate::device::{Checks, Device};
 use crate::engine::cluster::{Cluster, Outcome};
 use crate::engine::machine::{Machine, Schedule};
+use crate::engine::printf::Printed;
 use crate::error::LaunchError;
 use crate::finding::{Finding, Findings};
 use crate::memory::global::GlobalView;
@@ -68,6 +69,12 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Work done.
     pub counters: Counters,
+    /// What device code printed, one entry for each call of `printf`, by block.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub printed: Vec<String>,
+    /// Calls of `printf` beyond the first 10 000 of a cluster, which are not kept.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub printed_left_out: u64,
 }
 
 /// Instructions a cluster runs before the next one has a turn, where blocks talk through global memory.
@@ -120,17 +127,40 @@ impl Device {
         };
         let mut findings = Findings::default();
         let mut counters = Counters::default();
-        for (found, counted) in results {
+        let (mut printed, mut printed_left_out) = (Vec::new(), 0);
+        for Ran { findings: found, counters: counted, printed: lines, left_out } in results {
             findings.merge(found);
             counters += counted;
+            printed.extend(lines);
+            printed_left_out += left_out;
         }
-        Ok(Report { findings: findings.into_vec(), counters })
+        printed.sort_by_key(|line| [line.block[2], line.block[1], line.block[0]]);
+        let printed = printed.into_iter().map(|line| line.text).collect();
+        Ok(Report { findings: findings.into_vec(), counters, printed, printed_left_out })
     }
 }
 
-type Result_ = (Findings, Counters);
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
 
-fn run_alone(machine: &Machine<'_>, index: u32) -> Result_ {
+/// What a cluster leaves behind.
+#[derive(Default)]
+struct Ran {
+    findings: Findings,
+    counters: Counters,
+    printed: Vec<Printed>,
+    left_out: u64,
+}
+
+impl From<Cluster<'_>> for Ran {
+    fn from(cluster: Cluster<'_>) -> Self {
+        let Cluster { findings, probe, printed, left_out, .. } = cluster;
+        Ran { findings, counters: probe.counters, printed, left_out }
+    }
+}
+
+fn run_alone(machine: &Machine<'_>, index: u32) -> Ran {
     let mut cluster = Cluster::new(machine, index);
     let mut idle = (u64::MAX, 0);
     loop {
@@ -150,12 +180,12 @@ fn run_alone(machine: &Machine<'_>, index: u32) -> Result_ {
             break;
         }
     }
-    (cluster.findings, cluster.probe.counters)
+    cluster.into()
 }
 
 /// Clusters in turns on one thread. A new one starts when the ones there are wait for others, or are done.
-fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_> {
-    let mut results: Vec<Result_> = (0..count).map(|_| Default::default()).collect();
+fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Ran> {
+    let mut results: Vec<Ran> = (0..count).map(|_| Default::default()).collect();
     let mut active: VecDeque<(u32, Cluster<'_>)> = VecDeque::new();
     let mut next = 0;
     // Turns in a row in which nobody made progress.
@@ -180,7 +210,7 @@ fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_
         idle_turns = if moved { 0 } else { idle_turns + 1 };
         if outcome == Outcome::Done || cluster.fatal {
             let stop = cluster.fatal;
-            results[index as usize] = (cluster.findings, cluster.probe.counters);
+            results[index as usize] = cluster.into();
             if stop {
                 break;
             }
@@ -189,13 +219,13 @@ fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_
         let limit = 40 * (active.len() + 1);
         if all_started && idle_turns > limit && outcome != Outcome::Running {
             cluster.report_deadlock();
-            results[index as usize] = (cluster.findings, cluster.probe.counters);
+            results[index as usize] = cluster.into();
             break;
         }
         active.push_back((index, cluster));
     }
     for (index, cluster) in active {
-        results[index as usize] = (cluster.findings, cluster.probe.counters);
+        results[index as usize] = cluster.into();
     }
     results
 }

@@ -4,7 +4,7 @@ use super::alu::{self, Why};
 use super::cluster::{At, Cluster};
 use super::probe::SyncEvent;
 use super::regs::FULL;
-use super::warp::{NO_JOIN, State, Wait, Warp};
+use super::warp::{State, Wait, Warp};
 use crate::finding::FindingKind;
 use crate::program::op::Clock;
 use crate::program::{Guard, Op};
@@ -27,7 +27,7 @@ impl<'a> Cluster<'a> {
         let kernel = self.m.kernel;
         loop {
             let split = warp.splits[index];
-            let stop = if split.join == NO_JOIN { u32::MAX } else { warp.joins[split.join as usize].pc };
+            let stop = warp.stop_of(&split);
             let ran = alu::run(&mut warp.regs, &kernel.code, split.pc, split.mask, stop, *left);
             let count = ran.alu + ran.branches;
             self.clock += u64::from(count);
@@ -99,6 +99,10 @@ impl<'a> Cluster<'a> {
             Op::Brx { index: selector, targets } => self.branch_table(warp, index, at, mask, *selector, targets),
             Op::Exit => self.exit(warp, index, at, mask),
             Op::Trap => self.trap(at, mask),
+            Op::Call(op) => self.call(warp, index, at, mask, op),
+            Op::Ret => self.ret(warp, index, at, mask),
+            Op::LdFrame(op) => Self::ld_frame(warp, index, mask, op, self.m.kernel.local_bytes),
+            Op::StFrame(op) => Self::st_frame(warp, index, mask, op, self.m.kernel.local_bytes),
             Op::Clock32(clock, d) => {
                 let value = self.clock_value(*clock);
                 warp.regs.put(*d, &[value as u32; 32], mask, FULL);
@@ -174,8 +178,10 @@ impl<'a> Cluster<'a> {
         let counters = &mut self.probe.counters;
         counters.warp_instructions += 1;
         let class = match op {
-            Op::Bra(_) | Op::Brx { .. } | Op::Exit | Op::Trap => &mut counters.control,
+            Op::Bra(_) | Op::Brx { .. } | Op::Exit | Op::Trap | Op::Call(_) | Op::Ret => &mut counters.control,
             Op::LdParam(_)
+            | Op::LdFrame(_)
+            | Op::StFrame(_)
             | Op::Load(_)
             | Op::Store(_)
             | Op::Atom(_)
