@@ -157,6 +157,11 @@ impl Findings {
         }
     }
 
+    /// How many there are, repeats included.
+    pub fn total(&self) -> u64 {
+        self.list.iter().map(|finding| finding.count).sum()
+    }
+
     pub fn into_vec(self) -> Vec<Finding> {
         self.list
     }

@@ -1,14 +1,15 @@
 //! Launches: checks, then clusters, in parallel where they cannot see each other.
 
+use crate::check::{Across, Checker, Crossing, Mark, World};
 use crate::counters::Counters;
 use crate::device::{Checks, Device};
 use crate::engine::cluster::{Cluster, Outcome};
 use crate::engine::machine::{Machine, Schedule};
+use crate::engine::printf::Printed;
 use crate::engine::probe::Probe;
 use crate::error::LaunchError;
-use crate::lints;
-use crate::check::{Across, Checker, Crossing, Mark, World};
 use crate::finding::{Finding, FindingKind, Findings, OtherSide, Severity, Thread};
+use crate::lints;
 use crate::memory::global::GlobalView;
 use crate::memory::space::RESERVED_SHARED;
 use crate::module::{Arch, Module};
@@ -73,6 +74,12 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Work done.
     pub counters: Counters,
+    /// What device code printed, one entry for each call of `printf`, by block.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub printed: Vec<String>,
+    /// Calls of `printf` beyond the first 10 000 of a cluster, which are not kept.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub printed_left_out: u64,
 }
 
 /// Instructions a cluster runs before the next one has a turn, where blocks talk through global memory.
@@ -127,9 +134,12 @@ impl Device {
         };
         let mut findings = Findings::default();
         let mut probe = Probe::default();
-        for (found, seen) in results {
+        let (mut printed, mut printed_left_out) = (Vec::new(), 0);
+        for Ran { findings: found, probe: seen, printed: lines, left_out } in results {
             findings.merge(found);
             probe += seen;
+            printed.extend(lines);
+            printed_left_out += left_out;
         }
         for crossing in across.iter().flat_map(|across| across.crossings()) {
             findings.add_whole(crossing_finding(&machine, &crossing));
@@ -139,13 +149,33 @@ impl Device {
             lints::costly(kernel, &probe.costs, config.seed).for_each(|lint| findings.add_whole(lint));
             lints::unlooped(kernel, ran, config.seed).into_iter().for_each(|lint| findings.add_whole(lint));
         }
-        Ok(Report { findings: findings.into_vec(), counters: probe.counters })
+        printed.sort_by_key(|line| [line.block[2], line.block[1], line.block[0]]);
+        let printed = printed.into_iter().map(|line| line.text).collect();
+        Ok(Report { findings: findings.into_vec(), counters: probe.counters, printed, printed_left_out })
     }
 }
 
-type Result_ = (Findings, Probe);
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
 
-fn run_alone(machine: &Machine<'_>, index: u32, across: Option<&Arc<Across>>) -> Result_ {
+/// What a cluster leaves behind.
+#[derive(Default)]
+struct Ran {
+    findings: Findings,
+    probe: Probe,
+    printed: Vec<Printed>,
+    left_out: u64,
+}
+
+impl From<Cluster<'_>> for Ran {
+    fn from(cluster: Cluster<'_>) -> Self {
+        let Cluster { findings, probe, printed, left_out, .. } = cluster;
+        Ran { findings, probe, printed, left_out }
+    }
+}
+
+fn run_alone(machine: &Machine<'_>, index: u32, across: Option<&Arc<Across>>) -> Ran {
     let mut cluster = Cluster::new(machine, index, checker(machine, World::default(), across, index));
     let mut idle = (u64::MAX, 0);
     loop {
@@ -165,7 +195,7 @@ fn run_alone(machine: &Machine<'_>, index: u32, across: Option<&Arc<Across>>) ->
             break;
         }
     }
-    (cluster.findings, cluster.probe)
+    cluster.into()
 }
 
 /// What looks for races in a cluster, if anybody does.
@@ -217,8 +247,8 @@ fn crossing_finding(machine: &Machine<'_>, crossing: &Crossing) -> Finding {
 }
 
 /// Clusters in turns on one thread. A new one starts when the ones there are wait for others, or are done.
-fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_> {
-    let mut results: Vec<Result_> = (0..count).map(|_| Default::default()).collect();
+fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Ran> {
+    let mut results: Vec<Ran> = (0..count).map(|_| Default::default()).collect();
     let mut active: VecDeque<(u32, Cluster<'_>)> = VecDeque::new();
     let mut next = 0;
     // The part of the checker that all clusters share goes from one to the next.
@@ -249,7 +279,7 @@ fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_
         idle_turns = if moved { 0 } else { idle_turns + 1 };
         if outcome == Outcome::Done || cluster.fatal {
             let stop = cluster.fatal;
-            results[index as usize] = (cluster.findings, cluster.probe);
+            results[index as usize] = cluster.into();
             if stop {
                 break;
             }
@@ -258,13 +288,13 @@ fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_
         let limit = 40 * (active.len() + 1);
         if all_started && idle_turns > limit && outcome != Outcome::Running {
             cluster.report_deadlock();
-            results[index as usize] = (cluster.findings, cluster.probe);
+            results[index as usize] = cluster.into();
             break;
         }
         active.push_back((index, cluster));
     }
     for (index, cluster) in active {
-        results[index as usize] = (cluster.findings, cluster.probe);
+        results[index as usize] = cluster.into();
     }
     results
 }

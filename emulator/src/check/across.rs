@@ -256,13 +256,7 @@ fn collide<const N: usize>(address: u64, writers: [At<'_>; N], readers: [At<'_>;
             let value = &cells.values[*at];
             cells.ranges[*at].get().is_none() || value.low.load(Relaxed) == value.high.load(Relaxed)
         });
-        return Some(Crossing {
-            address,
-            first: low,
-            second: high,
-            second_writes: true,
-            equal: one_size && same,
-        });
+        return Some(Crossing { address, first: low, second: high, second_writes: true, equal: one_size && same });
     }
     let (first, last) = bounds(&readers)?;
     let reader = [first, last].into_iter().find(|reader| reader.cluster != low.cluster)?;

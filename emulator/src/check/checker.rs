@@ -48,8 +48,13 @@ pub struct Act {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// Block of the cluster, and byte of its window.
-    Shared { cta: usize, offset: u32 },
-    Global { address: u64 },
+    Shared {
+        cta: usize,
+        offset: u32,
+    },
+    Global {
+        address: u64,
+    },
 }
 
 /// Two accesses that collide.
@@ -205,12 +210,7 @@ impl Checker {
     }
 
     /// Accesses of one instruction, with the bytes they write where another cluster may write the same.
-    pub fn access_all<'v>(
-        &mut self,
-        act: &Act,
-        view: usize,
-        places: impl Iterator<Item = (Place, u32, Option<&'v [u8]>)>,
-    ) {
+    pub fn access_all<'v>(&mut self, act: &Act, view: usize, places: impl Iterator<Item = (Place, u32, Option<&'v [u8]>)>) {
         let Checker { world, across, cluster, warps, warps_per_cta, ctas, ops, hazards, .. } = self;
         let (agent, time, cta, warp, viewer) = match act.actor {
             Actor::Warp { cta, warp } => {
@@ -463,13 +463,8 @@ impl Checker {
 
     /// An mbarrier comes to be; the initialisation is a write to its eight bytes.
     pub fn init_mbarrier(&mut self, cta: usize, warp: usize, at: (usize, u32), pc: u32) {
-        let act = Act {
-            actor: Actor::Warp { cta, warp },
-            pc,
-            how: How::MBarrierInit,
-            touch: Touch::Write,
-            strength: Strength::Weak,
-        };
+        let act =
+            Act { actor: Actor::Warp { cta, warp }, pc, how: How::MBarrierInit, touch: Touch::Write, strength: Strength::Weak };
         self.access(&act, 0, Place::Shared { cta: at.0, offset: at.1 }, 8);
         let own = self.cta_in_launch(cta);
         let cluster = self.cluster;
@@ -507,14 +502,7 @@ impl Checker {
         if known < init.time && reported.insert((init.pc, act.pc, true)) {
             let now = Entry { agent, pc: act.pc, how: act.how, warp: warp as u16, ..init };
             let (before, place) = (init, Place::Shared { cta, offset });
-            hazards.push(Hazard {
-                conflict: Conflict::Unordered,
-                before,
-                before_read: false,
-                now,
-                touch: Touch::Update,
-                place,
-            });
+            hazards.push(Hazard { conflict: Conflict::Unordered, before, before_read: false, now, touch: Touch::Update, place });
         }
     }
 

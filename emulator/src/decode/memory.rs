@@ -93,8 +93,14 @@ impl Decoder<'_> {
             return self.unknown();
         }
         let dst = self.data(&ops[0], count, ty, false)?;
-        let addr = self.addr(&ops[1])?;
         let elem = Elem { bytes: ty.bits() / 8, signed: ty.signed() };
+        if space == Space::Param
+            && let Some(access) = self.frame_access(&ops[1], elem, &dst)?
+        {
+            return Ok(Op::LdFrame(Box::new(access)));
+        }
+        let addr = self.addr(&ops[1])?;
+        let space = self.param_space(space);
         if space == Space::Param
             && let Addr { base: Base::Zero, offset } = addr
         {
@@ -126,15 +132,21 @@ impl Decoder<'_> {
         if ty == Ty::Pred || !(2..=3).contains(&ops.len()) {
             return self.unknown();
         }
+        let src = self.data(&ops[1], count, ty, true)?;
+        let elem = Elem { bytes: ty.bits() / 8, signed: false };
+        if space == Space::Param
+            && let Some(access) = self.frame_access(&ops[0], elem, &src)?
+        {
+            return Ok(Op::StFrame(Box::new(access)));
+        }
+        let space = self.param_space(space);
         if matches!(space, Space::Param | Space::Const) {
             return self.error("this space cannot be written");
         }
         let addr = self.addr(&ops[0])?;
-        let src = self.data(&ops[1], count, ty, true)?;
         if order != Order::Weak && matches!(space, Space::Global | Space::Generic) {
             self.talks_through_global = true;
         }
-        let elem = Elem { bytes: ty.bits() / 8, signed: false };
         Ok(Op::Store(Box::new(Store { space, addr, elem, src, order, scope })))
     }
 

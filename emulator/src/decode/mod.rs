@@ -4,6 +4,7 @@ mod arith;
 mod arith_int;
 mod async_copy;
 mod bits;
+mod calls;
 mod carry;
 mod compare;
 mod control;

@@ -97,9 +97,7 @@ impl Cluster<'_> {
                     _ if matches!(op.space, Space::Shared | Space::SharedCluster) => {
                         self.atom_shared(at, lane, address, op, b, swap, defined, op.space == Space::Shared)
                     }
-                    Target::Shared(address) => {
-                        self.atom_shared(at, lane, address.into(), op, b, swap, defined, false)
-                    }
+                    Target::Shared(address) => self.atom_shared(at, lane, address.into(), op, b, swap, defined, false),
                     Target::Global(address) => self.atom_global(at, lane, address, op, b, swap, defined),
                     Target::Local(_) | Target::Param(_) => {
                         self.report(FindingKind::Oob, at, 1 << lane, Some(address), || {

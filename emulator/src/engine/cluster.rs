@@ -2,6 +2,7 @@
 
 use super::cta::Cta;
 use super::machine::{Machine, unflatten};
+use super::printf::Printed;
 use super::probe::Probe;
 use super::queue::{OpId, Queue};
 use super::warp::{State, Wait};
@@ -83,6 +84,9 @@ pub struct Cluster<'a> {
     /// Value of `progress` when blocking waits were last told to time out, and how often since.
     timeouts: (u64, u32),
     pub panels: [Panel; 2],
+    pub printed: Vec<Printed>,
+    /// Calls of `printf` that were not kept.
+    pub left_out: u64,
 }
 
 impl<'a> Cluster<'a> {
@@ -116,6 +120,8 @@ impl<'a> Cluster<'a> {
             rng: (m.schedule.seed ^ (u64::from(index) << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             timeouts: (u64::MAX, 0),
             panels: std::array::from_fn(|_| Panel::reading_as(m.arithmetic.reading())),
+            printed: Vec::new(),
+            left_out: 0,
         };
         for cta in 0..cluster.ctas.len() {
             for warp in 0..cluster.ctas[cta].warps.len() {
@@ -395,6 +401,11 @@ impl<'a> Cluster<'a> {
             seed: self.m.schedule.seed,
             count: 1,
         });
+    }
+
+    /// How many findings there are, to tell whether something was found.
+    pub(super) fn findings_count(&self) -> u64 {
+        self.findings.total()
     }
 
     pub(super) fn line(&self, at: &At) -> u32 {

@@ -13,7 +13,7 @@ use crate::program::Reg;
 use crate::program::memory_op::{Elem, LdParam, Load, Order, Prefetch, Store};
 
 /// Sign-extends an element to the register it goes to.
-fn extend(value: u128, elem: Elem) -> u128 {
+pub(super) fn extend(value: u128, elem: Elem) -> u128 {
     let unused = 128 - 8 * elem.bytes;
     if elem.signed { (((value << unused) as i128) >> unused) as u128 } else { (value << unused) >> unused }
 }
@@ -126,7 +126,7 @@ impl Cluster<'_> {
         }
     }
 
-    fn load_lane(&mut self, warp: &Warp, at: &At, lane: usize, target: Target, bytes: u32) -> u128 {
+    pub(super) fn load_lane(&mut self, warp: &Warp, at: &At, lane: usize, target: Target, bytes: u32) -> u128 {
         match target {
             Target::Global(address) => self.load_global(at, 1 << lane, address, bytes).unwrap_or(POISON_VALUE),
             Target::Shared(address) => match self.shared_at(at, 1 << lane, address.into(), bytes, bytes, false) {
@@ -135,7 +135,7 @@ impl Cluster<'_> {
             },
             Target::Local(offset) => match self.local_at(at, lane, offset, bytes) {
                 Some(place) => {
-                    if !warp.local.is_init(place, bytes) {
+                    if !warp.local.is_partly_init(place, bytes) {
                         self.report(crate::finding::FindingKind::Uninit, at, 1 << lane, Some(offset.into()), || {
                             format!("reads {bytes} bytes at offset {offset} of local memory that were never written")
                         });

@@ -80,17 +80,10 @@ impl<'a> Cluster<'a> {
             _ => Place::Global { address },
         };
         let how = self.acting.map_or(how, |(_, how)| how);
-        let act = Act {
-            actor: self.actor(&access.at),
-            pc: access.at.pc,
-            how,
-            touch: touch_of(access.access),
-            strength: strong,
-        };
+        let act = Act { actor: self.actor(&access.at), pc: access.at.pc, how, touch: touch_of(access.access), strength: strong };
         let sees_values = access.access == Access::Write && self.sees_others && access.memory == Memory::Global;
-        let bytes: Option<[[u8; 16]; 32]> = values
-            .filter(|_| sees_values)
-            .map(|value| std::array::from_fn(|lane| value(lane).to_le_bytes()));
+        let bytes: Option<[[u8; 16]; 32]> =
+            values.filter(|_| sees_values).map(|value| std::array::from_fn(|lane| value(lane).to_le_bytes()));
         let inside = match access.memory {
             Memory::Global => self.lanes_in_buffers(access),
             _ => self.lanes_in_live_blocks(access),
@@ -133,7 +126,8 @@ impl<'a> Cluster<'a> {
         if ascending(access.lanes) {
             return;
         }
-        let mut sorted: smallvec::SmallVec<[(u64, usize); 32]> = lanes_of(access.lanes).map(|l| (access.addresses[l], l)).collect();
+        let mut sorted: smallvec::SmallVec<[(u64, usize); 32]> =
+            lanes_of(access.lanes).map(|l| (access.addresses[l], l)).collect();
         sorted.sort_unstable();
         let Some(pair) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) else { return };
         let same = |a: usize, b: usize| values.is_some_and(|value| value(a) == value(b));
@@ -256,11 +250,7 @@ impl<'a> Cluster<'a> {
     #[cold]
     fn report_hazard(&mut self, lanes: u32, hazard: &Hazard, write: Option<(&WarpAccess, Option<Values<'_>>)>) {
         let Hazard { now, before, place, .. } = hazard;
-        let at = At {
-            cta: (now.cta % self.ctas.len() as u32) as usize,
-            warp: usize::from(now.warp),
-            pc: now.pc,
-        };
+        let at = At { cta: (now.cta % self.ctas.len() as u32) as usize, warp: usize::from(now.warp), pc: now.pc };
         let (address, where_) = match *place {
             Place::Shared { cta, offset } => {
                 let rank = if self.ctas.len() > 1 { format!(" of block rank {cta}") } else { String::new() };
@@ -290,7 +280,8 @@ impl<'a> Cluster<'a> {
             // Real failures are known, but so is shipped code without this fence.
             Conflict::UnfencedRead => (FindingKind::Proxy, Severity::Lint),
         };
-        let (does, did) = (verb(now.how, hazard.touch), verb(before.how, if hazard.before_read { Touch::Read } else { Touch::Write }));
+        let (does, did) =
+            (verb(now.how, hazard.touch), verb(before.how, if hazard.before_read { Touch::Read } else { Touch::Write }));
         let other = self.other_side(before, did);
         let same_warp = before.cta == now.cta && before.warp == now.warp;
         let who = if same_warp {
@@ -360,7 +351,6 @@ impl<'a> Cluster<'a> {
             }),
         }
     }
-
 }
 
 /// Whether the lanes' accesses are one range.

@@ -1,9 +1,9 @@
 //! Asynchronous operations between their issue and their effect.
 
 use super::cluster::{At, Cluster};
-use crate::check::{GroupKind, How, Part, Token};
 use super::machine::Delivery;
 use super::warp::{Group, GroupOp, Groups};
+use crate::check::{GroupKind, How, Part, Token};
 use crate::program::memory_op::{AtomOp, TmaReduce};
 use crate::program::sync_op::Wgmma;
 use crate::tensor::tma::TensorMap;
@@ -186,9 +186,9 @@ impl<'a> Cluster<'a> {
 
     /// Whether lanes must still wait until at most `allowed` of their latest groups are outstanding.
     pub(super) fn must_wait(&self, groups: &Groups, lanes: u32, allowed: u32) -> bool {
-        groups.beyond(lanes, allowed).any(|(group, lanes)| {
-            group.ops.iter().any(|op| op.lanes & lanes != 0 && self.queue.is_outstanding(op.id))
-        })
+        groups
+            .beyond(lanes, allowed)
+            .any(|(group, lanes)| group.ops.iter().any(|op| op.lanes & lanes != 0 && self.queue.is_outstanding(op.id)))
     }
 
     /// The lanes' wait is over: all but their `allowed` latest groups are behind the warp.

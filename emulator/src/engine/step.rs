@@ -3,7 +3,7 @@
 use super::alu::{self, Why};
 use super::cluster::{At, Cluster};
 use super::regs::FULL;
-use super::warp::{Groups, NO_JOIN, State, Wait, Warp};
+use super::warp::{Groups, State, Wait, Warp};
 use crate::check::GroupKind;
 use crate::finding::FindingKind;
 use crate::program::op::Clock;
@@ -27,7 +27,7 @@ impl<'a> Cluster<'a> {
         let kernel = self.m.kernel;
         loop {
             let split = warp.splits[index];
-            let stop = if split.join == NO_JOIN { u32::MAX } else { warp.joins[split.join as usize].pc };
+            let stop = warp.stop_of(&split);
             let ran = alu::run(&mut warp.regs, kernel, split.pc, split.mask, stop, *left);
             let count = ran.alu + ran.branches;
             self.clock += u64::from(count);
@@ -101,6 +101,10 @@ impl<'a> Cluster<'a> {
             Op::Brx { index: selector, targets } => self.branch_table(warp, index, at, mask, *selector, targets),
             Op::Exit => self.exit(warp, index, at, mask),
             Op::Trap => self.trap(at, mask),
+            Op::Call(op) => self.call(warp, index, at, mask, op),
+            Op::Ret => self.ret(warp, index, at, mask),
+            Op::LdFrame(op) => Self::ld_frame(warp, index, mask, op, self.m.kernel.local_bytes),
+            Op::StFrame(op) => Self::st_frame(warp, index, mask, op, self.m.kernel.local_bytes),
             Op::Clock32(clock, d) => {
                 let value = self.clock_value(*clock);
                 warp.regs.put(*d, &[value as u32; 32], mask, FULL);
@@ -123,18 +127,14 @@ impl<'a> Cluster<'a> {
             Op::Atom(op) => self.atom(warp, at, mask, op),
             Op::Prefetch(op) => self.prefetch(warp, at, mask, op),
             Op::CpAsync(op) => self.cp_async(warp, at, mask, op),
-            Op::CpAsyncCommit => {
-                self.commit(&mut warp.cp_async, at, mask, GroupKind::CpAsync)
-            }
+            Op::CpAsyncCommit => self.commit(&mut warp.cp_async, at, mask, GroupKind::CpAsync),
             Op::CpAsyncWait(pending) => self.cp_async_wait(warp, at, mask, *pending),
             Op::LdMatrix(op) => self.ldmatrix(warp, at, mask, op),
             Op::StMatrix(op) => self.stmatrix(warp, at, mask, op),
             Op::MovMatrix(d, a) => self.movmatrix(warp, at, mask, *d, *a),
             Op::Bulk(op) => self.bulk(warp, at, mask, op),
             Op::Tma(op) => self.tma(warp, at, mask, op),
-            Op::BulkCommit => {
-                self.commit(&mut warp.bulk, at, mask, GroupKind::Bulk)
-            }
+            Op::BulkCommit => self.commit(&mut warp.bulk, at, mask, GroupKind::Bulk),
             Op::BulkWait { pending, read } => self.bulk_wait(warp, at, mask, *pending, *read),
             Op::Bar(op) => self.bar(warp, at, mask, op),
             Op::ClusterArrive { aligned, relaxed } => self.cluster_arrive(warp, at, mask, *aligned, *relaxed),
@@ -177,8 +177,10 @@ impl<'a> Cluster<'a> {
         let counters = &mut self.probe.counters;
         counters.warp_instructions += 1;
         let class = match op {
-            Op::Bra(_) | Op::Brx { .. } | Op::Exit | Op::Trap => &mut counters.control,
+            Op::Bra(_) | Op::Brx { .. } | Op::Exit | Op::Trap | Op::Call(_) | Op::Ret => &mut counters.control,
             Op::LdParam(_)
+            | Op::LdFrame(_)
+            | Op::StFrame(_)
             | Op::Load(_)
             | Op::Store(_)
             | Op::Atom(_)

@@ -136,7 +136,8 @@ impl<'a> Cluster<'a> {
     fn hold_wgmma_of(&mut self, warp: &mut Warp, at: &At, op: &Wgmma) {
         let watch = &self.m.kernel.watch;
         let mut unfenced = None;
-        let same_shape = |cluster: &Self, pc: u32| cluster.wgmma_at(pc).is_some_and(|other| other.kind == op.kind && other.d == op.d);
+        let same_shape =
+            |cluster: &Self, pc: u32| cluster.wgmma_at(pc).is_some_and(|other| other.kind == op.kind && other.d == op.d);
         for (reg, as_d) in d_regs(op).map(|d| (d, true)).chain(a_regs(op).iter().map(|a| (*a, false))) {
             let Some(number) = watch.number(reg) else { continue };
             let held = warp.regs.held[number as usize];
@@ -147,9 +148,7 @@ impl<'a> Cluster<'a> {
             let clashes = match as_d {
                 true if held & HELD_AS_A != 0 => true,
                 // Accumulating further with the same shape is in order by itself.
-                true if held & HELD_AS_D != 0 => {
-                    !warp.wgmma_groups.all().any(|flight| same_shape(self, flight.pc))
-                }
+                true if held & HELD_AS_D != 0 => !warp.wgmma_groups.all().any(|flight| same_shape(self, flight.pc)),
                 true => false,
                 false => held & HELD_AS_D != 0,
             };
@@ -160,7 +159,8 @@ impl<'a> Cluster<'a> {
         }
         if let Some(reg) = unfenced {
             let name = self.register_name(Reg::R(reg));
-            let help = "put wgmma.fence.sync.aligned after the last instruction that touches the registers, before this".to_string();
+            let help =
+                "put wgmma.fence.sync.aligned after the last instruction that touches the registers, before this".to_string();
             self.report_full(FindingKind::WgmmaFence, Severity::Error, at, FULL, None, None, Some(help), || {
                 format!("{name} was touched, or never set, since the last wgmma.fence of this warp")
             });

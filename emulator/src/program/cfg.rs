@@ -46,7 +46,7 @@ fn blocks(code: &[Inst]) -> Blocks {
                 targets.iter().for_each(|target| mark(*target as usize));
                 mark(pc + 1);
             }
-            Op::Exit | Op::Trap => mark(pc + 1),
+            Op::Exit | Op::Trap | Op::Ret => mark(pc + 1),
             _ => {}
         }
     }
@@ -66,7 +66,7 @@ fn blocks(code: &[Inst]) -> Blocks {
                     next.extend(targets.iter().map(|target| block_of(*target)));
                     last.guard.is_some()
                 }
-                Op::Exit | Op::Trap => last.guard.is_some(),
+                Op::Exit | Op::Trap | Op::Ret => last.guard.is_some(),
                 _ => true,
             };
             if falls_through && block + 1 < starts.len() {

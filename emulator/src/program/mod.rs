@@ -1,5 +1,6 @@
 //! Decoded kernels: what the engine runs.
 
+pub mod call_op;
 pub mod cfg;
 pub mod convert_op;
 pub mod kernel;

@@ -1,5 +1,6 @@
 //! One decoded instruction.
 
+use super::call_op::{Call, FrameAccess};
 use super::convert_op::{Convert, ConvertPack, ConvertUnpack};
 use super::memory_op::{Addr, Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, Order, Prefetch, Scope, StMatrix, Store, Tma};
 use super::reg::{D, P, R, Reg};
@@ -352,6 +353,11 @@ pub enum Op {
     },
     Exit,
     Trap,
+    Call(Box<Call>),
+    /// Back to the caller.
+    Ret,
+    LdFrame(Box<FrameAccess>),
+    StFrame(Box<FrameAccess>),
 
     // Lanes of a warp together.
     Shfl(Box<Shfl>),

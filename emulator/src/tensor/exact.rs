@@ -100,14 +100,7 @@ const fn min_exponent_of_c(ty: AccumulatorType) -> i16 {
 }
 
 /// [`accumulate_tiles`](super::tile::accumulate_tiles) with a tensor core's sums.
-pub(super) fn accumulate(
-    how: Accumulate,
-    unit: &DotUnit,
-    k: usize,
-    a: &[ARow],
-    b: &[BRow],
-    registers: &mut impl TileRegisters,
-) {
+pub(super) fn accumulate(how: Accumulate, unit: &DotUnit, k: usize, a: &[ARow], b: &[BRow], registers: &mut impl TileRegisters) {
     let mut exponents_a = vec![[0; 32]; a.len()];
     let mut exponents_b = vec![[0; 8]; b.len()];
     let range_a = exponents(a, unit.min_exponents[0], &mut exponents_a);

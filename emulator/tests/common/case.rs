@@ -44,6 +44,7 @@ pub struct Case {
     unwritten: Vec<(String, u64)>,
     counters: Vec<(String, u64)>,
     findings: Vec<Expected>,
+    printed: Vec<String>,
 }
 
 type Result<T> = std::result::Result<T, String>;
@@ -177,6 +178,7 @@ impl Case {
                 self.expect.push((name, ty.clone(), values(&ty, &items)?));
             }
             "unwritten" => self.unwritten.push((word(), word().parse().map_err(|_| "unwritten: name bytes")?)),
+            "printed" => self.printed.push(rest.replace("\\n", "\n")),
             "counter" => self.counters.push((word(), word().parse().map_err(|_| "counter: name value")?)),
             _ => {}
         }
@@ -234,6 +236,9 @@ impl Case {
         };
         let report = device.launch(module, &launch).map_err(|error| error.to_string())?;
         self.check_findings(&report)?;
+        if report.printed != self.printed {
+            return Err(format!("printed {:?}, expected {:?}", report.printed, self.printed));
+        }
         for (name, ty, bytes) in &self.expect {
             let id = ids.get(name.as_str()).ok_or(format!("no buffer {name}"))?;
             let got = &device.read(*id)[..bytes.len().min(device.read(*id).len())];

@@ -432,11 +432,8 @@ fn exact_wgmma_is_the_model_bit_for_bit() {
                     for lane in 0..32 {
                         for reg in 0..registers as u32 {
                             for j in 0..if half { 2 } else { 1 } {
-                                let held = if half {
-                                    wgmma_d_element_f16(warp, lane, reg, j)
-                                } else {
-                                    wgmma_d_element(warp, lane, reg)
-                                };
+                                let held =
+                                    if half { wgmma_d_element_f16(warp, lane, reg, j) } else { wgmma_d_element(warp, lane, reg) };
                                 visit(warp as usize, lane as usize, reg as usize, 16 * j, held.map(|x| x as usize));
                             }
                         }
