@@ -23,8 +23,8 @@ const MAX_EQUIVALENT: f64 = 0.06;
 
 fn llvm() -> Vec<Good> {
     let specs = [
-        (gemm::sm90(gemm::SM90, [128, 128, 392], 1), 4),
-        (gemm::sm90(gemm::SM90_CLUSTER, [128, 256, 392], 2), 4),
+        (gemm::sm90(gemm::SM90, [128, 128, 520], 1), 4),
+        (gemm::sm90(gemm::SM90_CLUSTER, [128, 256, 520], 2), 4),
         (gemm::sm80(gemm::SM80, [64, 64, 168]), 3),
         (gemm::softmax(gemm::SOFTMAX, 2, 260), 0),
     ];
@@ -39,22 +39,24 @@ fn llvm() -> Vec<Good> {
 
 fn sm90() -> Vec<Good> {
     let problem = |id, batch, shape, splits, sms| Problem { id, batch, shape, splits, sms };
-    vec![
-        shipped::kernel("sm90", problem("gemm_bf16_bf16_nk_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8", 2, [64, 128, 648], 1, 2)),
-        shipped::kernel("sm90", problem("gemm_bf16_bf16_nk_wgmma_128x128x64_s6_w2_pp_2x1_g8_a8", 1, [256, 384, 520], 1, 2)),
-        shipped::kernel("sm90", problem("gemm_bf16_bf16_nk_wgmma_128x192x64_s4_w2_coop_2x1_g8_a8", 1, [256, 384, 328], 1, 2)),
-        shipped::kernel("sm90", problem("gemm_bf16_bf16_nk_swiglu_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8", 1, [64, 64, 640], 1, 1)),
-        shipped::kernel("sm90", problem("gemm_bf16_f32_nk_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8_split", 1, [64, 64, 1160], 2, 1)),
-        shipped::kernel("sm90", problem("gemm_bf16_bf16_kn_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8", 1, [64, 128, 648], 1, 1)),
-        shipped::kernel("sm90", problem("gemm_bf16_bf16_nk_reduce_8x256_a4", 1, [16, 264, 8], 3, 1)),
-    ]
+    let problems = [
+        // As many k-blocks as stages: the stage index wraps where a tile ends.
+        problem("gemm_bf16_bf16_nk_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8", 2, [64, 192, 488], 1, 2),
+        problem("gemm_bf16_bf16_nk_wgmma_128x128x64_s6_w2_pp_2x1_g8_a8", 1, [256, 512, 360], 1, 2),
+        problem("gemm_bf16_bf16_nk_wgmma_128x192x64_s4_w2_coop_2x1_g8_a8", 1, [256, 576, 232], 1, 2),
+        problem("gemm_bf16_bf16_nk_swiglu_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8", 1, [64, 96, 512], 1, 1),
+        problem("gemm_bf16_f32_nk_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8_split", 1, [64, 128, 1000], 2, 1),
+        problem("gemm_bf16_bf16_kn_wgmma_128x128x64_s6_w2_coop_1x1_g8_a8", 1, [128, 384, 360], 1, 1),
+        problem("gemm_bf16_bf16_nk_reduce_8x256_a4", 1, [16, 264, 8], 3, 1),
+    ];
+    problems.map(|problem| shipped::kernel("sm90", problem)).into()
 }
 
 fn sm80() -> Vec<Good> {
     let problem = |id, shape| Problem { id, batch: 1, shape, splits: 1, sms: 8 };
     vec![
         shipped::kernel("sm80", problem("gemm_bf16_bf16_nk_mma_64x64x32_s4_w2x2_g8_l8_a2", [64, 64, 232])),
-        shipped::kernel("sm80", problem("gemm_bf16_bf16_kn_mma_64x64x32_s3_w2x2_g8_l1_a1", [64, 64, 168])),
+        shipped::kernel("sm80", problem("gemm_bf16_bf16_kn_mma_128x128x32_s4_w2x4_g8_l8_a2", [128, 128, 232])),
     ]
 }
 

@@ -17,6 +17,9 @@ pub struct Edit {
 pub fn edits(text: &str, stages: &[i64]) -> Vec<Edit> {
     let lines: Vec<&str> = text.lines().collect();
     let parsed: Vec<Option<Instr>> = lines.iter().map(|line| Instr::parse(line)).collect();
+    // With a swizzle only operands that are not K-major have a leading offset (PTX ISA 9.7.15.5.1).
+    let transposed = |i: &Instr| i.is("wgmma.mma_async") && i.operands[i.operands.len() - 2..].iter().any(|flag| flag == "1");
+    let transposes = parsed.iter().flatten().any(transposed);
     let grows = parsed.iter().flatten().any(|instr| instr.is("setmaxnreg.inc"));
     let mut out: Vec<Edit> = Vec::new();
     for (at, instr) in parsed.iter().enumerate() {
@@ -37,7 +40,7 @@ pub fn edits(text: &str, stages: &[i64]) -> Vec<Edit> {
         barriers(instr, &mut one);
         mbarriers(instr, &mut one);
         copies(instr, &mut one);
-        constants(instr, stages, &mut one);
+        constants(instr, stages, transposes, &mut one);
         if instr.is("setmaxnreg") && grows {
             one("setmaxnreg+8", instr.shifted(0, "add", "b32", 8));
             if instr.has("dec") {
@@ -231,7 +234,7 @@ fn copies(instr: &Instr, one: &mut impl FnMut(&str, String)) {
 }
 
 /// Stage counts and matrix descriptors.
-fn constants(instr: &Instr, stages: &[i64], one: &mut impl FnMut(&str, String)) {
+fn constants(instr: &Instr, stages: &[i64], transposes: bool, one: &mut impl FnMut(&str, String)) {
     let Some(last) = instr.operands.len().checked_sub(1) else { return };
     let Some(value) = integer(&instr.operands[last]) else { return };
     if instr.root() == "setp" && stages.contains(&value) {
@@ -241,6 +244,9 @@ fn constants(instr: &Instr, stages: &[i64], one: &mut impl FnMut(&str, String)) 
     // PTX ISA 9.7.15.5.1: start address in bits 0 to 13, leading offset from 16, stride offset from 32, swizzle from 62.
     if matches!(instr.root(), "or" | "mov") && instr.has("b64") && (value as u64) >> 32 & 0x3fff != 0 {
         for (name, bit) in [("start", 0), ("lbo", 16), ("sbo", 32), ("swizzle-1", 62), ("swizzle-2", 63)] {
+            if name == "lbo" && value as u64 >> 62 != 0 && !transposes {
+                continue;
+            }
             let changed = (value as u64) ^ (1 << bit);
             one(&format!("descriptor-{name}"), instr.with_operand(last, &changed.to_string()).print());
         }
@@ -267,7 +273,7 @@ mod tests {
             ["skip-wait", "flip-parity", "other-mbarrier"]
         );
         assert_eq!(operators("setp.eq.b32 %p, %r1, 4;"), ["stages+1", "stages-1"]);
-        assert_eq!(operators("or.b64 %rd1, %rd2, 4611686293305360384;").len(), 5);
+        assert_eq!(operators("or.b64 %rd1, %rd2, 4611686293305360384;").len(), 4);
         assert_eq!(operators("$again:\nld.acquire.gpu.b32 %r1, [%rd1];\n@%p bra $again;").len(), 3);
         assert!(operators("add.s32 %r1, %r2, 4;").is_empty());
     }
