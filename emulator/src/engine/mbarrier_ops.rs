@@ -3,6 +3,7 @@
 use super::access::{SharedAt, lanes_of};
 use super::cluster::{At, Cluster, Event};
 use super::mbarrier::{MBarrier as Object, Misuse};
+use super::observe::strength;
 use super::queue::{Action, BarrierAt};
 use super::regs::FULL;
 use super::step::Flow;
@@ -160,7 +161,7 @@ impl Cluster<'_> {
                 let count = count.map_or(1, |reg| self.value(warp, at, lane, reg, "arrival count"));
                 let expect = expect.map(|reg| self.value(warp, at, lane, reg, "transaction count"));
                 if let Some(check) = &mut self.check {
-                    check.arrive(at.cta, at.warp, (place.cta, place.offset), op.order == Order::Relaxed);
+                    check.arrive(at.cta, at.warp, (place.cta, place.offset), op.order == Order::Relaxed, strength(op.order, op.scope));
                 }
                 let mut token = 0;
                 self.with_mbarrier(at, lanes, place, |barrier| {
@@ -286,7 +287,7 @@ impl Cluster<'_> {
                     }
                     self.observe_mbarrier(at, (place.cta, place.offset));
                     if let Some(check) = &mut self.check {
-                        check.pass(at.cta, at.warp, place.offset, op.order == Order::Relaxed);
+                        check.pass(at.cta, at.warp, place.offset, op.order == Order::Relaxed, strength(op.order, op.scope));
                     }
                 }
             } else {
