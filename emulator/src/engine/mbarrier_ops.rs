@@ -201,8 +201,13 @@ impl Cluster<'_> {
         // Later copies are not covered, so they must not look like the same operation.
         check.commit(GroupKind::CpAsync, at.cta, at.warp);
         let Groups { open, committed } = &mut warp.cp_async;
-        let ops = committed.iter().flat_map(|group| &group.ops).chain(&*open);
-        let mut tokens: Vec<Token> = ops.filter_map(|op| op.token).collect();
+        let ops = committed.iter_mut().flat_map(|group| &mut group.ops).chain(&mut *open);
+        let mut tokens: Vec<Token> = ops
+            .filter_map(|op| {
+                op.told = true;
+                op.token
+            })
+            .collect();
         tokens.dedup();
         // Programs that only use mbarriers never close a group.
         if open.len() > 512 {

@@ -219,7 +219,8 @@ impl<'a> Cluster<'a> {
 impl Groups {
     /// An operation whose reads nobody waited for.
     pub fn unread(&self) -> Option<&GroupOp> {
-        self.open.first().or_else(|| self.committed.iter().filter(|group| !group.read).find_map(|group| group.ops.first()))
+        let committed = self.committed.iter().filter(|group| !group.read).flat_map(|group| &group.ops);
+        self.open.iter().chain(committed).find(|op| !op.told)
     }
 
     /// Closes a group for `lanes`.

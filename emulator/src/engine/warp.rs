@@ -86,6 +86,8 @@ pub struct GroupOp {
     pub lanes: u32,
     pub pc: u32,
     pub token: Option<Token>,
+    /// An mbarrier is told when it is done.
+    pub told: bool,
 }
 
 /// Asynchronous operations committed together.
