@@ -5,6 +5,7 @@ use crate::parse::ast::{self, Space, Variable};
 use crate::program::Kernel;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A GPU architecture, such as `sm_90a`.
@@ -59,6 +60,9 @@ pub struct Module {
     pub(crate) kernels: Vec<Kernel>,
     pub(crate) variables: Vec<Variable>,
     pub(crate) sources: Vec<String>,
+    /// Kept to decode it once more for the ring, should a launch ask for it.
+    text: String,
+    ring: OnceLock<Result<Vec<Kernel>, ParseError>>,
 }
 
 impl Module {
@@ -77,7 +81,6 @@ impl Module {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let module = crate::parse::parse(text)?;
         let arch = module.target.parse().map_err(|message| ParseError { line: 1, column: None, message })?;
-        let mut kernels = Vec::new();
         for function in &module.functions {
             if !function.is_entry {
                 return Err(ParseError::on(
@@ -85,10 +88,10 @@ impl Module {
                     format!("device function `{}`: only entries are supported, inline it", function.name),
                 ));
             }
-            kernels.push(crate::decode::decode(&module, function)?);
         }
+        let kernels = kernels(&module, false)?;
         let ast::Module { variables, sources, .. } = module;
-        Ok(Module { id: NEXT.fetch_add(1, Ordering::Relaxed), arch, kernels, variables, sources })
+        Ok(Module { id: NEXT.fetch_add(1, Ordering::Relaxed), arch, kernels, variables, sources, text: text.into(), ring: OnceLock::new() })
     }
 
     /// Names of the entries, in the order of the text.
@@ -126,8 +129,19 @@ impl Module {
         self.kernels.iter().find(|kernel| kernel.name == entry)
     }
 
+    /// The entry with its float instructions on payloads.
+    pub(crate) fn ring_kernel(&self, entry: &str) -> Result<Option<&Kernel>, &ParseError> {
+        let decode = || kernels(&crate::parse::parse(&self.text)?, true);
+        let kernels = self.ring.get_or_init(decode).as_ref()?;
+        Ok(kernels.iter().find(|kernel| kernel.name == entry))
+    }
+
     pub(crate) fn global_variables(&self) -> impl Iterator<Item = (usize, &Variable)> {
         let is_global = |(_, variable): &(usize, &Variable)| matches!(variable.space, Space::Global | Space::Const);
         self.variables.iter().enumerate().filter(is_global)
     }
+}
+
+fn kernels(module: &ast::Module, ring: bool) -> Result<Vec<Kernel>, ParseError> {
+    module.functions.iter().map(|function| crate::decode::decode(module, function, ring)).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::decoder::{Decoder, Result};
 use super::modifiers::Modifiers;
+use super::ring::RingFlags;
 use super::ty::Ty;
 use crate::lane::{approx, float, half, int, round};
 use crate::parse::ast::Operand;
@@ -140,6 +141,9 @@ impl Decoder<'_> {
         let only_floats = flags.rounded || flags.ftz || nan || xorsign || approx || full || abs;
         if (floating && only_integers) || (!floating && only_floats) || (xorsign != abs) {
             return self.unknown();
+        }
+        if self.ring && floating {
+            return self.ring_arith(root, ty, RingFlags { sat: flags.sat, relu, xorsign }, ops);
         }
         match ty {
             Ty::F32 => {

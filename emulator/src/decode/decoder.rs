@@ -10,8 +10,8 @@ use crate::parse::ast::{self, Instr, Operand, ScopeId};
 use crate::program::{Const, D, Guard, Inst, Kernel, Op, R, Reg, cfg};
 use rustc_hash::FxHashMap;
 
-/// Decodes a function of a module.
-pub fn decode(module: &ast::Module, function: &ast::Function) -> Result<Kernel> {
+/// Decodes a function of a module; in the ring its float instructions work on payloads.
+pub fn decode(module: &ast::Module, function: &ast::Function, ring: bool) -> Result<Kernel> {
     let too_many = || ParseError::on(function.line, format!("`{}` declares more than 65535 registers", function.name));
     let slots = Slots::new(function).ok_or_else(too_many)?;
     let layout = Layout::new(module, function);
@@ -26,6 +26,7 @@ pub fn decode(module: &ast::Module, function: &ast::Function) -> Result<Kernel> 
         line: function.line,
         opcode: "",
         talks_through_global: false,
+        ring,
     };
     let mut code = Vec::with_capacity(function.body.len() + 1);
     let mut sources = Vec::with_capacity(function.body.len() + 1);
@@ -89,6 +90,7 @@ pub(super) struct Decoder<'a> {
     pub line: u32,
     pub opcode: &'a str,
     pub talks_through_global: bool,
+    pub ring: bool,
 }
 
 pub(super) type Result<T> = std::result::Result<T, ParseError>;
