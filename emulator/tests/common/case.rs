@@ -44,6 +44,7 @@ pub struct Case {
     unwritten: Vec<(String, u64)>,
     counters: Vec<(String, u64)>,
     findings: Vec<Expected>,
+    printed: Vec<String>,
 }
 
 type Result<T> = std::result::Result<T, String>;
@@ -177,6 +178,7 @@ impl Case {
                 self.expect.push((name, ty.clone(), values(&ty, &items)?));
             }
             "unwritten" => self.unwritten.push((word(), word().parse().map_err(|_| "unwritten: name bytes")?)),
+            "printed" => self.printed.push(rest.replace("\\n", "\n")),
             "counter" => self.counters.push((word(), word().parse().map_err(|_| "counter: name value")?)),
             _ => {}
         }
@@ -211,6 +213,9 @@ impl Case {
     fn check_seed(&self, module: &Module, seed: u64) -> Result<()> {
         let (device, ids, report) = self.launch(module, DeviceConfig { seed, ..DeviceConfig::default() })?;
         self.check_findings(&report)?;
+        if report.printed != self.printed {
+            return Err(format!("printed {:?}, expected {:?}", report.printed, self.printed));
+        }
         self.check_values(&device, &ids)?;
         let json = serde_json::to_value(report.counters).map_err(|error| error.to_string())?;
         for (name, value) in &self.counters {
