@@ -4,7 +4,7 @@ use crate::check::{Across, Checker, Crossing, Mark, World};
 use crate::counters::Counters;
 use crate::device::{Checks, Device};
 use crate::engine::cluster::{Cluster, Outcome};
-use crate::engine::machine::{Machine, Schedule};
+use crate::engine::machine::{Dice, Machine, Schedule};
 use crate::engine::printf::Printed;
 use crate::engine::probe::Probe;
 use crate::error::LaunchError;
@@ -84,6 +84,8 @@ pub struct Report {
 
 /// Instructions a cluster runs before the next one has a turn, where blocks talk through global memory.
 const TURN: u64 = 200_000;
+/// Clusters that are there together from the start in random schedules.
+const AT_ONCE: u32 = 8;
 
 impl Device {
     /// Runs a kernel to its end, or until a mistake stops it.
@@ -246,7 +248,8 @@ fn crossing_finding(machine: &Machine<'_>, crossing: &Crossing) -> Finding {
     }
 }
 
-/// Clusters in turns on one thread. A new one starts when the ones there are wait for others, or are done.
+/// Clusters in turns on one thread. A new one starts when the ones there wait for others, or are done; in random
+/// schedules several are there from the start, in any order, and take short turns.
 fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Ran> {
     let mut results: Vec<Ran> = (0..count).map(|_| Default::default()).collect();
     let mut active: VecDeque<(u32, Cluster<'_>)> = VecDeque::new();
@@ -255,24 +258,28 @@ fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Ran> {
     let mut world = World::default();
     // Turns in a row in which nobody made progress.
     let mut idle_turns = 0;
+    let mut dice = Dice::new(machine.schedule.seed);
+    let (at_once, longest) = if machine.schedule.round_robin { (1, TURN) } else { (resident.min(AT_ONCE), 2_000) };
     loop {
-        if active.is_empty() || (idle_turns > 0 && (active.len() as u32) < resident) {
-            if next < count {
-                let mut check = checker(machine, std::mem::take(&mut world), None, next);
-                swap_world(&mut check, &mut world);
-                active.push_front((next, Cluster::new(machine, next, check)));
-                next += 1;
-            } else if active.is_empty() {
-                return results;
+        let room = if idle_turns > 0 { resident } else { at_once };
+        if next < count && (active.len() as u32) < room {
+            let mut check = checker(machine, std::mem::take(&mut world), None, next);
+            swap_world(&mut check, &mut world);
+            active.push_front((next, Cluster::new(machine, next, check)));
+            next += 1;
+            if idle_turns == 0 && (active.len() as u32) < room {
+                continue;
             }
         }
-        let Some((index, mut cluster)) = active.pop_front() else { return results };
+        let turn = if at_once == 1 { longest } else { 1 + dice.below(longest) };
+        let chosen = if at_once == 1 { 0 } else { dice.below(active.len() as u64) as usize };
+        let Some((index, mut cluster)) = active.remove(chosen) else { return results };
         let before = cluster.progress;
         if idle_turns == 0 {
             cluster.forget_polls();
         }
         swap_world(&mut cluster.check, &mut world);
-        let outcome = cluster.run(TURN);
+        let outcome = cluster.run(turn);
         swap_world(&mut cluster.check, &mut world);
         let all_started = next == count || active.len() as u32 + 1 >= resident;
         let moved = cluster.progress != before || outcome == Outcome::Done;

@@ -2,8 +2,8 @@
 
 use super::across::{Across, Mark, Touched};
 use super::clock::{Agent, Clock, Fenced};
-use super::history::{Entry, Histories, How, SetId, Strength};
-use super::places::Places;
+use super::history::{Entry, Histories, How, Strength};
+use super::places::{Places, reaches};
 use super::rules::{Conflict, Touch, Viewer, touch};
 use super::shadow::{Cell, Pages, Shadow};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -76,6 +76,8 @@ pub struct World {
     global: Pages,
     places: Places,
     agents: u32,
+    /// Agents that are asynchronous operations.
+    detached: Vec<bool>,
 }
 
 /// Groups that asynchronous operations are waited for in.
@@ -92,8 +94,8 @@ struct WarpState {
     view: Viewer,
     /// The latest fence, and how far it reaches: what a relaxed write after it passes on.
     fence: Option<(Strength, Clock)>,
-    /// What relaxed reads saw: a fence makes it known.
-    seen: Clock,
+    /// What relaxed reads saw, and of which blocks: a fence that reaches those makes it known.
+    seen: Vec<((u32, u32), Clock)>,
     /// Agents of the groups that are open.
     open: [Option<Token>; 3],
 }
@@ -120,10 +122,22 @@ impl Meeting {
     }
 }
 
+/// What arrivals at an mbarrier pass on.
+#[derive(Debug, Default)]
+struct Arrivals {
+    /// From its own block, or at `.cluster` scope.
+    same: Clock,
+    cluster: Clock,
+    /// From another block at `.cta` scope. Strictly that passes nothing on, but consumers tell a producer in another
+    /// block so that they have read a stage through the async proxy (CUTLASS does): that much counts.
+    narrow: Clock,
+}
+
 #[derive(Debug)]
 struct Barrier {
     init: Entry,
-    meeting: Meeting,
+    arriving: Arrivals,
+    passed: Arrivals,
 }
 
 #[derive(Debug)]
@@ -149,19 +163,19 @@ pub struct Checker {
     ops: FxHashMap<OpId, Op>,
     /// Agents of finished operations of the generic and of the async proxy, which may be used again.
     idle: [VecDeque<Token>; 2],
+    of_shared: Histories,
     hazards: Vec<Hazard>,
     reported: FxHashSet<(u32, u32, bool)>,
-    sweep_at: usize,
 }
 
 impl Checker {
     /// A checker for a cluster of `ctas` blocks with `warps` warps each.
     pub fn new(mut world: World, across: Option<Arc<Across>>, cluster: u32, ctas: usize, warps: usize, window: u32) -> Self {
         let states = (0..ctas * warps).map(|_| {
-            let agent = world.agent();
+            let agent = world.agent(false);
             let mut clock = Clock::default();
             clock.before.raise(agent, 1);
-            WarpState { agent, view: Viewer::new(clock), fence: None, seen: Clock::default(), open: [None; 3] }
+            WarpState { agent, view: Viewer::new(clock), fence: None, seen: Vec::new(), open: [None; 3] }
         });
         let warps_per_cta = warps;
         let warps = states.collect();
@@ -176,9 +190,9 @@ impl Checker {
             cluster_meeting: Meeting::default(),
             ops: FxHashMap::default(),
             idle: Default::default(),
+            of_shared: Histories::default(),
             hazards: Vec::new(),
             reported: FxHashSet::default(),
-            sweep_at: MANY_SETS,
         }
     }
 
@@ -211,7 +225,7 @@ impl Checker {
 
     /// Accesses of one instruction, with the bytes they write where another cluster may write the same.
     pub fn access_all<'v>(&mut self, act: &Act, view: usize, places: impl Iterator<Item = (Place, u32, Option<&'v [u8]>)>) {
-        let Checker { world, across, cluster, warps, warps_per_cta, ctas, ops, hazards, .. } = self;
+        let Checker { world, of_shared, across, cluster, warps, warps_per_cta, ctas, ops, hazards, .. } = self;
         let (agent, time, cta, warp, viewer) = match act.actor {
             Actor::Warp { cta, warp } => {
                 let state = &mut warps[cta * *warps_per_cta + warp];
@@ -235,10 +249,10 @@ impl Checker {
             cluster: *cluster,
             warp: warp as u16,
         };
-        let World { histories, global, .. } = world;
+        let World { histories: of_global, global, .. } = world;
         // Neighbours mostly look alike.
         let mut last = (Cell::NEVER, Cell::NEVER);
-        let mut visit = |cell: &mut Cell, viewer: &mut Viewer, fenced, place: Place| {
+        let mut visit = |cell: &mut Cell, viewer: &mut Viewer, histories: &mut Histories, fenced, place: Place| {
             if last.0 == *cell {
                 *cell = last.1;
                 return;
@@ -259,12 +273,13 @@ impl Checker {
                     let shadow = &mut ctas[cta].shared;
                     if let Some(cells) = shadow.whole(offset as usize, bytes as usize) {
                         for (index, cell) in cells.iter_mut().enumerate() {
-                            visit(cell, viewer, Fenced::Shared, Place::Shared { cta, offset: offset + 4 * index as u32 });
+                            let place = Place::Shared { cta, offset: offset + 4 * index as u32 };
+                            visit(cell, viewer, of_shared, Fenced::Shared, place);
                         }
                         continue;
                     }
                     shadow.visit(offset as usize, bytes as usize, |cell, at| {
-                        visit(cell, viewer, Fenced::Shared, Place::Shared { cta, offset: at as u32 });
+                        visit(cell, viewer, of_shared, Fenced::Shared, Place::Shared { cta, offset: at as u32 });
                     });
                 }
                 Place::Global { address } => {
@@ -272,11 +287,11 @@ impl Checker {
                         Some(cells) => {
                             for (index, cell) in cells.iter_mut().enumerate() {
                                 let place = Place::Global { address: address + 4 * index as u64 };
-                                visit(cell, viewer, Fenced::Global, place);
+                                visit(cell, viewer, of_global, Fenced::Global, place);
                             }
                         }
                         None => global.visit(address, bytes.into(), |cell, at| {
-                            visit(cell, viewer, Fenced::Global, Place::Global { address: at });
+                            visit(cell, viewer, of_global, Fenced::Global, Place::Global { address: at });
                         }),
                     }
                     if let Some((across, touched)) = across {
@@ -294,28 +309,14 @@ impl Checker {
                 reported.insert((hazard.before.pc, hazard.now.pc, unordered))
             });
         }
-        if self.world.histories.len() > self.sweep_at {
-            self.sweep();
+        if self.of_shared.len() > MANY_SETS {
+            let ctas = &mut self.ctas;
+            sweep(&mut self.of_shared, |visit| ctas.iter_mut().flat_map(|cta| cta.shared.cells()).for_each(visit));
         }
-    }
-
-    #[cold]
-    fn sweep(&mut self) {
-        let Checker { world, ctas, .. } = self;
-        let mut used = vec![false; world.histories.len()];
-        for cell in ctas.iter_mut().flat_map(|cta| cta.shared.cells()).chain(world.global.cells()) {
-            used[cell.writers.0 as usize] = true;
-            used[cell.readers.0 as usize] = true;
+        let World { histories, global, .. } = &mut self.world;
+        if histories.len() > MANY_SETS {
+            sweep(histories, |visit| global.cells().for_each(visit));
         }
-        let names = world.histories.keep(&used);
-        let rename = |id: &mut SetId| *id = names[id.0 as usize];
-        for cell in ctas.iter_mut().flat_map(|cta| cta.shared.cells()).chain(world.global.cells()) {
-            rename(&mut cell.writers);
-            rename(&mut cell.readers);
-        }
-        self.warps.iter_mut().for_each(|warp| warp.view.forget());
-        self.ops.values_mut().flat_map(|op| &mut op.views).for_each(Viewer::forget);
-        self.sweep_at = MANY_SETS.max(2 * self.world.histories.len());
     }
 
     // Asynchronous operations.
@@ -331,7 +332,7 @@ impl Checker {
                 idle.push_back(token);
             }
         }
-        Token { agent: self.world.agent(), time: 1 }
+        Token { agent: self.world.agent(true), time: 1 }
     }
 
     fn begin(&mut self, id: OpId, how: How, group: Option<GroupKind>, cta: usize, warp: usize, views: Vec<Viewer>) -> Token {
@@ -404,10 +405,17 @@ impl Checker {
 
     /// A fence between generic accesses of threads.
     pub fn fence_memory(&mut self, cta: usize, warp: usize, reach: Strength, acquires: bool, releases: bool) {
+        let own = (self.cta_in_launch(cta), self.cluster);
         let state = self.warp(cta, warp);
         if acquires {
-            let seen = std::mem::take(&mut state.seen);
-            state.view.clock.join(&seen);
+            let WarpState { seen, view, .. } = state;
+            seen.retain(|(who, clock)| {
+                let known = reaches(reach, own, *who);
+                if known {
+                    view.clock.join(clock);
+                }
+                !known
+            });
         }
         if releases {
             state.fence = Some((reach, state.view.clock.clone()));
@@ -480,7 +488,8 @@ impl Checker {
             cluster,
             warp: warp as u16,
         };
-        self.ctas[at.0].barriers.insert(at.1, Barrier { init, meeting: Meeting::default() });
+        let barrier = Barrier { init, arriving: Arrivals::default(), passed: Arrivals::default() };
+        self.ctas[at.0].barriers.insert(at.1, barrier);
     }
 
     /// Somebody uses an mbarrier, which must see its initialisation.
@@ -498,6 +507,14 @@ impl Checker {
             },
         };
         let init = barrier.init;
+        let fenced = clock.fenced(Fenced::Shared).get(init.agent).max(clock.inits.get(init.agent));
+        let unordered = clock.before.get(init.agent).max(clock.inits.get(init.agent)) < init.time;
+        if !unordered && act.how.is_async() && fenced < init.time && reported.insert((init.pc, act.pc, false)) {
+            let now = Entry { agent, pc: act.pc, how: act.how, warp: warp as u16, ..init };
+            let (before, place) = (init, Place::Shared { cta, offset });
+            let (conflict, touch) = (Conflict::UnfencedRead, Touch::Update);
+            hazards.push(Hazard { conflict, before, before_read: false, now, touch, place });
+        }
         let known = clock.before.get(init.agent).max(clock.inits.get(init.agent));
         if known < init.time && reported.insert((init.pc, act.pc, true)) {
             let now = Entry { agent, pc: act.pc, how: act.how, warp: warp as u16, ..init };
@@ -507,12 +524,18 @@ impl Checker {
     }
 
     /// A thread's arrival, which releases what it has behind it unless it is relaxed.
-    pub fn arrive(&mut self, cta: usize, warp: usize, at: (usize, u32), relaxed: bool) {
+    pub fn arrive(&mut self, cta: usize, warp: usize, at: (usize, u32), relaxed: bool, reach: Strength) {
         let clock = &self.warps[cta * self.warps_per_cta + warp].view.clock;
         if let Some(barrier) = self.ctas[at.0].barriers.get_mut(&at.1)
             && !relaxed
         {
-            barrier.meeting.arriving.join(clock);
+            let Arrivals { same, cluster, narrow } = &mut barrier.arriving;
+            let into = match reach {
+                _ if at.0 == cta => same,
+                Strength::Cta => narrow,
+                _ => cluster,
+            };
+            into.join(clock);
         }
         self.tick(cta, warp);
     }
@@ -526,24 +549,28 @@ impl Checker {
 
     pub fn arrive_token(&mut self, token: Token, at: (usize, u32)) {
         if let Some(barrier) = self.ctas[at.0].barriers.get_mut(&at.1) {
-            barrier.meeting.arriving.before.raise(token.agent, token.time + 1);
+            barrier.arriving.same.before.raise(token.agent, token.time + 1);
         }
     }
 
     pub fn phase_complete(&mut self, (cta, offset): (usize, u32)) {
         if let Some(barrier) = self.ctas[cta].barriers.get_mut(&offset) {
-            barrier.meeting.complete();
+            barrier.passed = std::mem::take(&mut barrier.arriving);
         }
     }
 
     /// A successful wait, which acquires unless it is relaxed.
-    pub fn pass(&mut self, cta: usize, warp: usize, offset: u32, relaxed: bool) {
-        if relaxed {
-            return;
+    pub fn pass(&mut self, cta: usize, warp: usize, offset: u32, relaxed: bool, reach: Strength) {
+        let Some(barrier) = self.ctas[cta].barriers.get(&offset).filter(|_| !relaxed) else { return };
+        let clock = &mut self.warps[cta * self.warps_per_cta + warp].view.clock;
+        let Arrivals { same, cluster, narrow } = &barrier.passed;
+        clock.join(same);
+        if reach == Strength::Cta {
+            clock.before.join_where(&cluster.before, &self.world.detached);
+        } else {
+            clock.join(cluster);
         }
-        if let Some(barrier) = self.ctas[cta].barriers.get(&offset) {
-            self.warps[cta * self.warps_per_cta + warp].view.clock.join(&barrier.meeting.passed);
-        }
+        clock.before.join_where(&narrow.before, &self.world.detached);
     }
 
     /// A strong write to a place that others may read: passes on what a release, or a fence before it, covers.
@@ -568,14 +595,39 @@ impl Checker {
         let who = (self.cta_in_launch(cta), self.cluster);
         let Checker { world, warps, warps_per_cta, .. } = self;
         let state = &mut warps[cta * *warps_per_cta + warp];
-        let into = if acquire { &mut state.view.clock } else { &mut state.seen };
-        world.places.read(self.cluster, place, who, reach, into);
+        let WarpState { view, seen, .. } = state;
+        world.places.read(self.cluster, place, who, reach, |by, clock| {
+            if acquire {
+                view.clock.join(clock);
+                return;
+            }
+            match seen.iter_mut().find(|(who, _)| *who == by) {
+                Some((_, known)) => known.join(clock),
+                None => seen.push((by, clock.clone())),
+            }
+        });
     }
 }
 
 impl World {
-    fn agent(&mut self) -> Agent {
+    fn agent(&mut self, is_detached: bool) -> Agent {
         self.agents += 1;
+        self.detached.push(is_detached);
         Agent(self.agents - 1)
     }
+}
+
+/// Drops the sets that no cell names any more; if that is not enough, all of them, and with them what they knew.
+#[cold]
+fn sweep(histories: &mut Histories, mut cells: impl FnMut(&mut dyn FnMut(&mut Cell))) {
+    let mut used = vec![false; histories.len()];
+    cells(&mut |cell| {
+        used[cell.writers.0 as usize] = true;
+        used[cell.readers.0 as usize] = true;
+    });
+    if used.iter().filter(|used| **used).count() > MANY_SETS / 2 {
+        used.fill(false);
+    }
+    let names = histories.keep(&used);
+    cells(&mut |cell| *cell = Cell { writers: names[cell.writers.0 as usize], readers: names[cell.readers.0 as usize] });
 }

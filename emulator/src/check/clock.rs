@@ -36,6 +36,13 @@ impl Vector {
         }
     }
 
+    /// Joins only what is known of the agents for which `which` is set.
+    pub fn join_where(&mut self, other: &Vector, which: &[bool]) {
+        for (agent, time) in other.0.iter().enumerate().filter(|(agent, time)| **time != 0 && which[*agent]) {
+            self.raise(Agent(agent as u32), *time);
+        }
+    }
+
     /// What both know.
     pub fn meet(&mut self, other: &Vector) {
         self.0.truncate(other.0.len());

@@ -95,17 +95,23 @@ pub struct Histories {
     /// Results of adding an entry to a set.
     added: FxHashMap<(SetId, Entry), SetId>,
     last: Option<((SetId, Entry), SetId)>,
+    numbering: u32,
 }
 
 impl Default for Histories {
     fn default() -> Self {
-        Histories { sets: vec![Set::new()], added: FxHashMap::default(), last: None }
+        Histories { sets: vec![Set::new()], added: FxHashMap::default(), last: None, numbering: 0 }
     }
 }
 
 impl Histories {
     pub fn entries(&self, id: SetId) -> &[Entry] {
         &self.sets[id.0 as usize]
+    }
+
+    /// Changes when ids do.
+    pub fn numbering(&self) -> u32 {
+        self.numbering
     }
 
     /// How many sets there are.
@@ -156,6 +162,7 @@ impl Histories {
         self.sets = kept;
         self.added.clear();
         self.last = None;
+        self.numbering += 1;
         names
     }
 }

@@ -23,6 +23,16 @@ pub struct Places {
     at: FxHashMap<(u32, Place), Vec<Part>>,
 }
 
+/// Whether a scope around one block includes another.
+pub fn reaches(reach: Strength, one: (u32, u32), other: (u32, u32)) -> bool {
+    match reach {
+        Strength::Weak => false,
+        Strength::Cta => one.0 == other.0,
+        Strength::Cluster => one.1 == other.1,
+        Strength::Gpu => true,
+    }
+}
+
 fn key(cluster: u32, place: Place) -> (u32, Place) {
     match place {
         Place::Shared { .. } => (cluster, place),
@@ -57,24 +67,21 @@ impl Places {
         }
     }
 
-    /// Adds to `into` what a read of this reach acquires.
-    pub fn read(&self, in_: u32, place: Place, (cta, cluster): (u32, u32), reach: Strength, into: &mut Clock) {
+    /// Hands over what a read of this reach acquires, with the blocks that released it.
+    pub fn read(
+        &self,
+        in_: u32,
+        place: Place,
+        (cta, cluster): (u32, u32),
+        reach: Strength,
+        mut found: impl FnMut((u32, u32), &Clock),
+    ) {
         let Some(parts) = self.at.get(&key(in_, place)) else { return };
         for part in parts {
-            let released = match part.reach {
-                Strength::Weak => false,
-                Strength::Cta => part.cta == cta,
-                Strength::Cluster => part.cluster == cluster,
-                Strength::Gpu => true,
-            };
-            let acquired = match reach {
-                Strength::Weak => false,
-                Strength::Cta => part.cta == cta,
-                Strength::Cluster => part.cluster == cluster,
-                Strength::Gpu => true,
-            };
+            let released = reaches(part.reach, (part.cta, part.cluster), (cta, cluster));
+            let acquired = reaches(reach, (cta, cluster), (part.cta, part.cluster));
             if released && acquired {
-                into.join(&part.clock);
+                found((part.cta, part.cluster), &part.clock);
             }
         }
     }

@@ -27,24 +27,31 @@ pub enum Conflict {
 #[derive(Clone, Debug, Default)]
 pub struct Viewer {
     pub clock: Clock,
-    /// By the low bits of the id. Knowledge only grows, so this stays true.
-    known: [SetId; 32],
+    /// Of shared and of global memory, whose histories are apart.
+    known: [Known; 2],
+}
+
+/// Sets known to be behind, by the low bits of the id. Knowledge only grows, so this stays true, until the sets are
+/// numbered anew.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    ids: [SetId; 32],
+    numbering: u32,
 }
 
 impl Viewer {
     pub fn new(clock: Clock) -> Self {
-        Viewer { clock, known: [SetId::EMPTY; 32] }
-    }
-
-    /// Set ids were renumbered.
-    pub fn forget(&mut self) {
-        self.known = [SetId::EMPTY; 32];
+        Viewer { clock, known: Default::default() }
     }
 
     /// The earliest access of a set that collides with `now`.
     fn collision(&mut self, histories: &Histories, id: SetId, now: &Entry, fenced: Fenced) -> Option<(Entry, Conflict)> {
-        let slot = (id.0 & 31) as usize;
-        if id == SetId::EMPTY || self.known[slot] == id {
+        let known = &mut self.known[usize::from(fenced == Fenced::Global)];
+        if known.numbering != histories.numbering() {
+            *known = Known { ids: Default::default(), numbering: histories.numbering() };
+        }
+        let slot = &mut known.ids[(id.0 & 31) as usize];
+        if id == SetId::EMPTY || *slot == id {
             return None;
         }
         let mut excused = false;
@@ -63,7 +70,7 @@ impl Viewer {
             }
         }
         if unfenced.is_none() && !excused {
-            self.known[slot] = id;
+            *slot = id;
         }
         unfenced
     }

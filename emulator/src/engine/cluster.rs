@@ -1,7 +1,7 @@
 //! A cluster of blocks, all of whose warps take turns on one thread.
 
 use super::cta::Cta;
-use super::machine::{Machine, unflatten};
+use super::machine::{Dice, Machine, unflatten};
 use super::printf::Printed;
 use super::probe::Probe;
 use super::queue::{OpId, Queue};
@@ -80,7 +80,7 @@ pub struct Cluster<'a> {
     pub barrier_arrived: u32,
     /// A finding that ends the run.
     pub fatal: bool,
-    rng: u64,
+    dice: Dice,
     /// Value of `progress` when blocking waits were last told to time out, and how often since.
     timeouts: (u64, u32),
     pub panels: [Panel; 2],
@@ -117,7 +117,7 @@ impl<'a> Cluster<'a> {
             barrier_phase: 0,
             barrier_arrived: 0,
             fatal: false,
-            rng: (m.schedule.seed ^ (u64::from(index) << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            dice: Dice::new(m.schedule.seed ^ (u64::from(index) << 32)),
             timeouts: (u64::MAX, 0),
             panels: std::array::from_fn(|_| Panel::reading_as(m.arithmetic.reading())),
             printed: Vec::new(),
@@ -131,12 +131,9 @@ impl<'a> Cluster<'a> {
         cluster
     }
 
-    /// A number below `bound`, by the seed (xorshift).
+    /// A number below `bound`, by the seed.
     pub(super) fn random(&mut self, bound: u64) -> u64 {
-        self.rng ^= self.rng << 13;
-        self.rng ^= self.rng >> 7;
-        self.rng ^= self.rng << 17;
-        self.rng % bound.max(1)
+        self.dice.below(bound)
     }
 
     pub(super) fn progress(&mut self) {
@@ -236,6 +233,7 @@ impl<'a> Cluster<'a> {
         let again = warp.splits.iter().any(|split| split.state == State::Ready);
         if warp.is_done() && !warp.exited {
             warp.exited = true;
+            self.check_left_behind(&warp, cta, index);
             self.ctas[cta].live_warps -= 1;
             self.progress();
             self.ctas[cta].warps[index] = warp;

@@ -57,7 +57,7 @@ impl<'a> Cluster<'a> {
         let Issued { id, token } = self.issue(*at, Action::CpAsync(Box::new(action)), &mut due);
         warp.last_due = due;
         if self.tracks_groups() {
-            warp.cp_async.open.push(GroupOp { id, lanes, token });
+            warp.cp_async.open.push(GroupOp { id, lanes, pc: at.pc, token, told: false });
         }
         Flow::Next
     }
@@ -162,7 +162,7 @@ impl<'a> Cluster<'a> {
         };
         let Issued { id, token } = self.issue(*at, action, &mut due);
         if self.tracks_groups() && barrier.is_none() {
-            warp.bulk.open.push(GroupOp { id, lanes, token });
+            warp.bulk.open.push(GroupOp { id, lanes, pc: at.pc, token, told: false });
         }
         Some(())
     }

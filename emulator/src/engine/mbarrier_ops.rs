@@ -3,6 +3,7 @@
 use super::access::{SharedAt, lanes_of};
 use super::cluster::{At, Cluster, Event};
 use super::mbarrier::{MBarrier as Object, Misuse};
+use super::observe::strength;
 use super::queue::{Action, BarrierAt};
 use super::regs::FULL;
 use super::step::Flow;
@@ -160,7 +161,7 @@ impl Cluster<'_> {
                 let count = count.map_or(1, |reg| self.value(warp, at, lane, reg, "arrival count"));
                 let expect = expect.map(|reg| self.value(warp, at, lane, reg, "transaction count"));
                 if let Some(check) = &mut self.check {
-                    check.arrive(at.cta, at.warp, (place.cta, place.offset), op.order == Order::Relaxed);
+                    check.arrive(at.cta, at.warp, (place.cta, place.offset), op.order == Order::Relaxed, strength(op.order, op.scope));
                 }
                 let mut token = 0;
                 self.with_mbarrier(at, lanes, place, |barrier| {
@@ -200,8 +201,13 @@ impl Cluster<'_> {
         // Later copies are not covered, so they must not look like the same operation.
         check.commit(GroupKind::CpAsync, at.cta, at.warp);
         let Groups { open, committed } = &mut warp.cp_async;
-        let ops = committed.iter().flat_map(|group| &group.ops).chain(&*open);
-        let mut tokens: Vec<Token> = ops.filter_map(|op| op.token).collect();
+        let ops = committed.iter_mut().flat_map(|group| &mut group.ops).chain(&mut *open);
+        let mut tokens: Vec<Token> = ops
+            .filter_map(|op| {
+                op.told = true;
+                op.token
+            })
+            .collect();
         tokens.dedup();
         // Programs that only use mbarriers never close a group.
         if open.len() > 512 {
@@ -286,7 +292,7 @@ impl Cluster<'_> {
                     }
                     self.observe_mbarrier(at, (place.cta, place.offset));
                     if let Some(check) = &mut self.check {
-                        check.pass(at.cta, at.warp, place.offset, op.order == Order::Relaxed);
+                        check.pass(at.cta, at.warp, place.offset, op.order == Order::Relaxed, strength(op.order, op.scope));
                     }
                 }
             } else {

@@ -14,7 +14,7 @@ use crate::program::op::Fence;
 pub type Values<'v> = &'v dyn Fn(usize) -> u128;
 
 /// How far an order is seen.
-fn strength(order: Order, scope: Scope) -> Strength {
+pub(super) fn strength(order: Order, scope: Scope) -> Strength {
     match (order, scope) {
         (Order::Weak, _) => Strength::Weak,
         (_, Scope::Cta) => Strength::Cta,

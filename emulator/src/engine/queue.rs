@@ -217,9 +217,15 @@ impl<'a> Cluster<'a> {
 }
 
 impl Groups {
+    /// An operation whose reads nobody waited for.
+    pub fn unread(&self) -> Option<&GroupOp> {
+        let committed = self.committed.iter().filter(|group| !group.read).flat_map(|group| &group.ops);
+        self.open.iter().chain(committed).find(|op| !op.told)
+    }
+
     /// Closes a group for `lanes`.
     pub fn commit(&mut self, lanes: u32) {
-        let mut group = Group { lanes, ops: Vec::new() };
+        let mut group = Group { lanes, ops: Vec::new(), read: false };
         self.open.retain_mut(|op| {
             if op.lanes & lanes != 0 {
                 group.ops.push(GroupOp { lanes: op.lanes & lanes, ..*op });
@@ -251,7 +257,7 @@ impl Groups {
     fn settle(&mut self, lanes: u32, allowed: u32, part: Part) {
         let mut newer = [0u32; 32];
         for at in (0..self.committed.len()).rev() {
-            let group = &self.committed[at];
+            let group = &mut self.committed[at];
             let mut old = 0;
             for lane in (0..32).filter(|lane| (lanes & group.lanes) >> lane & 1 == 1) {
                 newer[lane] += 1;
@@ -262,7 +268,7 @@ impl Groups {
             }
             match part {
                 // A wait for all of it may follow.
-                Part::Reads => {}
+                Part::Reads => group.read = true,
                 Part::All => {
                     self.committed.remove(at);
                 }

@@ -92,7 +92,7 @@ impl<'a> Cluster<'a> {
             let action = TmaAction { map, coords, targets: vec![source], reduce: op.reduce };
             let Issued { id, token } = self.issue(*at, Action::TmaStore(Box::new(action)), &mut due);
             if self.tracks_groups() {
-                warp.bulk.open.push(GroupOp { id, lanes, token });
+                warp.bulk.open.push(GroupOp { id, lanes, pc: at.pc, token, told: false });
             }
             return Some(());
         }

@@ -84,7 +84,10 @@ pub struct Join {
 pub struct GroupOp {
     pub id: OpId,
     pub lanes: u32,
+    pub pc: u32,
     pub token: Option<Token>,
+    /// An mbarrier is told when it is done.
+    pub told: bool,
 }
 
 /// Asynchronous operations committed together.
@@ -92,6 +95,8 @@ pub struct GroupOp {
 pub struct Group {
     pub lanes: u32,
     pub ops: Vec<GroupOp>,
+    /// All who committed it waited for its reads.
+    pub read: bool,
 }
 
 /// Uncommitted operations and committed groups of one kind.

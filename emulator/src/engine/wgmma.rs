@@ -61,7 +61,7 @@ impl<'a> Cluster<'a> {
             for warp in &mut self.ctas[cta].warps[first_warp..first_warp + 4] {
                 warp.last_due = due;
                 if tracks {
-                    warp.wgmma.open.push(GroupOp { id, lanes: FULL, token });
+                    warp.wgmma.open.push(GroupOp { id, lanes: FULL, pc: at.pc, token, told: false });
                 }
             }
         }
