@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use tilewright_emulator::{Arg, Device, DeviceConfig, Fill, FindingKind, Launch, Module};
 
 /// Whether the emulator orders accesses. Until it does, nothing may be found at all.
-const CHECKS_ORDER: bool = false;
+const CHECKS_ORDER: bool = true;
 
 const SEEDS: u64 = 6;
 
