@@ -68,7 +68,7 @@ fn there_are_kernels_enough() {
 #[test]
 fn the_lock_of_the_tutorial_is_caught() {
     let case = cases::all().into_iter().find(|case| case.fixture == "lock_accumulate.sm_80").expect("the case");
-    let tutorial = Case { fixture: "lock_tutorial.sm_80".into(), ..case };
+    let tutorial = case.of("lock_tutorial.sm_80");
     for seed in [0, 1] {
         let found = trouble(&tutorial, &tutorial.text(), seed).expect("a finding");
         assert!(found.contains("that nobody wrote"), "{found}");

@@ -116,6 +116,8 @@ fn e4m3_nearest(v: f64) -> u8 {
 /// How far a result may be from the reference, before it is rounded to its type.
 pub enum Bound {
     Exact,
+    /// Exact, but the elements may be in any order.
+    AnyOrder,
     /// Absolute, for each element.
     Within(Vec<f64>),
     /// Relative to the value wanted.
@@ -250,6 +252,10 @@ impl Bench {
         self.launch.args.push(Arg::F32(value));
     }
 
+    pub fn double(&mut self, value: f64) {
+        self.launch.args.push(Arg::U64(value.to_bits()));
+    }
+
     /// A tensor map of a row-major matrix.
     pub fn tensor_map(&mut self, buffer: BufferId, dtype: TensorDType, [rows, cols]: [usize; 2], layout: &MapLayout) {
         let [box_rows, box_cols] = layout.box_rows_cols;
@@ -297,17 +303,22 @@ impl Bench {
             if unwritten > 0 {
                 return Some(format!("output before argument {}: {unwritten} bytes unwritten", output.name));
             }
-            let got = output.ty.decode(self.device.read(output.buffer));
+            let mut got = output.ty.decode(self.device.read(output.buffer));
+            let mut wanted = output.want.clone();
+            if matches!(output.bound, Bound::AnyOrder) {
+                got.sort_by(f64::total_cmp);
+                wanted.sort_by(f64::total_cmp);
+            }
             assert_eq!(got.len(), output.want.len(), "a reference has the size of its output");
             (0..got.len()).find_map(|at| {
-                let (got, want) = (got[at], output.want[at]);
+                let (got, want) = (got[at], wanted[at]);
                 let near = match &output.bound {
-                    Bound::Exact => 0.0,
+                    Bound::Exact | Bound::AnyOrder => 0.0,
                     Bound::Within(each) => each[at],
                     Bound::Relative(factor) => want.abs() * factor,
                 };
                 let rounding = match &output.bound {
-                    Bound::Exact => 0.0,
+                    Bound::Exact | Bound::AnyOrder => 0.0,
                     _ => (want.abs() + near) * output.ty.unit() + output.ty.tiny(),
                 };
                 let fits = (got - want).abs() <= near + rounding || got == want;

@@ -131,7 +131,19 @@ TRITON = [
 ]
 
 # file, architectures: one module for each file, which may hold several entries.
-CUDA = []
+CUDA = [
+    ("reduce", ("80", "90a")),
+    ("blocks", ("80", "90a")),
+    ("lanes", ("80", "90a")),
+    ("gemm", ("80", "90a")),
+    ("wmma", ("80", "90a")),
+    ("attention_f32", ("80", "90a")),
+    ("pipeline", ("80", "90a")),
+    ("calls", ("80", "90a")),
+    ("print", ("80", "90a")),
+    ("cluster", ("90a",)),
+    ("hopper", ("90a",)),
+]
 
 
 def load(name):

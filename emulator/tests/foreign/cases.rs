@@ -45,6 +45,11 @@ pub fn all() -> Vec<Case> {
 }
 
 impl Case {
+    /// The same launch of another fixture.
+    pub fn of(self, fixture: &str) -> Case {
+        Case { fixture: fixture.into(), ..self }
+    }
+
     /// The text as its compiler printed it.
     pub fn text(&self) -> String {
         // Kernels of one CUDA file are one module: `file:entry`.
@@ -82,7 +87,11 @@ fn folder() -> PathBuf {
 fn describe(fixture: &str, bench: &mut Bench) -> bool {
     let table = std::fs::read_to_string(folder().join("launch.json")).expect("launch.json");
     let table: serde_json::Value = serde_json::from_str(&table).expect("JSON");
-    let Some(what) = table.get(fixture) else { return false };
+    if let Some((_, rest)) = fixture.split_once(':') {
+        bench.launch.entry = rest.split('.').next().unwrap_or_default().into();
+        return false;
+    }
+    let what = table.get(fixture).expect("launch.json knows every Triton kernel");
     let number = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
     bench.launch.entry = what["entry"].as_str().unwrap_or_default().into();
     bench.launch.block = [number(&what["threads"]) as u32, 1, 1];
