@@ -1,12 +1,12 @@
 //! Prints how fast the emulator is: warp instructions per second of a loop of arithmetic and shared memory on one
-//! thread, and the time of a 512 x 512 x 512 wgmma GEMM.
+//! thread, and the time of a 512 x 512 x 512 wgmma GEMM in each of the numerics.
 //!
 //! `cargo run --release -p tilewright-emulator --example speed`
 
 use std::time::Instant;
 use tilewright_emulator::tensor::swizzle::Swizzle;
 use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
-use tilewright_emulator::{Arg, Device, DeviceConfig, Fill, Launch, Module, TensorMap};
+use tilewright_emulator::{Arg, Device, DeviceConfig, Fill, Launch, Module, Numerics, TensorMap};
 
 const LOOP: &str = "
 .version 8.6
@@ -65,13 +65,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let rate = report.counters.warp_instructions as f64 / seconds / 1e6;
     println!("{} warp instructions in {seconds:.3} s: {rate:.1} M/s", report.counters.warp_instructions);
-    gemm()
+    for numerics in [Numerics::Fast, Numerics::Exact, Numerics::Ring] {
+        gemm(numerics)?;
+    }
+    Ok(())
 }
 
-fn gemm() -> Result<(), Box<dyn std::error::Error>> {
+fn gemm(numerics: Numerics) -> Result<(), Box<dyn std::error::Error>> {
     const N: u64 = 512;
     let module = Module::parse(include_str!("../tests/ptx/llvm/gemm_sm90.ptx"))?;
-    let mut device = Device::new(DeviceConfig::default());
+    let mut device = Device::new(DeviceConfig { numerics, ..DeviceConfig::default() });
     let ones = 0x3f80u16.to_le_bytes().repeat((N * N) as usize);
     let out = device.alloc(4 * N * N, Fill::Undefined)?;
     let mut args = Vec::new();
@@ -103,6 +106,6 @@ fn gemm() -> Result<(), Box<dyn std::error::Error>> {
     let report = device.launch(&module, &launch)?;
     let seconds = start.elapsed().as_secs_f64();
     let rate = report.counters.tensor_flops as f64 / 2.0 / seconds / 1e9;
-    println!("gemm {N}^3 in {seconds:.3} s on all threads: {rate:.1} GMAC/s, {} findings", report.findings.len());
+    println!("{numerics:?} gemm {N}^3 in {seconds:.3} s on all threads: {rate:.1} GMAC/s, {} findings", report.findings.len());
     Ok(())
 }

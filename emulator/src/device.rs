@@ -218,6 +218,11 @@ impl Device {
                 let bytes = match item {
                     InitItem::Bytes(bytes) => bytes.clone(),
                     InitItem::Symbol { name, offset } => {
+                        if let Some((_, address)) = module.functions.iter().find(|(function, _)| function == name) {
+                            self.write_at(id, at, &address.wrapping_add(*offset as u64).to_le_bytes())?;
+                            at += 8;
+                            continue;
+                        }
                         let target = module.global_variables().find(|(_, variable)| variable.name == *name);
                         let buffer = target.and_then(|(index, _)| self.symbols.get(&(module.id, index)).copied());
                         let buffer = buffer.ok_or_else(|| DeviceError::NoSymbol { name: name.clone() })?;

@@ -139,6 +139,11 @@ impl Findings {
         }
     }
 
+    /// Adds one that is made already.
+    pub fn add_whole(&mut self, finding: Finding) {
+        self.merge(Findings { list: vec![finding], index: FxHashMap::default() });
+    }
+
     pub fn merge(&mut self, other: Findings) {
         for finding in other.list {
             match self.index.get(&(finding.kind, finding.line)) {
@@ -150,6 +155,11 @@ impl Findings {
                 None => {}
             }
         }
+    }
+
+    /// How many there are, repeats included.
+    pub fn total(&self) -> u64 {
+        self.list.iter().map(|finding| finding.count).sum()
     }
 
     pub fn into_vec(self) -> Vec<Finding> {

@@ -11,6 +11,7 @@
 //! cluster of blocks on one thread), with `lane` (what one lane computes), [`tensor`] (what tensor instructions
 //! compute) and `memory` below.
 
+mod check;
 mod counters;
 mod decode;
 mod device;
@@ -19,10 +20,12 @@ mod error;
 mod finding;
 mod lane;
 mod launch;
+mod lints;
 mod memory;
 mod module;
 mod parse;
 mod program;
+pub mod ring;
 pub mod tensor;
 mod tensor_map;
 

@@ -1,6 +1,7 @@
 //! A parsed module.
 
 use crate::error::ParseError;
+use crate::memory::space::function_address;
 use crate::parse::ast::{self, Space, Variable};
 use crate::program::Kernel;
 use std::fmt;
@@ -59,10 +60,12 @@ pub struct Module {
     pub(crate) kernels: Vec<Kernel>,
     pub(crate) variables: Vec<Variable>,
     pub(crate) sources: Vec<String>,
+    /// Names and addresses of functions.
+    pub(crate) functions: Vec<(String, u64)>,
 }
 
 impl Module {
-    /// Parses PTX text.
+    /// Parses PTX text. Device functions are decoded into the entries that can reach them.
     ///
     /// # Errors
     /// The first thing that is not PTX, or not known to the emulator, with its line.
@@ -79,16 +82,15 @@ impl Module {
         let arch = module.target.parse().map_err(|message| ParseError { line: 1, column: None, message })?;
         let mut kernels = Vec::new();
         for function in &module.functions {
-            if !function.is_entry {
-                return Err(ParseError::on(
-                    function.line,
-                    format!("device function `{}`: only entries are supported, inline it", function.name),
-                ));
+            if function.is_entry {
+                kernels.push(crate::decode::decode(&module, function)?);
             }
-            kernels.push(crate::decode::decode(&module, function)?);
         }
+        let names = module.functions.iter().map(|function| &function.name).chain(module.aliases.iter().map(|(alias, _)| alias));
+        let address = |name: &String| module.function(name).map(|index| (name.clone(), function_address(index)));
+        let functions = names.filter_map(address).collect();
         let ast::Module { variables, sources, .. } = module;
-        Ok(Module { id: NEXT.fetch_add(1, Ordering::Relaxed), arch, kernels, variables, sources })
+        Ok(Module { id: NEXT.fetch_add(1, Ordering::Relaxed), arch, kernels, variables, sources, functions })
     }
 
     /// Names of the entries, in the order of the text.

@@ -6,7 +6,7 @@ use super::modifiers::Modifiers;
 use super::moves::take_space;
 use super::ty::Ty;
 use crate::parse::ast::{Operand, Space};
-use crate::program::memory_op::{Addr, Bulk, BulkRoute, Completion, CpAsync, Prefetch, Tma, TmaReduce};
+use crate::program::memory_op::{Addr, Bulk, BulkRoute, Completion, CpAsync, Order, Prefetch, Scope, Tma, TmaReduce};
 use crate::program::sync_op::{MBarrier, MBarrierKind};
 use crate::program::{Op, R, Reg};
 use smallvec::SmallVec;
@@ -43,7 +43,13 @@ impl Decoder<'_> {
             self.ty(m)?;
             self.expect_operands(ops, 1)?;
             let kind = MBarrierKind::CpAsyncArrive { no_inc };
-            return Ok(Op::MBarrier(Box::new(MBarrier { kind, addr: self.addr(&ops[0])?, space })));
+            return Ok(Op::MBarrier(Box::new(MBarrier {
+                kind,
+                addr: self.addr(&ops[0])?,
+                space,
+                order: Order::Weak,
+                scope: Scope::Cta,
+            })));
         }
         self.cp_async(m, ops)
     }
@@ -89,8 +95,8 @@ impl Decoder<'_> {
             return Ok(Op::BulkCommit);
         }
         if m.take("wait_group") {
-            m.take("read");
-            return Ok(Op::BulkWait(self.constant(ops, 0)?));
+            let read = m.take("read");
+            return Ok(Op::BulkWait { pending: self.constant(ops, 0)?, read });
         }
         if m.take("prefetch") {
             return self.bulk_prefetch(m, ops);

@@ -5,12 +5,15 @@ use super::modifiers::Modifiers;
 use super::moves::take_space;
 use super::ty::Ty;
 use crate::parse::ast::{Operand, Space};
-use crate::program::memory_op::{Addr, Atom, AtomOp, Base, Elem, LdParam, Load, Order, Prefetch, Regs, Store};
+use crate::program::memory_op::{Addr, Atom, AtomOp, Base, Elem, LdParam, Load, Order, Prefetch, Regs, Scope, Store};
 use crate::program::{Const, Op, Reg};
 
-const SCOPES: [&str; 4] = ["cta", "cluster", "gpu", "sys"];
+pub(super) fn take_scope(m: &mut Modifiers) -> Option<Scope> {
+    m.choose(&[("cta", Scope::Cta), ("cluster", Scope::Cluster), ("gpu", Scope::Gpu), ("sys", Scope::Sys)])
+}
 
-pub(super) fn take_order(m: &mut Modifiers) -> Order {
+/// The memory order and scope that are spelt out.
+pub(super) fn take_order(m: &mut Modifiers) -> (Option<Order>, Option<Scope>) {
     let order = m.choose(&[
         ("weak", Order::Weak),
         ("volatile", Order::Volatile),
@@ -19,9 +22,14 @@ pub(super) fn take_order(m: &mut Modifiers) -> Order {
         ("release", Order::Release),
         ("acq_rel", Order::AcqRel),
     ]);
-    m.take_any(&SCOPES);
+    (order, take_scope(m))
+}
+
+/// Order and scope of `ld` and `st`: weak unless they say more; volatile is relaxed at system scope (PTX ISA 8.4).
+fn access_order(m: &mut Modifiers) -> (Order, Scope) {
+    let (order, scope) = take_order(m);
     m.take("mmio");
-    order.unwrap_or(Order::Weak)
+    (order.unwrap_or(Order::Weak), scope.unwrap_or(Scope::Sys))
 }
 
 /// Bytes a register takes in memory operations.
@@ -75,7 +83,7 @@ impl Decoder<'_> {
     }
 
     fn load(&mut self, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
-        let order = take_order(m);
+        let (order, scope) = access_order(m);
         let space = take_space(m).unwrap_or(Space::Generic);
         m.take_any(&["ca", "cg", "cs", "lu", "cv", "nc"]);
         m.take_cache_hints();
@@ -85,8 +93,14 @@ impl Decoder<'_> {
             return self.unknown();
         }
         let dst = self.data(&ops[0], count, ty, false)?;
-        let addr = self.addr(&ops[1])?;
         let elem = Elem { bytes: ty.bits() / 8, signed: ty.signed() };
+        if space == Space::Param
+            && let Some(access) = self.frame_access(&ops[1], elem, &dst)?
+        {
+            return Ok(Op::LdFrame(Box::new(access)));
+        }
+        let addr = self.addr(&ops[1])?;
+        let space = self.param_space(space);
         if space == Space::Param
             && let Addr { base: Base::Zero, offset } = addr
         {
@@ -102,11 +116,11 @@ impl Decoder<'_> {
         if order != Order::Weak && matches!(space, Space::Global | Space::Generic) {
             self.talks_through_global = true;
         }
-        Ok(Op::Load(Box::new(Load { space, addr, elem, dst, order })))
+        Ok(Op::Load(Box::new(Load { space, addr, elem, dst, order, scope })))
     }
 
     fn store(&mut self, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
-        let order = take_order(m);
+        let (order, scope) = access_order(m);
         if m.take("async") || m.take("bulk") {
             return self.error("st.async and st.bulk are not supported");
         }
@@ -118,23 +132,31 @@ impl Decoder<'_> {
         if ty == Ty::Pred || !(2..=3).contains(&ops.len()) {
             return self.unknown();
         }
+        let src = self.data(&ops[1], count, ty, true)?;
+        let elem = Elem { bytes: ty.bits() / 8, signed: false };
+        if space == Space::Param
+            && let Some(access) = self.frame_access(&ops[0], elem, &src)?
+        {
+            return Ok(Op::StFrame(Box::new(access)));
+        }
+        let space = self.param_space(space);
         if matches!(space, Space::Param | Space::Const) {
             return self.error("this space cannot be written");
         }
         let addr = self.addr(&ops[0])?;
-        let src = self.data(&ops[1], count, ty, true)?;
         if order != Order::Weak && matches!(space, Space::Global | Space::Generic) {
             self.talks_through_global = true;
         }
-        let elem = Elem { bytes: ty.bits() / 8, signed: false };
-        Ok(Op::Store(Box::new(Store { space, addr, elem, src, order })))
+        Ok(Op::Store(Box::new(Store { space, addr, elem, src, order, scope })))
     }
 
     fn atom(&mut self, returns: bool, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
         if m.take("async") {
             return self.error("red.async is not supported");
         }
-        let order = take_order(m);
+        // PTX ISA 9.7.13.5: relaxed at GPU scope unless it says more.
+        let (order, scope) = take_order(m);
+        let (order, scope) = (order.unwrap_or(Order::Relaxed), scope.unwrap_or(Scope::Gpu));
         let space = take_space(m).unwrap_or(Space::Generic);
         let names = ["exch", "cas", "add", "min", "max", "and", "or", "xor", "inc", "dec"];
         let Some(name) = names.into_iter().find(|name| m.take(name)) else { return self.unknown() };
@@ -155,7 +177,7 @@ impl Decoder<'_> {
         if matches!(space, Space::Global | Space::Generic) {
             self.talks_through_global = true;
         }
-        Ok(Op::Atom(Box::new(Atom { space, addr, op, bytes: ty.bits() / 8, dst, src, swap, order })))
+        Ok(Op::Atom(Box::new(Atom { space, addr, op, bytes: ty.bits() / 8, dst, src, swap, order, scope })))
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) fn take_space(m: &mut Modifiers) -> Option<Space> {
         ("local", Space::Local),
         ("param", Space::Param),
         ("param::entry", Space::Param),
+        ("param::func", Space::Param),
     ])
 }
 

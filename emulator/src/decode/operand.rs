@@ -169,9 +169,11 @@ impl Decoder<'_> {
             Operand::Name { name, offset: inner, .. } => {
                 let offset = inner.wrapping_add(*offset);
                 Ok(match self.layout.find(name) {
-                    Some(Place::Param { offset: at, .. } | Place::Local(at)) => {
-                        Addr { base: Base::Zero, offset: i64::from(at) + offset }
-                    }
+                    Some(Place::Param { offset: at, .. }) => Addr { base: Base::Zero, offset: i64::from(at) + offset },
+                    Some(Place::Local(at) | Place::Call { offset: at, .. }) => match self.frame_address(at) {
+                        Const::Bits(at) => Addr { base: Base::Zero, offset: at as i64 + offset },
+                        frame => Addr { base: Base::D(self.const64(frame)), offset },
+                    },
                     Some(Place::Shared(at)) => Addr { base: Base::Shared, offset: i64::from(at) + offset },
                     Some(Place::Global(index)) => {
                         Addr { base: Base::D(self.const64(Const::Global { index, offset })), offset: 0 }

@@ -1,16 +1,12 @@
-//! Barriers, mbarriers, fences, warp votes and shuffles.
+//! Barriers, warp votes and shuffles.
 
 use super::decoder::{Decoder, Result};
-use super::memory::take_order;
 use super::modifiers::Modifiers;
-use super::moves::take_space;
 use super::ty::Ty;
-use crate::parse::ast::{Operand, Space};
+use crate::parse::ast::Operand;
 use crate::program::op::Fence;
-use crate::program::sync_op::{
-    Bar, BarMode, Elect, MBarrier, MBarrierKind, MBarrierWait, Match, MatchSource, Redux, ReduxOp, Shfl, ShflMode, Vote, VoteMode,
-};
-use crate::program::{D, Op, P};
+use crate::program::sync_op::{Bar, BarMode, Elect, Match, MatchSource, Redux, ReduxOp, Shfl, ShflMode, Vote, VoteMode};
+use crate::program::{Op, P};
 
 impl Decoder<'_> {
     pub(super) fn sync(&mut self, root: &str, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
@@ -30,12 +26,13 @@ impl Decoder<'_> {
             }
             "bar" | "barrier" => self.bar(root, m, ops),
             "mbarrier" => self.mbarrier(m, ops),
-            "fence" | "membar" => self.fence(m),
+            "fence" | "membar" => self.fence(root, m, ops),
             "griddepcontrol" => {
-                if !m.take("wait") && !m.take("launch_dependents") {
+                let Some(fence) = m.choose(&[("wait", Fence::GridDependency), ("launch_dependents", Fence::GridLaunch)]) else {
                     return self.unknown();
-                }
-                Ok(Op::Fence(Fence::GridDependency))
+                };
+                self.expect_operands(ops, 0)?;
+                Ok(Op::Fence(fence))
             }
             "setmaxnreg" => {
                 let increase = m.choose(&[("inc", true), ("dec", false)]);
@@ -180,96 +177,5 @@ impl Decoder<'_> {
             Some(false) if !relaxed => Ok(Op::ClusterWait { aligned }),
             _ => self.unknown(),
         }
-    }
-
-    fn fence(&mut self, m: &mut Modifiers) -> Result<Op> {
-        if m.take("mbarrier_init") {
-            m.take_any(&["release", "cluster"]);
-            return Ok(Op::Fence(Fence::MBarrierInit));
-        }
-        if m.take("proxy") {
-            if m.take("async") || m.take("async::generic") {
-                take_space(m);
-                m.take_any(&["acquire", "release", "sync_restrict::shared::cta", "sync_restrict::shared::cluster", "cluster"]);
-                return Ok(Op::Fence(Fence::ProxyAsync));
-            }
-            if m.take("alias") {
-                return Ok(Op::Fence(Fence::Memory));
-            }
-            if m.take("tensormap::generic") {
-                take_order(m);
-                return Ok(Op::Fence(Fence::ProxyTensorMap));
-            }
-            return self.unknown();
-        }
-        take_order(m);
-        m.take_any(&["sc", "gl", "sync_restrict::shared::cta", "sync_restrict::shared::cluster"]);
-        Ok(Op::Fence(Fence::Memory))
-    }
-
-    fn mbarrier(&mut self, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
-        let names =
-            ["init", "inval", "expect_tx", "complete_tx", "arrive", "arrive_drop", "test_wait", "try_wait", "pending_count"];
-        let Some(&name) = m.all().first() else { return self.unknown() };
-        if !names.contains(&name) {
-            return self.unknown();
-        }
-        m.take(name);
-        let expect = m.take("expect_tx");
-        let no_complete = m.take("noComplete");
-        let parity = m.take("parity");
-        take_order(m);
-        let space = take_space(m).unwrap_or(Space::Generic);
-        if !matches!(space, Space::Generic | Space::Shared | Space::SharedCluster) {
-            return self.unknown();
-        }
-        self.ty(m)?;
-        let u32_ = Ty::U(32);
-        if name == "pending_count" {
-            self.expect_operands(ops, 2)?;
-            let kind = MBarrierKind::PendingCount { d: self.dst32(&ops[0])?, state: self.src64(&ops[1])? };
-            let nowhere = crate::program::memory_op::Addr { base: crate::program::memory_op::Base::Zero, offset: 0 };
-            return Ok(Op::MBarrier(Box::new(MBarrier { kind, addr: nowhere, space })));
-        }
-        let is_wait = matches!(name, "test_wait" | "try_wait");
-        let is_arrive = matches!(name, "arrive" | "arrive_drop");
-        if (parity && !is_wait) || ((expect || no_complete) && !is_arrive) {
-            return self.unknown();
-        }
-        // A destination comes first where there is one; `arrive` may leave it out.
-        let has_dst = is_wait || (is_arrive && !matches!(ops.first(), Some(Operand::Address { .. })));
-        let at = usize::from(has_dst);
-        let Some(address) = ops.get(at) else { return self.error("takes the address of an mbarrier") };
-        let addr = self.addr(address)?;
-        let value = ops.get(at + 1);
-        let expected = at + 1 + usize::from(value.is_some());
-        let timeout = usize::from(name == "try_wait" && ops.len() == expected + 1);
-        self.expect_operands(ops, expected + timeout)?;
-        let needs_value = is_wait || expect || matches!(name, "init" | "expect_tx" | "complete_tx");
-        if needs_value && value.is_none() {
-            return self.error("an operand is missing");
-        }
-        let value32 = match value {
-            Some(value) if !is_wait => Some(self.src32(value, u32_)?),
-            _ => None,
-        };
-        let kind = match (name, value, value32) {
-            ("init", _, Some(count)) => MBarrierKind::Init { count },
-            ("inval", None, _) => MBarrierKind::Inval,
-            ("expect_tx", _, Some(bytes)) => MBarrierKind::ExpectTx { bytes },
-            ("complete_tx", _, Some(bytes)) => MBarrierKind::CompleteTx { bytes },
-            ("test_wait" | "try_wait", Some(value), _) => {
-                let on =
-                    if parity { MBarrierWait::Parity(self.src32(value, u32_)?) } else { MBarrierWait::State(self.src64(value)?) };
-                MBarrierKind::Wait { d: self.dst_pred(&ops[0])?, on, may_block: name == "try_wait" }
-            }
-            ("arrive" | "arrive_drop", _, _) => {
-                let state = if has_dst { self.dst64(&ops[0])? } else { D::SINK };
-                let (count, expect) = if expect { (None, value32) } else { (value32, None) };
-                MBarrierKind::Arrive { state, count, drop: name == "arrive_drop", no_complete, expect }
-            }
-            _ => return self.unknown(),
-        };
-        Ok(Op::MBarrier(Box::new(MBarrier { kind, addr, space })))
     }
 }

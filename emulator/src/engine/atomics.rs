@@ -6,6 +6,7 @@ use super::probe::{Access, Memory, WarpAccess};
 use super::regs::FULL;
 use super::step::Flow;
 use super::warp::Warp;
+use crate::check::How;
 use crate::finding::FindingKind;
 use crate::lane::half::{self, Bf16, F16};
 use crate::memory::space::Target;
@@ -86,7 +87,6 @@ impl Cluster<'_> {
     pub(super) fn atom(&mut self, warp: &mut Warp, at: &At, mask: u32, op: &Atom) -> Flow {
         let addresses = self.addresses(warp, at, mask, &op.addr);
         let mut changed = false;
-        let mut memory = Memory::Global;
         for lane in lanes_of(addresses.lanes) {
             for (index, src) in op.src.iter().enumerate() {
                 let address = addresses.of[lane].wrapping_add(index as u64 * u64::from(op.bytes));
@@ -95,13 +95,9 @@ impl Cluster<'_> {
                 let defined = (warp.regs.defined(*src) & op.swap.map_or(FULL, |reg| warp.regs.defined(reg))) >> lane & 1 == 1;
                 let old = match self.target(op.space, address) {
                     _ if matches!(op.space, Space::Shared | Space::SharedCluster) => {
-                        memory = Memory::Shared;
                         self.atom_shared(at, lane, address, op, b, swap, defined, op.space == Space::Shared)
                     }
-                    Target::Shared(address) => {
-                        memory = Memory::Shared;
-                        self.atom_shared(at, lane, address.into(), op, b, swap, defined, false)
-                    }
+                    Target::Shared(address) => self.atom_shared(at, lane, address.into(), op, b, swap, defined, false),
                     Target::Global(address) => self.atom_global(at, lane, address, op, b, swap, defined),
                     Target::Local(_) | Target::Param(_) => {
                         self.report(FindingKind::Oob, at, 1 << lane, Some(address), || {
@@ -121,15 +117,18 @@ impl Cluster<'_> {
         for dst in &op.dst {
             warp.regs.set_defined(*dst, mask, FULL);
         }
-        self.probe.warp_access(&WarpAccess {
+        let bytes = op.bytes * op.src.len() as u32;
+        let access = WarpAccess {
             at: *at,
             lanes: addresses.lanes,
-            memory,
+            memory: Memory::of(op.space),
             access: Access::Atomic,
             order: op.order,
+            scope: op.scope,
             addresses: &addresses.of,
-            bytes: op.bytes * op.src.len() as u32,
-        });
+            bytes,
+        };
+        self.observe_in(op.space, access, How::Atomic, None);
         // One that changes nothing may be somebody trying to take a lock.
         if changed {
             self.progress();

@@ -16,6 +16,8 @@ pub struct MBarrier {
     pub expected: u32,
     /// Transaction bytes the current phase still waits for; negative when they came before they were expected.
     pub tx: i64,
+    /// Completed phases when a wait last succeeded.
+    pub seen: u64,
 }
 
 /// Misuse of an mbarrier.
@@ -36,7 +38,7 @@ impl MBarrier {
         if count == 0 || count > MAX_COUNT {
             return Err(Misuse::Count { count });
         }
-        Ok(MBarrier { phase: 0, pending: count, expected: count, tx: 0 })
+        Ok(MBarrier { phase: 0, pending: count, expected: count, tx: 0, seen: 0 })
     }
 
     /// The opaque state token: the phase it belongs to above the pending count.
@@ -74,6 +76,14 @@ impl MBarrier {
             return Err(Misuse::NoComplete);
         }
         self.arrive(count).map(|_| ())
+    }
+
+    /// [`MBarrier::arrive_drop`] that must not complete the phase.
+    pub fn arrive_drop_no_complete(&mut self, count: u32) -> Result<(), Misuse> {
+        if count == 0 || count >= self.pending && self.tx == 0 {
+            return Err(Misuse::NoComplete);
+        }
+        self.arrive_drop(count).map(|_| ())
     }
 
     /// Arrives, and expects fewer arrivals from the next phase on.

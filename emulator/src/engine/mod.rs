@@ -4,9 +4,11 @@
 mod map;
 
 pub mod access;
+mod advice;
 pub mod alu;
 mod atomics;
 mod barriers;
+mod calls;
 pub mod cluster;
 mod control;
 mod copies;
@@ -19,6 +21,8 @@ pub mod machine;
 mod matrices;
 pub mod mbarrier;
 mod mbarrier_ops;
+mod observe;
+pub mod printf;
 pub mod probe;
 pub mod queue;
 mod rare;
@@ -29,3 +33,4 @@ mod step;
 mod tma;
 pub mod warp;
 mod wgmma;
+mod wgmma_regs;

@@ -4,9 +4,9 @@ use super::access::lanes_of;
 use super::cluster::{At, Cluster};
 use super::copies::{Chunk, merge};
 use super::probe::Access;
-use super::queue::{Action, BulkTarget, TmaAction};
+use super::queue::{Action, BulkTarget, Issued, TmaAction};
 use super::step::Flow;
-use super::warp::Warp;
+use super::warp::{GroupOp, Warp};
 use crate::finding::FindingKind;
 use crate::memory::space::Target;
 use crate::parse::ast::Space;
@@ -90,9 +90,9 @@ impl<'a> Cluster<'a> {
         if !op.load {
             let source = BulkTarget { cta: place.cta, offset: place.offset, barrier: (0, 0) };
             let action = TmaAction { map, coords, targets: vec![source], reduce: op.reduce };
-            let id = self.issue(*at, Action::TmaStore(Box::new(action)), &mut due);
+            let Issued { id, token } = self.issue(*at, Action::TmaStore(Box::new(action)), &mut due);
             if self.tracks_groups() {
-                warp.bulk.open.push((id, lanes));
+                warp.bulk.open.push(GroupOp { id, lanes, pc: at.pc, token, told: false });
             }
             return Some(());
         }
@@ -128,7 +128,7 @@ impl<'a> Cluster<'a> {
                     self.report(FindingKind::Oob, &at, 1, Some(address), || format!("tensor copy reads {why}"));
                 }
             }
-            self.global_range(at, Access::Read, address, run.bytes);
+            self.global_range(at, Access::Read, address, run.bytes, None);
         }
         for target in &tma.targets {
             self.shared_range(at, Access::Write, target.cta, target.offset, bytes);
@@ -182,7 +182,7 @@ impl<'a> Cluster<'a> {
             let range = run.shared_offset as usize..(run.shared_offset + run.bytes) as usize;
             let mut part = Chunk { data: image.data[range.clone()].to_vec(), init: image.init[range].to_vec() };
             let access = if reduce.is_some() { Access::Atomic } else { Access::Write };
-            self.global_range(at, access, address, run.bytes);
+            self.global_range(at, access, address, run.bytes, Some(&part.data));
             match self.m.global.find(address, run.bytes.into()) {
                 Ok(buffer) => {
                     let to = address - buffer.base;

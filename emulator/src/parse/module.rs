@@ -127,7 +127,8 @@ impl Parser {
                     "extern" => linkage.external = true,
                     "file" => self.file()?,
                     "section" => self.skip_section()?,
-                    "pragma" | "alias" => self.skip_statement(),
+                    "pragma" => self.skip_statement(),
+                    "alias" => self.alias()?,
                     "entry" | "func" => {
                         self.function(name == "entry")?;
                         linkage = Linkage::default();
@@ -211,6 +212,15 @@ impl Parser {
             self.at += 1;
         }
         self.accept(';');
+    }
+
+    /// `.alias name, target;`
+    fn alias(&mut self) -> Result<(), ParseError> {
+        let name = self.word("an alias")?;
+        self.expect(',')?;
+        let target = self.word("a function")?;
+        self.module.aliases.push((name, target));
+        self.expect(';')
     }
 
     fn skip_section(&mut self) -> Result<(), ParseError> {

@@ -40,6 +40,17 @@ pub enum Order {
     Acquire,
     Release,
     AcqRel,
+    /// `fence.sc` and `membar`.
+    SeqCst,
+}
+
+/// Which threads an operation may order itself with (PTX ISA 8.5): each holds the ones before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    Cta,
+    Cluster,
+    Gpu,
+    Sys,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +60,8 @@ pub struct Load {
     pub elem: Elem,
     pub dst: Regs,
     pub order: Order,
+    /// Without meaning for weak operations.
+    pub scope: Scope,
 }
 
 /// `ld.param` from a fixed offset: the same for all lanes.
@@ -66,6 +79,8 @@ pub struct Store {
     pub elem: Elem,
     pub src: Regs,
     pub order: Order,
+    /// Without meaning for weak operations.
+    pub scope: Scope,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +126,7 @@ pub struct Atom {
     /// New value of `cas`.
     pub swap: Option<Reg>,
     pub order: Order,
+    pub scope: Scope,
 }
 
 #[derive(Clone, Debug)]

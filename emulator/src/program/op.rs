@@ -1,9 +1,11 @@
 //! One decoded instruction.
 
+use super::call_op::{Call, FrameAccess};
 use super::convert_op::{Convert, ConvertPack, ConvertUnpack};
-use super::memory_op::{Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, Prefetch, StMatrix, Store, Tma};
+use super::memory_op::{Addr, Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, Order, Prefetch, Scope, StMatrix, Store, Tma};
 use super::reg::{D, P, R, Reg};
 use super::sync_op::{Bar, Elect, MBarrier, Match, Mma, Redux, Shfl, Vote, Wgmma};
+use crate::parse::ast::Space;
 
 /// When an instruction runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub struct Inst {
     pub op: Op,
     pub guard: Option<Guard>,
     pub line: u32,
+    /// Entry in [`super::watch::Watch`] if it touches registers of `wgmma`, or 0.
+    pub watch: u32,
 }
 
 /// Binary operations on 32-bit rows with a loop of their own; the rest go through [`Op::L2`].
@@ -349,6 +353,11 @@ pub enum Op {
     },
     Exit,
     Trap,
+    Call(Box<Call>),
+    /// Back to the caller.
+    Ret,
+    LdFrame(Box<FrameAccess>),
+    StFrame(Box<FrameAccess>),
 
     // Lanes of a warp together.
     Shfl(Box<Shfl>),
@@ -373,8 +382,11 @@ pub enum Op {
     Bulk(Box<Bulk>),
     Tma(Box<Tma>),
     BulkCommit,
-    /// `.read` is the same: a copy reads and writes at once.
-    BulkWait(u32),
+    BulkWait {
+        pending: u32,
+        /// `.read`: the sources may be written again, but the copies may not have arrived.
+        read: bool,
+    },
 
     // Synchronisation.
     Bar(Box<Bar>),
@@ -401,12 +413,33 @@ pub enum Op {
     WgmmaWait(u32),
 }
 
-/// Fences order nothing in a sequential emulation; the race checker will listen to them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Fences order nothing in a sequential emulation; a checker of the order of accesses listens to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fence {
-    Memory,
-    ProxyAsync,
-    ProxyTensorMap,
+    /// `fence` and `membar`.
+    Memory {
+        order: Order,
+        scope: Scope,
+        /// `.sync_restrict`: only objects of this space (`.shared::cta` to release, `.shared::cluster` to acquire).
+        only: Option<Space>,
+    },
+    ProxyAlias,
+    /// Both ways between the generic and the async proxy; in one state space or in all.
+    ProxyAsync {
+        only: Option<Space>,
+    },
+    /// `fence.proxy.async::generic`: one way, for shared memory of the cluster.
+    ProxyAsyncGeneric {
+        order: Order,
+        only: Space,
+    },
+    /// `fence.proxy.tensormap::generic`; the acquiring form names the 128 bytes it is about.
+    ProxyTensorMap {
+        order: Order,
+        scope: Scope,
+        addr: Option<Addr>,
+    },
     MBarrierInit,
+    GridLaunch,
     GridDependency,
 }

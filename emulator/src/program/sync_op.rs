@@ -1,6 +1,6 @@
 //! Operations of several lanes, warps or blocks together, and the tensor cores.
 
-use super::memory_op::{Addr, Regs};
+use super::memory_op::{Addr, Order, Regs, Scope};
 use super::reg::{D, P, R};
 use crate::parse::ast::Space;
 use crate::tensor::{mma::MmaKind, wgmma::WgmmaKind};
@@ -152,6 +152,9 @@ pub struct MBarrier {
     pub kind: MBarrierKind,
     pub addr: Addr,
     pub space: Space,
+    /// Release or relaxed where it arrives, acquire or relaxed where it waits, relaxed for transaction counts.
+    pub order: Order,
+    pub scope: Scope,
 }
 
 #[derive(Clone, Debug)]
