@@ -17,6 +17,7 @@ pub const KERNELS: &[Row] = &[
     ("matmul_device_tma", SM90, &[[100, 80, 208]], matmul_device_tma),
     ("matmul_persistent", SM90, &[[150, 136, 200]], matmul_persistent),
     ("matmul_warp_specialized", SM90, &[[150, 80, 328]], matmul_warp_specialized),
+    ("matmul_warp_specialized_39", SM90, &[[150, 80, 328]], matmul_warp_specialized),
     ("matmul_tf32_39", SM90, &[[65, 70, 75]], matmul_tf32),
     ("matmul_int8_39", SM90, &[[70, 80, 208]], matmul_int8),
     ("matmul_fp8_39", SM90, &[[70, 80, 208]], matmul_fp8),
@@ -204,7 +205,7 @@ fn matmul_warp_specialized(bench: &mut Bench, [m, n, k]: [usize; 3]) {
     bench.descriptor(1, b, TensorDType::Bf16, [n, k]);
     bench.pointer(c);
     bench.sizes(&[m, n, k]);
-    bench.launch.grid = [m.div_ceil(128) as u32, n.div_ceil(64) as u32, 1];
+    bench.launch.grid = [m.div_ceil(64) as u32, n.div_ceil(64) as u32, 1];
 }
 
 fn attention(bench: &mut Bench, [heads, s, d]: [usize; 3], ty: Ty, causal: bool, block_m: usize) {
