@@ -14,7 +14,8 @@ use crate::memory::global::GlobalView;
 use crate::memory::space::RESERVED_SHARED;
 use crate::module::{Arch, Module};
 use crate::program::Kernel;
-use crate::tensor::Arithmetic;
+use crate::ring;
+use crate::tensor::{Arithmetic, Numerics};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -27,7 +28,7 @@ pub enum Arg {
     U64(u64),
     /// 4 bytes
     U32(u32),
-    /// 4 bytes
+    /// 4 bytes; in the ring the payload of this number.
     F32(f32),
     /// The value of any other parameter, little-endian: tensor maps, structs, 16-bit numbers.
     Bytes(Vec<u8>),
@@ -93,14 +94,19 @@ impl Device {
     /// # Errors
     /// A launch that a driver would refuse. Mistakes of the kernel itself are findings of the report.
     pub fn launch(&mut self, module: &Module, launch: &Launch) -> Result<Report, LaunchError> {
-        let kernel = module.kernel(&launch.entry).ok_or_else(|| LaunchError::NoEntry {
+        let ring = self.config.numerics == Numerics::Ring;
+        let kernel = match ring {
+            true => module.ring_kernel(&launch.entry).map_err(|error| LaunchError::Ring(error.clone()))?,
+            false => module.kernel(&launch.entry),
+        };
+        let kernel = kernel.ok_or_else(|| LaunchError::NoEntry {
             name: launch.entry.clone(),
             known: module.entries().collect::<Vec<_>>().join(", "),
         })?;
         let arch = self.config.arch.unwrap_or(module.arch);
         let arithmetic = Arithmetic::new(self.config.numerics, arch.sm);
         check_shape(kernel, launch)?;
-        let params = pack_params(kernel, launch)?;
+        let params = pack_params(kernel, launch, ring)?;
         let shared_window = shared_window(kernel, launch, arch)?;
         self.load(module)?;
         let variables = self.variable_addresses(module);
@@ -352,7 +358,7 @@ fn check_shape(kernel: &Kernel, launch: &Launch) -> Result<(), LaunchError> {
     }
 }
 
-fn pack_params(kernel: &Kernel, launch: &Launch) -> Result<Vec<u8>, LaunchError> {
+fn pack_params(kernel: &Kernel, launch: &Launch, ring: bool) -> Result<Vec<u8>, LaunchError> {
     if kernel.params.len() != launch.args.len() {
         return Err(LaunchError::ArgCount {
             entry: kernel.name.clone(),
@@ -362,7 +368,10 @@ fn pack_params(kernel: &Kernel, launch: &Launch) -> Result<Vec<u8>, LaunchError>
     }
     let mut packed = vec![0; kernel.param_bytes as usize];
     for (index, (param, arg)) in kernel.params.iter().zip(&launch.args).enumerate() {
-        let bytes = arg.bytes();
+        let bytes = match arg {
+            Arg::F32(value) if ring => ring::of_f32(*value).to_le_bytes().to_vec(),
+            _ => arg.bytes(),
+        };
         if bytes.len() != param.bytes as usize {
             return Err(LaunchError::ArgSize {
                 index,

@@ -2,6 +2,7 @@
 
 use super::decoder::{Decoder, Result};
 use super::modifiers::Modifiers;
+use super::ring::RingFlags;
 use super::ty::Ty;
 use crate::lane::{approx, float, half, int, round};
 use crate::parse::ast::Operand;
@@ -141,6 +142,9 @@ impl Decoder<'_> {
         if (floating && only_integers) || (!floating && only_floats) || (xorsign != abs) {
             return self.unknown();
         }
+        if self.ring && floating {
+            return self.ring_arith(root, ty, RingFlags { sat: flags.sat, relu, xorsign }, ops);
+        }
         match ty {
             Ty::F32 => {
                 let relu_unused = !relu;
@@ -181,7 +185,7 @@ impl Decoder<'_> {
             ("mul", true, true) => return self.bin32(Bin32::FMulFtz, ops, ty),
             ("fma" | "mad", true, false) => return self.tri32(Tri32::Fma, ops, ty),
             ("fma" | "mad", true, true) => return self.tri32(Tri32::FmaFtz, ops, ty),
-            ("div", true, false) => return self.bin32(Bin32::FDiv, ops, ty),
+            ("div", true, false) if !approx => return self.bin32(Bin32::FDiv, ops, ty),
             ("rcp", true, false) => return self.un32(Un32::Rcp, ops, ty),
             ("ex2", true, false) => return self.un32(Un32::Ex2, ops, ty),
             ("ex2", true, true) => return self.un32(Un32::Ex2Ftz, ops, ty),
@@ -195,6 +199,7 @@ impl Decoder<'_> {
             "add" => self.lane2(modal!(float::add, flags), ops, ty),
             "sub" => self.lane2(modal!(float::sub, flags), ops, ty),
             "mul" => self.lane2(modal!(float::mul, flags), ops, ty),
+            "div" if approx => self.lane2(ftz_only!(approx::div, flags), ops, ty),
             "div" => self.lane2(modal!(float::div, flags), ops, ty),
             "fma" | "mad" => self.lane3(modal!(float::fma, flags), ops, ty),
             "rcp" => self.lane1(modal!(float::rcp, flags), ops, ty),
@@ -240,6 +245,7 @@ impl Decoder<'_> {
         if approx || flags.ftz {
             return match root {
                 "rcp" if approx && flags.ftz => self.quad1(approx::rcp64_high, ops),
+                "rsqrt" if approx && flags.ftz => self.quad1(approx::rsqrt64_high, ops),
                 "rsqrt" if approx => self.quad1(approx::rsqrt64, ops),
                 _ => self.unknown(),
             };
@@ -307,7 +313,7 @@ impl Decoder<'_> {
                 Some(f) => self.lane2(f, ops, ty),
                 None => self.unknown(),
             },
-            "ex2" | "tanh" => match super::packed::unary(root, is_f16, packed) {
+            "ex2" | "tanh" => match super::packed::unary(root, is_f16, packed, flags.ftz) {
                 Some(f) => self.lane1(f, ops, ty),
                 None => self.unknown(),
             },

@@ -121,6 +121,7 @@ impl Decoder<'_> {
             m.take("noftz");
             let ty = self.ty(m)?;
             let Some(op) = atom_op(name, ty) else { return self.unknown() };
+            let op = if self.ring { op.in_ring() } else { op };
             Some((op, ty.bits() / 8))
         } else {
             None

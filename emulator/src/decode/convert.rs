@@ -2,6 +2,7 @@
 
 use super::decoder::{Decoder, Result};
 use super::modifiers::Modifiers;
+use super::ring;
 use super::ty::Ty;
 use crate::parse::ast::Operand;
 use crate::program::convert_op::{Convert, ConvertPack, ConvertUnpack, Number};
@@ -47,6 +48,9 @@ impl Decoder<'_> {
         let (ftz, sat, relu, satfinite) = (m.take("ftz"), m.take("sat"), m.take("relu"), m.take("satfinite"));
         let (to, from) = (self.ty(m)?, self.ty(m)?);
         let options = Options { rounding: integral.or(rounding).unwrap_or_default(), satfinite, relu, ftz };
+        if self.ring && (ring::is_float(to) || ring::is_float(from)) {
+            return self.ring_convert(to, from, options, sat, ops);
+        }
         if let Some(format) = pair_format(to) {
             return self.convert_pair(format, from, options, ops);
         }
@@ -101,7 +105,7 @@ impl Decoder<'_> {
     }
 
     /// A register or constant of a type; registers may be wider than the type.
-    fn cvt_register(&mut self, operand: &Operand, ty: Ty, is_source: bool) -> Result<Reg> {
+    pub(super) fn cvt_register(&mut self, operand: &Operand, ty: Ty, is_source: bool) -> Result<Reg> {
         if !is_source {
             return self.any_reg(operand, ty.bits(), false);
         }

@@ -15,8 +15,9 @@ use crate::program::{Const, D, Guard, Inst, Kernel, Op, R, Reg, cfg};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
-/// Decodes an entry of a module, with the device functions it can reach.
-pub fn decode(module: &ast::Module, entry: &ast::Function) -> Result<Kernel> {
+/// Decodes an entry of a module, with the device functions it can reach; in the ring its float instructions work on
+/// payloads.
+pub fn decode(module: &ast::Module, entry: &ast::Function, ring: bool) -> Result<Kernel> {
     let reach = Reach::new(module, entry);
     let functions = || reach.functions.iter().map(|&index| &module.functions[index]);
     let mut shared = SharedLayout::new();
@@ -48,6 +49,7 @@ pub fn decode(module: &ast::Module, entry: &ast::Function) -> Result<Kernel> {
         line: entry.line,
         opcode: "",
         talks_through_global: false,
+        ring,
     };
     let mut code = Code::default();
     decoder.body(&mut code)?;
@@ -119,6 +121,7 @@ pub(super) struct Decoder<'a> {
     pub line: u32,
     pub opcode: &'a str,
     pub talks_through_global: bool,
+    pub ring: bool,
 }
 
 pub(super) type Result<T> = std::result::Result<T, ParseError>;

@@ -165,6 +165,7 @@ impl Decoder<'_> {
         let count = self.vector(m);
         let ty = self.ty(m)?;
         let Some(op) = atom_op(name, ty) else { return self.unknown() };
+        let op = if self.ring { op.in_ring() } else { op };
         let inputs = if op == AtomOp::Cas { 2 } else { 1 };
         let fixed = usize::from(returns) + 1 + inputs;
         if ops.len() != fixed && ops.len() != fixed + 1 {

@@ -19,6 +19,7 @@ mod modifiers;
 mod moves;
 mod operand;
 mod packed;
+mod ring;
 mod slots;
 mod special;
 mod sync;

@@ -79,6 +79,9 @@ pub(super) fn combine(op: AtomOp, bytes: u32, old: u128, b: u128, swap: u128) ->
         AtomOp::MaxF16x2 => pair(old, b, half::pick::<F16, true, false, false, false>),
         AtomOp::MinBf16x2 => pair(old, b, half::pick::<Bf16, false, false, false, false>),
         AtomOp::MaxBf16x2 => pair(old, b, half::pick::<Bf16, true, false, false, false>),
+        AtomOp::Add16x2 => pair(old, b, u16::wrapping_add),
+        AtomOp::MinS16x2 => pair(old, b, |x, y| (x as i16).min(y as i16) as u16),
+        AtomOp::MaxS16x2 => pair(old, b, |x, y| (x as i16).max(y as i16) as u16),
     };
     value & mask
 }

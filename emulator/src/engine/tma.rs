@@ -11,6 +11,7 @@ use crate::finding::FindingKind;
 use crate::memory::space::Target;
 use crate::parse::ast::Space;
 use crate::program::memory_op::{AtomOp, Completion, Tma, TmaReduce};
+use crate::tensor::Arithmetic;
 use crate::tensor::tma::{TensorDType, TensorMap};
 
 impl<'a> Cluster<'a> {
@@ -164,7 +165,9 @@ impl<'a> Cluster<'a> {
             offset += 16;
         }
         self.shared_range(at, Access::Read, source.cta, source.offset, bytes);
-        let reduce = match tma.reduce.map(|op| reduce_op(op, map.dtype)) {
+        let ring = self.m.arithmetic == Arithmetic::Ring;
+        let element_op = |op| reduce_op(op, map.dtype).map(|op| if ring { op.in_ring() } else { op });
+        let reduce = match tma.reduce.map(element_op) {
             Some(None) => {
                 let dtype = map.dtype;
                 self.report(FindingKind::Unsupported, &at, 1, None, || {

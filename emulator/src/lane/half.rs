@@ -125,8 +125,8 @@ pub fn pick<H: Half, const MAX: bool, const FTZ: bool, const NAN: bool, const XO
 }
 
 /// A unary approximate function, rounded once.
-pub fn unary<H: Half>(a: u16, g: impl Fn(f64) -> f64) -> u16 {
-    H::narrow64(g(f64::from(H::widen(a))))
+pub fn unary<H: Half, const FTZ: bool>(a: u16, g: fn(f64) -> f64) -> u16 {
+    flush::<H, FTZ>(H::narrow64(g(f64::from(H::widen(flush::<H, FTZ>(a))))))
 }
 
 pub fn compare<H: Half>(f: fn(f64, f64) -> bool, a: u16, b: u16) -> bool {

@@ -40,13 +40,13 @@ fn llvm() -> Vec<Good> {
 fn sm90() -> Vec<Good> {
     let problem = |id, batch, shape, splits, sms| Problem { id, batch, shape, splits, sms };
     let problems = [
-        // As many k-blocks as stages: the stage index wraps where a tile ends.
-        problem("gemm_bf16_bf16_nk_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8", 2, [64, 192, 488], 1, 2),
-        problem("gemm_bf16_bf16_nk_wgmma_128x128x64_s6_w2_pp_2x1_g8_a8", 1, [256, 512, 360], 1, 2),
-        problem("gemm_bf16_bf16_nk_wgmma_128x192x64_s4_w2_coop_2x1_g8_a8", 1, [256, 576, 232], 1, 2),
-        problem("gemm_bf16_bf16_nk_swiglu_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8", 1, [64, 96, 512], 1, 1),
-        problem("gemm_bf16_f32_nk_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8_split", 1, [64, 128, 1000], 2, 1),
-        problem("gemm_bf16_bf16_kn_wgmma_128x128x64_s6_w2_coop_1x1_g8_a8", 1, [128, 384, 360], 1, 1),
+        // Half as many k-blocks again as stages: the stage index wraps within a tile, and where a tile ends.
+        problem("gemm_bf16_bf16_nk_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8", 2, [64, 192, 744], 1, 2),
+        problem("gemm_bf16_bf16_nk_wgmma_128x128x64_s6_w2_pp_2x1_g8_a8", 1, [256, 768, 552], 1, 2),
+        problem("gemm_bf16_bf16_nk_wgmma_128x192x64_s4_w2_coop_2x1_g8_a8", 1, [256, 576, 360], 1, 2),
+        problem("gemm_bf16_bf16_nk_swiglu_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8", 1, [64, 96, 744], 1, 1),
+        problem("gemm_bf16_f32_nk_wgmma_64x64x64_s8_w1_coop_1x1_g8_a8_split", 1, [64, 128, 1512], 2, 1),
+        problem("gemm_bf16_bf16_kn_wgmma_128x128x64_s6_w2_coop_1x1_g8_a8", 1, [128, 384, 552], 1, 1),
         problem("gemm_bf16_bf16_nk_reduce_8x256_a4", 1, [16, 264, 8], 3, 1),
     ];
     problems.map(|problem| shipped::kernel("sm90", problem)).into()
