@@ -161,7 +161,13 @@ impl Cluster<'_> {
                 let count = count.map_or(1, |reg| self.value(warp, at, lane, reg, "arrival count"));
                 let expect = expect.map(|reg| self.value(warp, at, lane, reg, "transaction count"));
                 if let Some(check) = &mut self.check {
-                    check.arrive(at.cta, at.warp, (place.cta, place.offset), op.order == Order::Relaxed, strength(op.order, op.scope));
+                    check.arrive(
+                        at.cta,
+                        at.warp,
+                        (place.cta, place.offset),
+                        op.order == Order::Relaxed,
+                        strength(op.order, op.scope),
+                    );
                 }
                 let mut token = 0;
                 self.with_mbarrier(at, lanes, place, |barrier| {
