@@ -3,7 +3,7 @@
 use super::across::{Across, Mark, Touched};
 use super::clock::{Agent, Clock, Fenced};
 use super::history::{Entry, Histories, How, Strength};
-use super::lanes::{LaneClash, LaneShadow};
+use super::lanes::{LaneClash, LaneShadow, Spell};
 use super::places::{Places, reaches};
 use super::rules::{Conflict, Touch, Viewer, touch};
 use super::shadow::{Cell, Pages, Shadow};
@@ -326,21 +326,23 @@ impl Checker {
         }
     }
 
-    /// Weak accesses of single lanes to their block's shared memory.
+    /// Weak accesses of single lanes to their block's shared memory; `row` is where they start if they are one range.
     #[inline]
     pub fn touch_lanes(
         &mut self,
-        (cta, warp): (usize, usize),
-        meeting: u32,
+        cta: usize,
+        spell: Spell,
+        row: Option<u32>,
         lanes: impl Iterator<Item = (u8, u32)>,
-        bytes: u32,
-        writes: bool,
-        pc: u32,
+        (bytes, writes, pc): (u32, bool, u32),
     ) -> Option<LaneClash> {
         let shadow = &mut self.ctas[cta].lanes;
+        if row.is_some_and(|offset| shadow.touch_row(spell, offset, bytes, writes, pc)) {
+            return None;
+        }
         let mut clash = None;
         for (lane, offset) in lanes {
-            let found = shadow.touch((warp as u16, lane), meeting, offset, bytes, writes, pc);
+            let found = shadow.touch(spell, lane, offset, bytes, writes, pc);
             clash = clash.or(found);
         }
         clash.filter(|clash| self.reported.insert((clash.pc, pc, true)))

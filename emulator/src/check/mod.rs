@@ -21,5 +21,5 @@ pub use across::{Across, Crossing, Mark};
 pub use checker::{Act, Actor, Checker, GroupKind, Hazard, Part, Place, Token, World};
 pub use clock::Fenced;
 pub use history::{Entry, How, Strength};
-pub use lanes::LaneClash;
+pub use lanes::{LaneClash, Spell};
 pub use rules::{Conflict, Touch};

@@ -3,7 +3,7 @@
 use super::access::lanes_of;
 use super::cluster::{At, Cluster};
 use super::probe::{Access, Memory, RangeAccess, WarpAccess};
-use crate::check::{Act, Actor, Conflict, Entry, Fenced, Hazard, How, LaneClash, Place, Strength, Touch};
+use crate::check::{Act, Actor, Conflict, Entry, Fenced, Hazard, How, LaneClash, Place, Spell, Strength, Touch};
 use crate::finding::{FindingKind, OtherSide, Severity, Thread};
 use crate::memory::space::{CTA_OFFSET_MASK, CTA_SHIFT, RESERVED_SHARED, Target};
 use crate::parse::ast::Space;
@@ -98,7 +98,8 @@ impl<'a> Cluster<'a> {
                 check.strong_read(cta, warp, sync_at(address), strong, acquires);
             }
         }
-        if bytes.is_none() && inside == u32::MAX && consecutive(access) {
+        let is_row = inside == u32::MAX && consecutive(access);
+        if bytes.is_none() && is_row {
             check.access(&act, 0, sync_at(access.addresses[0]), 32 * access.bytes);
         } else {
             let places = lanes_of(inside).map(|lane| {
@@ -115,10 +116,13 @@ impl<'a> Cluster<'a> {
             }
         }
         if let (Some(meeting), Memory::Shared) = (access.meeting, access.memory) {
-            let own = lanes_of(inside).filter(|&lane| (access.addresses[lane] >> CTA_SHIFT) as usize == cta);
-            let lanes = own.map(|lane| (lane as u8, access.addresses[lane] as u32 & CTA_OFFSET_MASK));
-            let writes = access.access == Access::Write;
-            if let Some(clash) = check.touch_lanes((cta, warp), meeting, lanes, access.bytes, writes, access.at.pc) {
+            let offset_of = |lane: usize| access.addresses[lane] as u32 & CTA_OFFSET_MASK;
+            let own = |lane: usize| (access.addresses[lane] >> CTA_SHIFT) as usize == cta;
+            let lanes = lanes_of(inside).filter(|&lane| own(lane)).map(|lane| (lane as u8, offset_of(lane)));
+            let row = (is_row && own(0)).then(|| offset_of(0));
+            let what = (access.bytes, access.access == Access::Write, access.at.pc);
+            let spell = Spell { warp: warp as u16, meeting };
+            if let Some(clash) = check.touch_lanes(cta, spell, row, lanes, what) {
                 self.report_clash(access, &clash);
             }
         }
