@@ -56,10 +56,12 @@ fn threads(bench: &mut Bench, threads: u32, blocks: usize) {
 
 fn scanned(x: &[f64]) -> Vec<f64> {
     let mut sum = 0.0;
-    x.iter().map(|v| {
-        sum += v;
-        sum
-    }).collect()
+    x.iter()
+        .map(|v| {
+            sum += v;
+            sum
+        })
+        .collect()
 }
 
 fn magnitude(x: &[f64]) -> f64 {
@@ -171,9 +173,8 @@ fn stencil(bench: &mut Bench, [width, rows, which]: [usize; 3]) {
     const TAPS: [[f64; 5]; 2] = [[0.0625, 0.25, 0.375, 0.25, 0.0625], [-0.25, -0.5, 0.0, 0.5, 0.25]];
     let x = bench.values(Ty::F32, width * rows);
     let pixel = |row: usize, col: usize| x[row * width + col.clamp(2, width + 1) - 2];
-    let want = (0..width * rows)
-        .map(|at| (0..5).map(|tap| TAPS[which][tap] * pixel(at / width, at % width + tap)).sum())
-        .collect();
+    let want =
+        (0..width * rows).map(|at| (0..5).map(|tap| TAPS[which][tap] * pixel(at / width, at % width + tap)).sum()).collect();
     bench.input(Ty::F32, &x);
     bench.output(Ty::F32, want, Bound::Within(vec![5.0 * STEP; width * rows]));
     bench.sizes(&[width, which]);
@@ -414,11 +415,7 @@ fn pipelined(bench: &mut Bench, [tiles, _, _]: [usize; 3]) {
 fn producer_consumer(bench: &mut Bench, [tiles, _, _]: [usize; 3]) {
     let x = bench.values(Ty::F32, tiles * 64);
     bench.input(Ty::F32, &x);
-    bench.output(
-        Ty::F32,
-        x.chunks(64).flat_map(|tile| tile.iter().rev().map(|v| 2.0 * v)).collect(),
-        Bound::Exact,
-    );
+    bench.output(Ty::F32, x.chunks(64).flat_map(|tile| tile.iter().rev().map(|v| 2.0 * v)).collect(), Bound::Exact);
     bench.int(tiles);
     threads(bench, 128, 1);
 }

@@ -142,8 +142,7 @@ fn matmul_int4(bench: &mut Bench, [m, n, k]: [usize; 3]) {
     let a = bench.values(Ty::F16, m * k);
     let q = bench.ints(0, 16, k * n);
     let scales = bench.values(Ty::F16, k / GROUP * n);
-    let weights: Vec<f64> =
-        (0..k * n).map(|at| (q[at] - 8.0) * scales[at / n / GROUP * n + at % n]).collect();
+    let weights: Vec<f64> = (0..k * n).map(|at| (q[at] - 8.0) * scales[at / n / GROUP * n + at % n]).collect();
     let weights = Ty::F16.rounded(&weights);
     let packed: Vec<f64> = (0..k / 8 * n)
         .map(|at| (0..8).map(|bit| (q[(at / n * 8 + bit) * n + at % n] as u32) << (4 * bit)).sum::<u32>().into())
@@ -214,9 +213,8 @@ fn attention(bench: &mut Bench, [heads, s, d]: [usize; 3], ty: Ty, causal: bool,
         let total: f64 = weights.iter().sum();
         sums.push(total.log2());
         for x in 0..d {
-            let weighted = |size: fn(f64) -> f64| -> f64 {
-                (0..keys).map(|key| weights[key] * size(v[at(key) + x])).sum::<f64>() / total
-            };
+            let weighted =
+                |size: fn(f64) -> f64| -> f64 { (0..keys).map(|key| weights[key] * size(v[at(key) + x])).sum::<f64>() / total };
             out.push(weighted(|v| v));
             // The weights are rounded to the type of v; a score is off by what its sum of d terms is.
             let rounding = if ty == Ty::F16 { 1.0 / 2048.0 } else { 1.0 / 256.0 };
@@ -306,8 +304,7 @@ fn rmsnorm(bench: &mut Bench, [rows, n, _]: [usize; 3]) {
 
 fn cross_entropy(bench: &mut Bench, [rows, n, _]: [usize; 3]) {
     let x: Vec<f64> = bench.values(Ty::Bf16, rows * n).iter().map(|v| 4.0 * v).collect();
-    let labels: Vec<f64> =
-        (0..rows).map(|row| if row == 1 { -100.0 } else { bench.random.int(0, n as i64) as f64 }).collect();
+    let labels: Vec<f64> = (0..rows).map(|row| if row == 1 { -100.0 } else { bench.random.int(0, n as i64) as f64 }).collect();
     let (mut loss, mut grad) = (Vec::new(), Vec::new());
     for (row, label) in x.chunks(n).zip(&labels) {
         let total: f64 = row.iter().map(|v| v.exp()).sum();
@@ -470,12 +467,7 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> u32 {
     for _ in 0..10 {
         let a = u64::from(counter[0]) * 0xd251_1f53;
         let b = u64::from(counter[2]) * 0xcd9e_8d57;
-        counter = [
-            (b >> 32) as u32 ^ counter[1] ^ key[0],
-            b as u32,
-            (a >> 32) as u32 ^ counter[3] ^ key[1],
-            a as u32,
-        ];
+        counter = [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32];
         key = [key[0].wrapping_add(0x9e37_79b9), key[1].wrapping_add(0xbb67_ae85)];
     }
     counter[0]
@@ -521,8 +513,7 @@ fn gelu_erf(bench: &mut Bench, [n, _, _]: [usize; 3]) {
 
 fn quantize_fp8(bench: &mut Bench, [rows, n, _]: [usize; 3]) {
     let x = bench.values(Ty::Bf16, rows * n);
-    let scales: Vec<f64> =
-        x.chunks(n).map(|row| row.iter().fold(1e-10, |top, v| v.abs().max(top)) / 448.0).collect();
+    let scales: Vec<f64> = x.chunks(n).map(|row| row.iter().fold(1e-10, |top, v| v.abs().max(top)) / 448.0).collect();
     let want = x.iter().enumerate().map(|(at, v)| v / scales[at / n]).collect();
     bench.input(Ty::Bf16, &x);
     bench.output(Ty::E4m3, want, Bound::Relative(2.0 * STEP));
