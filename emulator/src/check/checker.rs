@@ -3,6 +3,7 @@
 use super::across::{Across, Mark, Touched};
 use super::clock::{Agent, Clock, Fenced};
 use super::history::{Entry, Histories, How, Strength};
+use super::lanes::{LaneClash, LaneShadow};
 use super::places::{Places, reaches};
 use super::rules::{Conflict, Touch, Viewer, touch};
 use super::shadow::{Cell, Pages, Shadow};
@@ -147,6 +148,7 @@ struct Barrier {
 #[derive(Debug)]
 struct CtaState {
     shared: Shadow,
+    lanes: LaneShadow,
     barriers: FxHashMap<u32, Barrier>,
     bars: [Meeting; 16],
 }
@@ -183,7 +185,12 @@ impl Checker {
         });
         let warps_per_cta = warps;
         let warps = states.collect();
-        let cta = || CtaState { shared: Shadow::new(window as usize), barriers: FxHashMap::default(), bars: Default::default() };
+        let cta = || CtaState {
+            shared: Shadow::new(window as usize),
+            lanes: LaneShadow::new(window as usize),
+            barriers: FxHashMap::default(),
+            bars: Default::default(),
+        };
         Checker {
             world,
             across: across.map(|across| (across, Touched::default())),
@@ -321,6 +328,26 @@ impl Checker {
         if histories.len() > MANY_SETS {
             sweep(histories, |visit| global.cells().for_each(visit));
         }
+    }
+
+    /// Weak accesses of single lanes to their block's shared memory.
+    #[inline]
+    pub fn touch_lanes(
+        &mut self,
+        (cta, warp): (usize, usize),
+        meeting: u32,
+        lanes: impl Iterator<Item = (u8, u32)>,
+        bytes: u32,
+        writes: bool,
+        pc: u32,
+    ) -> Option<LaneClash> {
+        let shadow = &mut self.ctas[cta].lanes;
+        let mut clash = None;
+        for (lane, offset) in lanes {
+            let found = shadow.touch((warp as u16, lane), meeting, offset, bytes, writes, pc);
+            clash = clash.or(found);
+        }
+        clash.filter(|clash| self.reported.insert((clash.pc, pc, true)))
     }
 
     // Asynchronous operations.
@@ -517,14 +544,6 @@ impl Checker {
             },
         };
         let init = barrier.init;
-        let fenced = clock.fenced(Fenced::Shared).get(init.agent).max(clock.inits.get(init.agent));
-        let unordered = clock.before.get(init.agent).max(clock.inits.get(init.agent)) < init.time;
-        if !unordered && act.how.is_async() && fenced < init.time && reported.insert((init.pc, act.pc, false)) {
-            let now = Entry { agent, pc: act.pc, how: act.how, warp: warp as u16, ..init };
-            let (before, place) = (init, Place::Shared { cta, offset });
-            let (conflict, touch) = (Conflict::UnfencedRead, Touch::Update);
-            hazards.push(Hazard { conflict, before, before_read: false, now, touch, place });
-        }
         let known = clock.before.get(init.agent).max(clock.inits.get(init.agent));
         if known < init.time && reported.insert((init.pc, act.pc, true)) {
             let now = Entry { agent, pc: act.pc, how: act.how, warp: warp as u16, ..init };
@@ -593,7 +612,7 @@ impl Checker {
         } else {
             state.fence.as_ref().map(|(fence, clock)| (reach.min(*fence), clock))
         };
-        world.places.write(self.cluster, place, who, passes, update);
+        world.places.write(self.cluster, place, state.agent, who, passes, update);
         let released = passes.is_some();
         if released {
             self.tick(cta, warp);

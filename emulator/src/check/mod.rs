@@ -6,12 +6,13 @@
 //! race in every schedule, also in one in which the values come out right ([`rules`]). Clusters on different threads
 //! never synchronise, so there only what they both touched counts ([`across`]).
 //!
-//! Lanes of a warp share a clock: what they do to each other without `bar.warp.sync` is not looked at.
+//! Lanes of a warp share a clock; what they do to each other in shared memory is looked at apart ([`lanes`]).
 
 mod across;
 mod checker;
 mod clock;
 mod history;
+mod lanes;
 mod places;
 mod rules;
 mod shadow;
@@ -20,4 +21,5 @@ pub use across::{Across, Crossing, Mark};
 pub use checker::{Act, Actor, Checker, GroupKind, Hazard, Part, Place, Token, World};
 pub use clock::Fenced;
 pub use history::{Entry, How, Strength};
+pub use lanes::LaneClash;
 pub use rules::{Conflict, Touch};

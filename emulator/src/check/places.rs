@@ -1,13 +1,15 @@
 //! What strong writes pass on to strong reads of the same place: release and acquire patterns (PTX ISA 8.7).
 
 use super::checker::Place;
-use super::clock::Clock;
+use super::clock::{Agent, Clock};
 use super::history::Strength;
 use rustc_hash::FxHashMap;
 
 /// What blocks of one reach released at a place.
 #[derive(Debug)]
 struct Part {
+    /// The warp that released it, if it was one.
+    by: Option<Agent>,
     cta: u32,
     cluster: u32,
     reach: Strength,
@@ -42,14 +44,23 @@ fn key(cluster: u32, place: Place) -> (u32, Place) {
 
 impl Places {
     /// A strong write, or with `update` a read-modify-write, which continues the release sequence it is in.
-    pub fn write(&mut self, in_: u32, place: Place, who: (u32, u32), passes: Option<(Strength, &Clock)>, update: bool) {
+    pub fn write(
+        &mut self,
+        in_: u32,
+        place: Place,
+        by: Agent,
+        who: (u32, u32),
+        passes: Option<(Strength, &Clock)>,
+        update: bool,
+    ) {
         let (cta, cluster) = who;
         if passes.is_none() && !self.at.contains_key(&key(in_, place)) {
             return;
         }
         let parts = self.at.entry(key(in_, place)).or_default();
         if !update {
-            parts.clear();
+            // A release goes on through later strong writes of the same thread.
+            parts.retain(|part| part.by == Some(by));
         }
         let Some((reach, clock)) = passes else { return };
         // Wide releases of many blocks go together: who they were matters to narrow readers only.
@@ -61,9 +72,12 @@ impl Places {
                 if part.cta != cta {
                     (part.cta, part.cluster) = (MANY, MANY);
                 }
+                if part.by != Some(by) {
+                    part.by = None;
+                }
                 part.clock.join(clock);
             }
-            None => parts.push(Part { cta, cluster, reach, clock: clock.clone() }),
+            None => parts.push(Part { by: Some(by), cta, cluster, reach, clock: clock.clone() }),
         }
     }
 

@@ -13,11 +13,6 @@ pub fn advice(hazard: &Hazard) -> String {
                  orders the two"
             );
         }
-        Conflict::UnfencedRead if before.how == How::MBarrierInit => {
-            return "put fence.mbarrier_init.release.cluster, or fence.proxy.async, after mbarrier.init and before the \
-                    barrier that orders the two"
-                .into();
-        }
         Conflict::UnfencedRead => {
             return format!("put fence.proxy.async.{space} after the read, before the arrival that frees the buffer");
         }

@@ -130,6 +130,7 @@ impl Cluster<'_> {
             scope: op.scope,
             addresses: &addresses.of,
             bytes,
+            meeting: None,
         };
         self.observe_in(op.space, access, How::Atomic, None);
         // One that changes nothing may be somebody trying to take a lock.

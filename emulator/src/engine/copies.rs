@@ -73,6 +73,7 @@ impl<'a> Cluster<'a> {
             scope: Scope::Cta,
             addresses,
             bytes: copy.bytes,
+            meeting: None,
         };
         self.observe(&observe(reads, Memory::Global, Access::Read, &copy.src), How::CpAsync, None);
         self.observe(&observe(copy.mask, Memory::Shared, Access::Write, &copy.dst), How::CpAsync, None);

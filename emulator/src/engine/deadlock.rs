@@ -122,15 +122,16 @@ impl Cluster<'_> {
             return;
         }
         let left = [
-            (warp.bulk.unread(), "a bulk copy that reads shared memory", "cp.async.bulk.wait_group.read 0"),
-            (warp.cp_async.unread(), "cp.async", "cp.async.wait_all"),
-            (warp.wgmma.unread(), "wgmma", "wgmma.wait_group.sync.aligned 0"),
+            (warp.bulk.unread(), Severity::Error, "a bulk copy that reads shared memory", "cp.async.bulk.wait_group.read 0"),
+            // Nobody can miss what it brings any more.
+            (warp.cp_async.unread(), Severity::Lint, "cp.async", "cp.async.wait_all"),
+            (warp.wgmma.unread(), Severity::Error, "wgmma", "wgmma.wait_group.sync.aligned 0"),
         ];
-        for (op, what, wait) in left {
+        for (op, severity, what, wait) in left {
             let Some(op) = op else { continue };
             let at = At { cta, warp: index, pc: op.pc };
             let help = Some(format!("wait with {wait} before the threads that issued it exit"));
-            self.report_full(FindingKind::Exit, Severity::Error, &at, op.lanes, None, None, help, || {
+            self.report_full(FindingKind::Exit, severity, &at, op.lanes, None, None, help, || {
                 format!("the warp exits without having waited for {what}, issued here")
             });
         }

@@ -92,7 +92,9 @@ impl Cluster<'_> {
     fn load_piece(&mut self, warp: &mut Warp, at: &At, lanes: u32, op: &Load, of: &[u64; 32], bytes: u32, dst: &[Reg]) {
         let how = if op.order == Order::Weak { How::Load } else { How::Atomic };
         let (access, memory) = (Access::Read, Memory::of(op.space));
-        let access = WarpAccess { at: *at, lanes, memory, access, order: op.order, scope: op.scope, addresses: of, bytes };
+        let meeting = (op.order == Order::Weak).then_some(warp.meetings);
+        let access =
+            WarpAccess { at: *at, lanes, memory, access, order: op.order, scope: op.scope, addresses: of, bytes, meeting };
         self.observe_in(op.space, access, how, None);
         match op.space {
             Space::Shared | Space::SharedCluster => {
@@ -208,14 +210,20 @@ impl Cluster<'_> {
                 }
             }
         }
-        self.progress();
+        // What a thread keeps for itself ends nobody's wait.
+        let private = |lane: usize| matches!(self.target(op.space, addresses.of[lane]), Target::Local(_));
+        if !lanes_of(addresses.lanes).all(private) {
+            self.progress();
+        }
         Flow::Next
     }
 
     fn observe_store(&mut self, warp: &Warp, at: &At, lanes: u32, op: &Store, of: &[u64; 32], bytes: u32, src: &[Reg]) {
         let how = if op.order == Order::Weak { How::Store } else { How::Atomic };
         let (access, memory) = (Access::Write, Memory::of(op.space));
-        let access = WarpAccess { at: *at, lanes, memory, access, order: op.order, scope: op.scope, addresses: of, bytes };
+        let meeting = (op.order == Order::Weak).then_some(warp.meetings);
+        let access =
+            WarpAccess { at: *at, lanes, memory, access, order: op.order, scope: op.scope, addresses: of, bytes, meeting };
         self.observe_in(op.space, access, how, Some(&|lane| gather(&warp.regs, src, op.elem, lane)));
     }
 

@@ -56,6 +56,7 @@ impl Cluster<'_> {
             scope: Scope::Cta,
             addresses: &addresses.of,
             bytes: 16,
+            meeting: None,
         };
         self.observe(&access, how, None);
     }

@@ -3,7 +3,7 @@
 use super::access::lanes_of;
 use super::cluster::{At, Cluster};
 use super::probe::{Access, Memory, RangeAccess, WarpAccess};
-use crate::check::{Act, Actor, Conflict, Entry, Fenced, Hazard, How, Place, Strength, Touch};
+use crate::check::{Act, Actor, Conflict, Entry, Fenced, Hazard, How, LaneClash, Place, Strength, Touch};
 use crate::finding::{FindingKind, OtherSide, Severity, Thread};
 use crate::memory::space::{CTA_OFFSET_MASK, CTA_SHIFT, RESERVED_SHARED, Target};
 use crate::parse::ast::Space;
@@ -114,7 +114,39 @@ impl<'a> Cluster<'a> {
                 check.strong_write(cta, warp, sync_at(address), strong, releases, update);
             }
         }
+        if let (Some(meeting), Memory::Shared) = (access.meeting, access.memory) {
+            let own = lanes_of(inside).filter(|&lane| (access.addresses[lane] >> CTA_SHIFT) as usize == cta);
+            let lanes = own.map(|lane| (lane as u8, access.addresses[lane] as u32 & CTA_OFFSET_MASK));
+            let writes = access.access == Access::Write;
+            if let Some(clash) = check.touch_lanes((cta, warp), meeting, lanes, access.bytes, writes, access.at.pc) {
+                self.report_clash(access, &clash);
+            }
+        }
         self.report_hazards(access.lanes, Some((access, values)));
+    }
+
+    #[cold]
+    fn report_clash(&mut self, access: &WarpAccess, clash: &LaneClash) {
+        let At { cta, warp, .. } = access.at;
+        let first = At { pc: clash.pc, ..access.at };
+        let does = if access.access == Access::Write { "write" } else { "read" };
+        let did = if clash.before_wrote { "write" } else { "read" };
+        let other = OtherSide {
+            what: did.into(),
+            line: self.line(&first),
+            source: self.m.source(clash.pc),
+            thread: Some(self.thread(&first, 1 << clash.before)),
+        };
+        let address = u64::from(clash.offset) + ((cta as u64) << CTA_SHIFT);
+        let help = "put bar.warp.sync between the two: lanes of a warp need not run in step".to_string();
+        let (kind, line) = (FindingKind::Race, other.line);
+        self.report_full(kind, Severity::Error, &access.at, 1 << clash.now, Some(address), Some(other), Some(help), || {
+            let (offset, LaneClash { now, before, .. }) = (clash.offset.saturating_sub(RESERVED_SHARED), clash);
+            format!(
+                "{does} at offset {offset} of shared memory by lane {now} of warp {warp} after the {did} by its lane \
+                 {before} at line {line}, which nothing orders before it"
+            )
+        });
     }
 
     /// Lanes of one store must not write the same place: which of them lasts is not defined.
@@ -276,6 +308,8 @@ impl<'a> Cluster<'a> {
         let (kind, severity) = match hazard.conflict {
             Conflict::Unordered if equal => (FindingKind::RaceEqual, Severity::Lint),
             Conflict::Unordered => (FindingKind::Race, Severity::Error),
+            // CUTLASS and Triton feed wgmma from cp.async without this fence, and it works: a rule broken, no failure known.
+            Conflict::Unfenced if before.how == How::CpAsync => (FindingKind::Proxy, Severity::Lint),
             Conflict::Unfenced => (FindingKind::Proxy, Severity::Error),
             // Real failures are known, but so is shipped code without this fence.
             Conflict::UnfencedRead => (FindingKind::Proxy, Severity::Lint),

@@ -44,6 +44,8 @@ pub struct WarpAccess<'a> {
     pub addresses: &'a [u64; 32],
     /// Bytes of each lane.
     pub bytes: u32,
+    /// Meeting of the warp's lanes before it, if they act each for themselves.
+    pub meeting: Option<u32>,
 }
 
 /// Consecutive bytes that a bulk or tensor copy touches, through the async proxy (PTX ISA 8.6).

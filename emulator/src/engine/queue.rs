@@ -80,6 +80,13 @@ struct Pending<'a> {
     action: Action<'a>,
 }
 
+impl Pending<'_> {
+    /// The instruction of a `cp.async.mbarrier.arrive`: block, warp and place.
+    fn arrives(&self) -> Option<(usize, usize, u32)> {
+        matches!(self.action, Action::CpAsyncArrive { .. }).then_some((self.at.cta, self.at.warp, self.at.pc))
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Queue<'a> {
     pending: Vec<Pending<'a>>,
@@ -143,14 +150,18 @@ impl<'a> Cluster<'a> {
     /// Delivers what is due, or with `force` the operation that is due first.
     pub(super) fn deliver(&mut self, force: bool) -> bool {
         let mut delivered = false;
+        let mut arrives = None;
         loop {
             let next = (0..self.queue.pending.len()).min_by_key(|&i| (self.queue.pending[i].due, self.queue.pending[i].id));
             let Some(at) = next else { return delivered };
             let is_due = self.m.schedule.delivery == Delivery::Random && self.queue.pending[at].due <= self.clock;
-            if !is_due && (!force || delivered) {
+            // What one `cp.async.mbarrier.arrive` of a warp issued, an operation a lane, happens at once.
+            let same = arrives.is_some() && arrives == self.queue.pending[at].arrives();
+            if !is_due && !same && (!force || delivered) {
                 return delivered;
             }
             let pending = self.queue.pending.remove(at);
+            arrives = pending.arrives();
             self.queue.outstanding.remove(&pending.id);
             self.perform(pending.id, pending.at, pending.action);
             self.progress();

@@ -96,6 +96,9 @@ impl<'a> Cluster<'a> {
         if mask == 0 {
             return Flow::Next;
         }
+        if gathers(&inst.op) {
+            warp.meetings += 1;
+        }
         match &inst.op {
             Op::Bra(target) => self.branch(warp, index, at, mask, *target),
             Op::Brx { index: selector, targets } => self.branch_table(warp, index, at, mask, *selector, targets),
@@ -238,4 +241,24 @@ impl<'a> Cluster<'a> {
         }
         aligned
     }
+}
+
+/// Whether lanes meet at an instruction, beside those that name their members.
+fn gathers(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Bar(_)
+            | Op::ClusterArrive { .. }
+            | Op::ClusterWait { .. }
+            | Op::MBarrier(_)
+            | Op::Fence(_)
+            | Op::LdMatrix(_)
+            | Op::StMatrix(_)
+            | Op::MovMatrix(..)
+            | Op::Mma(_)
+            | Op::WgmmaFence
+            | Op::Wgmma(_)
+            | Op::WgmmaCommit
+            | Op::WgmmaWait(_)
+    )
 }

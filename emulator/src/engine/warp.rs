@@ -134,6 +134,8 @@ pub struct Warp {
     pub cluster_phase: u64,
     /// Lanes that arrived at each named barrier while others of the warp had not.
     pub bar_lanes: [u32; 16],
+    /// How often the lanes have met: at `bar.warp.sync`, barriers, and whatever else gathers the warp.
+    pub meetings: u32,
     /// Lanes were let go from a join to make progress: being apart is no mistake of the program any more.
     pub forced_apart: bool,
     /// The latest delivery time given to an operation of the warp, which keeps them in order.

@@ -45,11 +45,6 @@ pub fn all() -> Vec<Case> {
 }
 
 impl Case {
-    /// The same launch of another fixture.
-    pub fn of(self, fixture: &str) -> Case {
-        Case { fixture: fixture.into(), ..self }
-    }
-
     /// The text as its compiler printed it.
     pub fn text(&self) -> String {
         // Kernels of one CUDA file are one module: `file:entry`.

@@ -17,6 +17,13 @@ pub const KERNELS: &[Row] = &[
     ("matmul_device_tma", SM90, &[[100, 80, 208]], matmul_device_tma),
     ("matmul_persistent", SM90, &[[150, 136, 200]], matmul_persistent),
     ("matmul_warp_specialized", SM90, &[[150, 80, 328]], matmul_warp_specialized),
+    ("matmul_warp_specialized_39", SM90, &[[150, 80, 328]], matmul_warp_specialized),
+    ("matmul_tf32_39", SM90, &[[65, 70, 75]], matmul_tf32),
+    ("matmul_int8_39", SM90, &[[70, 80, 208]], matmul_int8),
+    ("matmul_fp8_39", SM90, &[[70, 80, 208]], matmul_fp8),
+    ("attention_39", SM90, &[[2, 100, 64]], attention_bf16),
+    ("attention_causal_39", SM90, &[[2, 130, 64]], attention_causal),
+    ("attention_d128_39", SM90, &[[1, 200, 128]], attention_bf16_128),
     ("attention", BOTH, &[[2, 100, 64]], attention_bf16),
     ("attention_causal", BOTH, &[[2, 130, 64]], attention_causal),
     ("attention_d128", SM90, &[[1, 200, 128]], attention_bf16_128),
@@ -33,6 +40,7 @@ pub const KERNELS: &[Row] = &[
     ("topk_rows", BOTH, &[[2, 101, 8]], topk_rows),
     ("atomics", BOTH, &[[700, 40, 0]], atomics),
     ("lock_accumulate", BOTH, &[[7, 200, 0]], lock_accumulate),
+    ("lock_tutorial", &["sm_80"], &[[7, 200, 0]], lock_accumulate),
     ("transpose", BOTH, &[[100, 75, 0]], transpose),
     ("embedding", BOTH, &[[9, 300, 0]], embedding),
     ("gather_columns", BOTH, &[[16, 64, 0]], gather_columns),
@@ -196,7 +204,7 @@ fn matmul_warp_specialized(bench: &mut Bench, [m, n, k]: [usize; 3]) {
     bench.descriptor(1, b, TensorDType::Bf16, [n, k]);
     bench.pointer(c);
     bench.sizes(&[m, n, k]);
-    bench.launch.grid = [m.div_ceil(128) as u32, n.div_ceil(64) as u32, 1];
+    bench.launch.grid = [m.div_ceil(64) as u32, n.div_ceil(64) as u32, 1];
 }
 
 fn attention(bench: &mut Bench, [heads, s, d]: [usize; 3], ty: Ty, causal: bool, block_m: usize) {
