@@ -10,7 +10,7 @@ pub const SEEDS: [u64; 8] = [1, 0, 3, 2, 5, 4, 7, 6];
 
 #[derive(Clone, Debug)]
 pub enum Source {
-    Spec(Spec),
+    Spec(Box<Spec>),
     /// Directives and PTX in one text.
     Case(String),
 }
@@ -75,7 +75,7 @@ impl Good {
     }
 
     fn with(&self, spec: Spec) -> Good {
-        Good { source: Source::Spec(spec), ..self.clone() }
+        Good { source: Source::Spec(Box::new(spec)), ..self.clone() }
     }
 }
 

@@ -30,7 +30,7 @@ fn llvm() -> Vec<Good> {
     ];
     let good = |(spec, stages): (common::spec::Spec, i64)| Good {
         name: spec.name.clone(),
-        source: Source::Spec(spec),
+        source: Source::Spec(Box::new(spec)),
         stages: if stages > 0 { vec![stages] } else { Vec::new() },
         sms: 132,
     };

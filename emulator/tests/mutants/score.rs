@@ -62,7 +62,7 @@ pub fn noise(good: &Good) -> Vec<String> {
 
 /// All mutants of the kernels, each run until it shows.
 pub fn mutants(kernels: &[Good]) -> Vec<Mutant> {
-    kernels.par_iter().flat_map(|good| mutants_of(good)).collect()
+    kernels.par_iter().flat_map(mutants_of).collect()
 }
 
 fn mutants_of(good: &Good) -> Vec<Mutant> {
