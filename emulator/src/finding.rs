@@ -52,6 +52,8 @@ pub enum FindingKind {
     Group,
     /// A case of a known instruction that is not emulated.
     Unsupported,
+    /// Schedules without findings that end with different values.
+    Nondeterminism,
 }
 
 /// Whether a finding means the kernel is wrong.

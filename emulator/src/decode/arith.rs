@@ -260,12 +260,12 @@ impl Decoder<'_> {
             "div" => self.quad2(rounded!(float::div64, flags), ops),
             "rcp" => self.quad1(rounded!(float::rcp64, flags), ops),
             "sqrt" => self.quad1(rounded!(float::sqrt64, flags), ops),
-            "fma" | "mad" if flags.plain() => {
+            "fma" | "mad" => {
                 self.expect_operands(ops, 4)?;
                 let [a, b, c] = [&ops[1], &ops[2], &ops[3]].map(|o| self.src64(o));
-                Ok(Op::Fma64(self.dst64(&ops[0])?, a?, b?, c?))
+                let (d, a, b, c) = (self.dst64(&ops[0])?, a?, b?, c?);
+                Ok(if flags.plain() { Op::Fma64(d, a, b, c) } else { Op::Q3(rounded!(float::fma64, flags), d, a, b, c) })
             }
-            "fma" | "mad" => self.error("directed rounding of an f64 fma is not supported"),
             "neg" => self.quad1(|a| a ^ (1 << 63), ops),
             "abs" => self.quad1(|a| a & !(1 << 63), ops),
             "min" => self.quad2(float::min64, ops),
@@ -294,6 +294,10 @@ impl Decoder<'_> {
         let is_f16 = matches!(ty, Ty::F16 | Ty::F16x2);
         // neg and abs only touch signs.
         match (root, packed) {
+            ("neg", false) if flags.ftz && is_f16 => return self.lane1(|a| half::flushed(a) ^ 0x8000, ops, ty),
+            ("neg", true) if flags.ftz && is_f16 => return self.lane1(|a| half::flushed(a) ^ 0x8000_8000, ops, ty),
+            ("abs", false) if flags.ftz && is_f16 => return self.lane1(|a| half::flushed(a) & 0x7fff, ops, ty),
+            ("abs", true) if flags.ftz && is_f16 => return self.lane1(|a| half::flushed(a) & 0x7fff_7fff, ops, ty),
             ("neg", false) if !flags.ftz => return self.lane1(|a| a ^ 0x8000, ops, ty),
             ("neg", true) if !flags.ftz => return self.lane1(|a| a ^ 0x8000_8000, ops, ty),
             ("abs", false) if !flags.ftz => return self.lane1(|a| a & 0x7fff, ops, ty),

@@ -4,7 +4,7 @@ use super::decoder::{Decoder, Result};
 use super::layout::Place;
 use crate::error::ParseError;
 use crate::memory::space::function_address;
-use crate::parse::ast::{Formal, Function, Module, Operand, RegClass, Space};
+use crate::parse::ast::{Formal, Function, InitItem, Module, Operand, RegClass, Space};
 use crate::program::call_op::{Builtin, Call, FrameAccess, Slot, Target};
 use crate::program::memory_op::{Elem, Regs};
 use crate::program::{Const, Op, Reg};
@@ -32,7 +32,7 @@ fn address_taken(module: &Module) -> Vec<usize> {
         }
     }
     for item in module.variables.iter().flat_map(|variable| &variable.init) {
-        if let crate::parse::ast::InitItem::Symbol { name, .. } = item {
+        if let InitItem::Symbol { name, .. } | InitItem::SymbolByte { name, .. } = item {
             add(name);
         }
     }

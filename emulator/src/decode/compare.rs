@@ -234,19 +234,27 @@ impl Decoder<'_> {
         let Some(name) = COMPARISONS.iter().find(|name| m.take(name)) else {
             return self.unknown();
         };
+        let combine = m.choose(&[("and", Logic::And), ("or", Logic::Or), ("xor", Logic::Xor)]);
         let ftz = m.take("ftz");
         let (dtype, stype) = (self.ty(m)?, self.ty(m)?);
-        if m.left().is_some() {
-            return self.error("set combined with a predicate is not supported");
+        self.expect_operands(ops, if combine.is_some() { 4 } else { 3 })?;
+        let combine = match combine {
+            Some(logic) => {
+                let (p, negated) = self.src_pred(&ops[3])?;
+                Some((logic, p, negated))
+            }
+            None => None,
+        };
+        if matches!(dtype, Ty::F16x2 | Ty::Bf16x2) != matches!(stype, Ty::F16x2 | Ty::Bf16x2) {
+            return self.unknown();
         }
-        self.expect_operands(ops, 3)?;
         let one = match dtype {
             Ty::F32 | Ty::F16 | Ty::Bf16 if self.ring => 1,
             Ty::U(32) | Ty::S(32) => u32::MAX,
             Ty::F32 => 1f32.to_bits(),
             Ty::U(16) | Ty::S(16) => 0xffff,
-            Ty::F16 => 0x3c00,
-            Ty::Bf16 => 0x3f80,
+            Ty::F16 | Ty::F16x2 => 0x3c00,
+            Ty::Bf16 | Ty::Bf16x2 => 0x3f80,
             _ => return self.unknown(),
         };
         let d = self.dst32(&ops[0])?;
@@ -264,6 +272,20 @@ impl Decoder<'_> {
                 _ => |a, b| a as i32 >= b as i32,
             }
         };
+        let test64 = |cmp: Cmp| -> fn(u64, u64) -> bool {
+            match cmp {
+                Cmp::Eq => |a, b| a == b,
+                Cmp::Ne => |a, b| a != b,
+                Cmp::LtU => |a, b| a < b,
+                Cmp::LeU => |a, b| a <= b,
+                Cmp::GtU => |a, b| a > b,
+                Cmp::GeU => |a, b| a >= b,
+                Cmp::LtS => |a, b| (a as i64) < b as i64,
+                Cmp::LeS => |a, b| a as i64 <= b as i64,
+                Cmp::GtS => |a, b| a as i64 > b as i64,
+                _ => |a, b| a as i64 >= b as i64,
+            }
+        };
         let comparison = match stype {
             _ if self.ring && ring::is_float(stype) => ring_comparison(name, stype),
             Ty::F32 if !ftz => f32_compare::<false>(name).map(Comparison::Fn32),
@@ -272,26 +294,23 @@ impl Decoder<'_> {
         match comparison {
             Some(Comparison::Fn32(f)) => {
                 let (a, b) = (self.src32(&ops[1], stype)?, self.src32(&ops[2], stype)?);
-                Ok(Op::Compare32 { f, d, a, b, one })
+                Ok(Op::Compare32 { f, d, a, b, one, combine })
             }
             Some(Comparison::Hot32(cmp)) => {
                 let (a, b) = (self.src32(&ops[1], stype)?, self.src32(&ops[2], stype)?);
-                Ok(Op::Compare32 { f: f32_test(cmp), d, a, b, one })
+                Ok(Op::Compare32 { f: f32_test(cmp), d, a, b, one, combine })
             }
-            Some(Comparison::Hot64(cmp)) if self.ring => {
-                let f: fn(u64, u64) -> bool = match cmp {
-                    Cmp::Eq => |a, b| a == b,
-                    Cmp::Ne => |a, b| a != b,
-                    Cmp::LtS => |a, b| (a as i64) < b as i64,
-                    Cmp::LeS => |a, b| a as i64 <= b as i64,
-                    Cmp::GtS => |a, b| a as i64 > b as i64,
-                    Cmp::GeS => |a, b| a as i64 >= b as i64,
-                    _ => return self.unknown(),
-                };
-                Ok(Op::Compare64 { f, d, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, one })
+            Some(Comparison::Fn64(f)) => {
+                Ok(Op::Compare64 { f, d, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, one, combine })
             }
-            Some(Comparison::Fn64(f)) => Ok(Op::Compare64 { f, d, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, one }),
-            _ => self.unknown(),
+            Some(Comparison::Hot64(cmp)) => {
+                Ok(Op::Compare64 { f: test64(cmp), d, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, one, combine })
+            }
+            Some(Comparison::Halves(f)) => {
+                let (a, b) = (self.src32(&ops[1], stype)?, self.src32(&ops[2], stype)?);
+                Ok(Op::CompareHalves { f, d, a, b, one, combine })
+            }
+            None => self.unknown(),
         }
     }
 

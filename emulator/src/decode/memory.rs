@@ -48,11 +48,12 @@ impl Decoder<'_> {
             "ld" | "ldu" => self.load(m, ops),
             "st" => self.store(m, ops),
             "atom" | "red" => self.atom(root == "atom", m, ops),
-            "prefetch" | "prefetchu" => {
+            "prefetch" | "prefetchu" | "applypriority" => {
                 let space = take_space(m).unwrap_or(Space::Generic);
                 let tensormap = m.take("tensormap");
                 m.take_cache_hints();
-                self.expect_operands(ops, 1)?;
+                // `applypriority` has a size, which is always 128.
+                self.expect_operands(ops, if root == "applypriority" { 2 } else { 1 })?;
                 Ok(Op::Prefetch(Box::new(Prefetch { space, addr: self.addr(&ops[0])?, tensormap })))
             }
             "createpolicy" => {
@@ -185,8 +186,8 @@ impl Decoder<'_> {
 /// The operation of `atom.name.ty`, if PTX has it.
 pub(super) fn atom_op(name: &str, ty: Ty) -> Option<AtomOp> {
     Some(match (name, ty) {
-        ("exch", Ty::B(32 | 64)) => AtomOp::Exch,
-        ("cas", Ty::B(16 | 32 | 64)) => AtomOp::Cas,
+        ("exch", Ty::B(32 | 64 | 128)) => AtomOp::Exch,
+        ("cas", Ty::B(16 | 32 | 64 | 128)) => AtomOp::Cas,
         ("add", Ty::U(32 | 64) | Ty::S(32 | 64)) => AtomOp::Add,
         ("min", Ty::U(32 | 64)) => AtomOp::MinU,
         ("max", Ty::U(32 | 64)) => AtomOp::MaxU,

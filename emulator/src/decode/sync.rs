@@ -45,6 +45,7 @@ impl Decoder<'_> {
             // A hint to wait a while, and a profiler trigger.
             _ => {
                 m.ty();
+                m.take("mask");
                 Ok(Op::Nop)
             }
         }

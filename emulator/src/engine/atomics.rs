@@ -91,6 +91,14 @@ impl Cluster<'_> {
         let addresses = self.addresses(warp, at, mask, &op.addr);
         let mut changed = false;
         for lane in lanes_of(addresses.lanes) {
+            let whole = u64::from(op.bytes) * op.src.len() as u64;
+            let first = addresses.of[lane];
+            if !first.is_multiple_of(whole) && op.src.len() > 1 {
+                self.report(FindingKind::Misaligned, at, 1 << lane, Some(first), || {
+                    format!("address {first:#x} of a vector is not a multiple of {whole}")
+                });
+                continue;
+            }
             for (index, src) in op.src.iter().enumerate() {
                 let address = addresses.of[lane].wrapping_add(index as u64 * u64::from(op.bytes));
                 let b = warp.regs.lane(*src, lane);
@@ -112,8 +120,8 @@ impl Cluster<'_> {
                 let old_value = old.unwrap_or(super::access::POISON_VALUE);
                 changed |= old.is_some_and(|old| combine(op.op, op.bytes, old, b, swap) != old);
                 if let Some(dst) = op.dst.get(index) {
-                    let bits = 8 * op.bytes;
-                    warp.regs.set_lane(*dst, lane, old_value & ((1 << bits) - 1));
+                    let unused = 128 - 8 * op.bytes;
+                    warp.regs.set_lane(*dst, lane, (old_value << unused) >> unused);
                 }
             }
         }

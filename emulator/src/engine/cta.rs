@@ -142,7 +142,7 @@ fn special_value(machine: &Machine, place: &Place, lane: u32, special: Special) 
         Special::LaneMaskGe => !((1 << lane) - 1),
         Special::TotalSmemSize => machine.shared_window - RESERVED_SHARED,
         Special::DynamicSmemSize => machine.dynamic_shared,
-        Special::ReservedSmemBegin => 0,
+        Special::ReservedSmemBegin | Special::CurrentGraphExec => 0,
         Special::ReservedSmemEnd => RESERVED_SHARED,
     })
 }

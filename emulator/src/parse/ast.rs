@@ -94,6 +94,12 @@ pub enum InitItem {
         name: String,
         offset: i64,
     },
+    /// One byte of such an address, the lowest first.
+    SymbolByte {
+        name: String,
+        offset: i64,
+        byte: u32,
+    },
 }
 
 /// A formal parameter or return value of a device function.

@@ -56,6 +56,8 @@ pub enum Special {
     DynamicSmemSize,
     ReservedSmemBegin,
     ReservedSmemEnd,
+    /// 0: not launched by a graph.
+    CurrentGraphExec,
 }
 
 #[derive(Clone, Debug)]

@@ -163,6 +163,29 @@ pub enum Clock {
     NanosecondsHigh,
 }
 
+/// 64-bit `mad.cc` and `madc`.
+#[derive(Clone, Debug)]
+pub struct MadCarry64 {
+    pub carry: Carry,
+    pub high: bool,
+    pub signed: bool,
+    pub d: D,
+    pub a: D,
+    pub b: D,
+    pub c: D,
+}
+
+/// `lop3` with `p = (d != 0) op q`.
+#[derive(Clone, Debug)]
+pub struct Lop3P {
+    pub lut: u8,
+    pub d: R,
+    pub p: P,
+    pub sources: [R; 3],
+    pub op: Logic,
+    pub q: (P, bool),
+}
+
 /// `mov` between a register and the parts it is made of.
 #[derive(Clone, Debug)]
 pub struct Parts {
@@ -309,6 +332,7 @@ pub enum Op {
         a: R,
         b: R,
         one: u32,
+        combine: Option<(Logic, P, bool)>,
     },
     Compare64 {
         f: fn(u64, u64) -> bool,
@@ -316,6 +340,16 @@ pub enum Op {
         a: D,
         b: D,
         one: u32,
+        combine: Option<(Logic, P, bool)>,
+    },
+    /// `set` on packed halves: `one` or 0 in each.
+    CompareHalves {
+        f: fn(u32, u32) -> bool,
+        d: R,
+        a: R,
+        b: R,
+        one: u32,
+        combine: Option<(Logic, P, bool)>,
     },
     AddCarry32(Carry, R, R, R),
     AddCarry64(Carry, D, D, D),
@@ -328,6 +362,8 @@ pub enum Op {
         b: R,
         c: R,
     },
+    MadCarry64(Box<MadCarry64>),
+    Lop3P(Box<Lop3P>),
     PredOf {
         f: fn(u32) -> bool,
         d: P,
