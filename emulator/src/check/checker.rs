@@ -115,11 +115,15 @@ struct Op {
 struct Meeting {
     arriving: Clock,
     passed: Clock,
+    /// Warps that arrived, at which time of theirs; and those of the use before.
+    who: Vec<(usize, Agent, u32)>,
+    last: Vec<(usize, Agent, u32)>,
 }
 
 impl Meeting {
     fn complete(&mut self) {
         self.passed = std::mem::take(&mut self.arriving);
+        self.last = std::mem::take(&mut self.who);
     }
 }
 
@@ -463,10 +467,16 @@ impl Checker {
         self.tick(cta, warp);
     }
 
-    pub fn bar_arrive(&mut self, cta: usize, warp: usize, id: usize) {
-        let clock = &self.warps[cta * self.warps_per_cta + warp].view.clock;
-        self.ctas[cta].bars[id].arriving.join(clock);
+    /// A warp arrives at a named barrier. Gives a warp of the barrier's use before whose arrival nothing puts before this
+    /// one: in another schedule the two would count together.
+    pub fn bar_arrive(&mut self, cta: usize, warp: usize, id: usize) -> Option<usize> {
+        let WarpState { agent, view, .. } = &self.warps[cta * self.warps_per_cta + warp];
+        let (clock, bar) = (&view.clock, &mut self.ctas[cta].bars[id]);
+        let unordered = bar.last.iter().find(|(_, agent, time)| clock.before.get(*agent) < *time).map(|(warp, ..)| *warp);
+        bar.arriving.join(clock);
+        bar.who.push((warp, *agent, clock.before.get(*agent)));
         self.tick(cta, warp);
+        unordered
     }
 
     pub fn bar_complete(&mut self, cta: usize, id: usize) {

@@ -76,8 +76,14 @@ impl Cluster<'_> {
                 format!("barrier {id} is used for {} threads while others wait for {}", show(count), show(before))
             });
         }
-        if let Some(check) = &mut self.check {
-            check.bar_arrive(at.cta, at.warp, id as usize);
+        let early = self.check.as_mut().and_then(|check| check.bar_arrive(at.cta, at.warp, id as usize));
+        if let Some(other) = early {
+            self.report(FindingKind::Barrier, at, mask, None, || {
+                format!(
+                    "arrives at barrier {id}, but nothing puts this after the arrival of warp {other} at the use of it before: \
+                     the two may count together"
+                )
+            });
         }
         let bar = &mut self.ctas[at.cta].bars[id as usize];
         if fresh {

@@ -89,8 +89,10 @@ pub const CASES: &[Litmus] = litmus! {
     // Longer chains.
     "release sequence" Blocks Global Free:
         ["st x 1", "st.release.gpu f 1"] | ["poll.relaxed.gpu f", "atom.relaxed.gpu add f 1"] | ["poll.acquire.gpu f 2", "see x 1"];
+    // The store to g says that f is overwritten already.
     "release sequence cut by a store" Blocks Global Race:
-        ["st x 1", "st.release.gpu f 1"] | ["poll.relaxed.gpu f", "st.relaxed.gpu f 2"] | ["poll.acquire.gpu f 2", "ld x"];
+        ["st x 1", "st.release.gpu f 1"] | ["poll.relaxed.gpu f", "st.relaxed.gpu f 2", "st.relaxed.gpu g 1"]
+        | ["poll.relaxed.gpu g", "ld.acquire.gpu f", "ld x"];
     "two releases, one acquire" Blocks Global Free:
         ["st x 1", "atom.acq_rel.gpu add f 1"] | ["st y 1", "atom.acq_rel.gpu add f 1"]
         | ["poll.acquire.gpu f 2", "see x 1", "see y 1"];

@@ -10,6 +10,8 @@ pub struct Edit {
     pub operator: String,
     /// What the line was.
     pub was: String,
+    /// Which of the instructions that read the same it was, from 1.
+    pub nth: usize,
     pub text: String,
 }
 
@@ -24,6 +26,8 @@ pub fn edits(text: &str, stages: &[i64]) -> Vec<Edit> {
     let mut out: Vec<Edit> = Vec::new();
     for (at, instr) in parsed.iter().enumerate() {
         let Some(instr) = instr else { continue };
+        let was = instr.print();
+        let nth = parsed[..=at].iter().flatten().filter(|other| other.print() == was).count();
         let mut put = |operator: &str, changes: &[(usize, String)]| {
             let mut changed: Vec<&str> = lines.clone();
             for (line, with) in changes {
@@ -31,7 +35,7 @@ pub fn edits(text: &str, stages: &[i64]) -> Vec<Edit> {
             }
             let text = changed.join("\n");
             if out.iter().all(|edit| edit.text != text) {
-                out.push(Edit { line: at + 1, operator: operator.into(), was: instr.print(), text });
+                out.push(Edit { line: at + 1, operator: operator.into(), was: was.clone(), nth, text });
             }
         };
         let mut one = |operator: &str, with: String| put(operator, &[(at, with)]);

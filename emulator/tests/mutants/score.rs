@@ -6,7 +6,7 @@ use crate::operators::edits;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use tilewright_emulator::Module;
+use tilewright_emulator::{Module, Severity};
 
 /// How a mutant was seen.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Mutant {
     pub line: usize,
     pub operator: String,
     pub was: String,
+    /// Which of the kernel's instructions that read the same it was, from 1.
+    pub nth: usize,
     pub verdict: Verdict,
     /// The lines around the edit.
     pub context: String,
@@ -60,7 +62,7 @@ pub fn noise(good: &Good) -> Vec<String> {
 
 /// All mutants of the kernels, each run until it shows.
 pub fn mutants(kernels: &[Good]) -> Vec<Mutant> {
-    kernels.par_iter().flat_map(|good| mutants_of(good)).collect()
+    kernels.par_iter().flat_map(mutants_of).collect()
 }
 
 fn mutants_of(good: &Good) -> Vec<Mutant> {
@@ -74,6 +76,7 @@ fn mutants_of(good: &Good) -> Vec<Mutant> {
     let text = edits(good.text(), &good.stages).into_par_iter().map(|edit| Mutant {
         kernel: good.name.clone(),
         line: edit.line,
+        nth: edit.nth,
         operator: edit.operator,
         was: edit.was,
         verdict: judge(good, &edit.text, limit),
@@ -82,6 +85,7 @@ fn mutants_of(good: &Good) -> Vec<Mutant> {
     let host = good.host_edits().into_par_iter().map(|(operator, was, changed)| Mutant {
         kernel: good.name.clone(),
         line: 0,
+        nth: 1,
         operator,
         was,
         verdict: judge(&changed, changed.text(), limit),
@@ -97,7 +101,8 @@ fn judge(good: &Good, text: &str, max_steps: u64) -> Verdict {
             Outcome::Refused(_) => return Verdict::Refused,
             Outcome::Ran { findings, wrong, .. } => {
                 if let Some(finding) = findings.first() {
-                    return Verdict::Finding { kind: format!("{:?}", finding.kind), seed };
+                    let lint = if finding.severity == Severity::Lint { "?" } else { "" };
+                    return Verdict::Finding { kind: format!("{:?}{lint}", finding.kind), seed };
                 }
                 if wrong.is_some() {
                     return Verdict::WrongValue { seed };

@@ -29,7 +29,7 @@ pub fn kernel(target: &str, problem: Problem) -> Good {
     let stages = entry["config"]["stages"].as_str().and_then(|stages| stages.parse().ok());
     let name = problem.id.trim_start_matches("gemm_").to_string();
     let spec = spec(format!("{target}/{name}"), text, entry, problem);
-    Good { name: spec.name.clone(), source: Source::Spec(spec), stages: stages.into_iter().collect(), sms: problem.sms }
+    Good { name: spec.name.clone(), source: Source::Spec(Box::new(spec)), stages: stages.into_iter().collect(), sms: problem.sms }
 }
 
 /// The variables of expressions.
