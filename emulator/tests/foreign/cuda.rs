@@ -200,7 +200,7 @@ fn message_passing(bench: &mut Bench, [blocks, _, _]: [usize; 3]) {
 
 fn work_queue(bench: &mut Bench, [n, blocks, _]: [usize; 3]) {
     let items = bench.ints(1, 200, n);
-    let divisors = |v: &f64| (1..=*v as u32).filter(|d| *v as u32 % d == 0).count() as f64;
+    let divisors = |v: &f64| (1..=*v as u32).filter(|d| (*v as u32).is_multiple_of(*d)).count() as f64;
     bench.in_out(Ty::U32, &[0.0], vec![(n + blocks) as f64], Bound::Exact);
     bench.input(Ty::I32, &items);
     bench.output(Ty::I32, items.iter().map(divisors).collect(), Bound::Exact);
@@ -464,7 +464,7 @@ fn call_indirect(bench: &mut Bench, [n, _, _]: [usize; 3]) {
 
 fn call_virtual(bench: &mut Bench, [n, _, _]: [usize; 3]) {
     let x = bench.values(Ty::F32, n);
-    let area = |at: usize| if at % 3 == 0 { x[at] * x[at] } else { x[at] * 3.0 };
+    let area = |at: usize| if at.is_multiple_of(3) { x[at] * x[at] } else { x[at] * 3.0 };
     bench.input(Ty::F32, &x);
     bench.output(Ty::F32, (0..n).map(area).collect(), Bound::Relative(0.0));
     bench.int(n);
