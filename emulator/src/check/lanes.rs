@@ -2,15 +2,15 @@
 //! only after `bar.warp.sync` (PTX ISA 9.7.13.1). Any instruction that gathers the warp counts, as its lanes meet there.
 
 /// Writer of words that are touched in parts, or by several lanes of one store.
-const SEVERAL: u8 = 255;
+const SEVERAL: u32 = 255;
 
 /// Shared memory of a block, word by word, as its warps' own lanes see it.
 #[derive(Debug)]
 pub struct LaneShadow {
     /// The warp that knows of the word, and after which meeting of its lanes; another one knows nothing of it.
-    tags: Vec<u64>,
+    tags: Vec<u32>,
     /// Lane that wrote it since then, plus one, or 0.
-    writers: Vec<u8>,
+    writers: Vec<u32>,
     readers: Vec<u32>,
     pcs: Vec<u32>,
 }
@@ -34,8 +34,9 @@ pub struct Spell {
 }
 
 impl Spell {
-    fn tag(self) -> u64 {
-        u64::from(self.meeting) << 16 | u64::from(self.warp + 1)
+    /// Not 0, which no word is tagged with at first.
+    fn tag(self) -> u32 {
+        self.meeting << 6 | u32::from(self.warp + 1)
     }
 }
 
@@ -48,61 +49,31 @@ impl LaneShadow {
     /// All lanes touch words that follow each other, `bytes` each. False if that has to be looked at lane by lane.
     #[inline]
     pub fn touch_row(&mut self, spell: Spell, offset: u32, bytes: u32, writes: bool, pc: u32) -> bool {
-        if offset % 4 != 0 {
+        if !offset.is_multiple_of(4) {
             return false;
         }
+        let first = offset as usize / 4;
+        let words = first..first + 8 * bytes as usize;
+        let (Some(tags), Some(writers), Some(readers), Some(pcs)) = (
+            self.tags.get_mut(words.clone()),
+            self.writers.get_mut(words.clone()),
+            self.readers.get_mut(words.clone()),
+            self.pcs.get_mut(words),
+        ) else {
+            return false;
+        };
+        let row = Row { tags, writers, readers, pcs };
         match bytes {
-            4 => self.touch_words::<1>(spell.tag(), offset as usize / 4, writes, pc),
-            8 => self.touch_words::<2>(spell.tag(), offset as usize / 4, writes, pc),
-            16 => self.touch_words::<4>(spell.tag(), offset as usize / 4, writes, pc),
+            4 => touch_row::<1>(row, spell.tag(), writes, pc),
+            8 => touch_row::<2>(row, spell.tag(), writes, pc),
+            16 => touch_row::<4>(row, spell.tag(), writes, pc),
             _ => false,
         }
     }
 
-    #[inline]
-    fn touch_words<const EACH: usize>(&mut self, tag: u64, first: usize, writes: bool, pc: u32) -> bool {
-        let range = first..first + 32 * EACH;
-        let (Some(tags), Some(writers), Some(readers), Some(pcs)) = (
-            self.tags.get_mut(range.clone()),
-            self.writers.get_mut(range.clone()),
-            self.readers.get_mut(range.clone()),
-            self.pcs.get_mut(range),
-        ) else {
-            return false;
-        };
-        let mut clashes = false;
-        for at in 0..32 * EACH {
-            let lane = (at / EACH) as u32;
-            let foreign = (writers[at] != 0) & (writers[at] != lane as u8 + 1);
-            let read = writes & (readers[at] & !(1 << lane) != 0);
-            clashes |= (tags[at] == tag) & (foreign | read);
-        }
-        if clashes {
-            return false;
-        }
-        if writes {
-            for (at, writer) in writers.iter_mut().enumerate() {
-                *writer = (at / EACH) as u8 + 1;
-            }
-            tags.fill(tag);
-            readers.fill(0);
-            pcs.fill(pc);
-            return true;
-        }
-        for at in 0..32 * EACH {
-            let bit = 1 << (at / EACH);
-            let same = tags[at] == tag;
-            readers[at] = if same { readers[at] | bit } else { bit };
-            writers[at] = if same { writers[at] } else { 0 };
-            pcs[at] = if same & (writers[at] != 0) { pcs[at] } else { pc };
-            tags[at] = tag;
-        }
-        true
-    }
-
     /// One lane touches bytes; the first clash, if any.
     pub fn touch(&mut self, spell: Spell, lane: u8, offset: u32, bytes: u32, writes: bool, pc: u32) -> Option<LaneClash> {
-        let whole = (offset | bytes) % 4 == 0;
+        let whole = (offset | bytes).is_multiple_of(4);
         let tag = spell.tag();
         let mut clash = None;
         for at in offset as usize / 4..((offset + bytes) as usize).div_ceil(4).min(self.tags.len()) {
@@ -116,7 +87,7 @@ impl LaneShadow {
             if writer == SEVERAL {
                 continue;
             }
-            let wrote = writer != 0 && writer != lane + 1;
+            let wrote = writer != 0 && writer != u32::from(lane) + 1;
             if wrote && writes && self.pcs[at] == pc {
                 // Lanes of one store: that is looked at where the values are known.
                 self.writers[at] = SEVERAL;
@@ -124,11 +95,11 @@ impl LaneShadow {
             }
             let others = self.readers[at] & !(1 << lane);
             if clash.is_none() && (wrote || writes && others != 0) {
-                let before = if wrote { writer - 1 } else { others.trailing_zeros() as u8 };
+                let before = if wrote { writer as u8 - 1 } else { others.trailing_zeros() as u8 };
                 clash = Some(LaneClash { offset: 4 * at as u32, before, before_wrote: wrote, pc: self.pcs[at], now: lane });
             }
             if writes {
-                (self.writers[at], self.readers[at], self.pcs[at]) = (lane + 1, 0, pc);
+                (self.writers[at], self.readers[at], self.pcs[at]) = (u32::from(lane) + 1, 0, pc);
             } else {
                 self.readers[at] |= 1 << lane;
                 if writer == 0 {
@@ -138,6 +109,66 @@ impl LaneShadow {
         }
         clash
     }
+}
+
+/// Words that a warp's lanes touch one after the other.
+struct Row<'r> {
+    tags: &'r mut [u32],
+    writers: &'r mut [u32],
+    readers: &'r mut [u32],
+    pcs: &'r mut [u32],
+}
+
+/// `EACH` words for each lane. False, and nothing changed, if some lanes clash.
+fn touch_row<const EACH: usize>(row: Row<'_>, tag: u32, writes: bool, pc: u32) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { touch_row_avx2::<EACH>(row, tag, writes, pc) };
+    }
+    touch_row_body::<EACH>(row, tag, writes, pc)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn touch_row_avx2<const EACH: usize>(row: Row<'_>, tag: u32, writes: bool, pc: u32) -> bool {
+    touch_row_body::<EACH>(row, tag, writes, pc)
+}
+
+#[inline(always)]
+fn touch_row_body<const EACH: usize>(row: Row<'_>, tag: u32, writes: bool, pc: u32) -> bool {
+    let Row { tags, writers, readers, pcs } = row;
+    let mut clashes = false;
+    for lane in 0..32usize {
+        for at in EACH * lane..EACH * lane + EACH {
+            let foreign = (writers[at] != 0) & (writers[at] != lane as u32 + 1);
+            let read = writes & (readers[at] & !(1 << lane) != 0);
+            clashes |= (tags[at] == tag) & (foreign | read);
+        }
+    }
+    if clashes {
+        return false;
+    }
+    if writes {
+        for lane in 0..32 {
+            writers[EACH * lane..EACH * lane + EACH].fill(lane as u32 + 1);
+        }
+        tags.fill(tag);
+        readers.fill(0);
+        pcs.fill(pc);
+        return true;
+    }
+    for lane in 0..32usize {
+        for at in EACH * lane..EACH * lane + EACH {
+            let same = tags[at] == tag;
+            let writer = if same { writers[at] } else { 0 };
+            readers[at] = if same { readers[at] | 1 << lane } else { 1 << lane };
+            pcs[at] = if writer != 0 { pcs[at] } else { pc };
+            writers[at] = writer;
+            tags[at] = tag;
+        }
+    }
+    true
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl Shadow {
         let mut at = offset;
         while at < end {
             let word = at / 4;
-            let whole = at % 4 == 0 && end - at >= 4;
+            let whole = at.is_multiple_of(4) && end - at >= 4;
             let cell = &mut self.words[word];
             if whole && cell.writers.0 & SPLIT == 0 {
                 touch(cell, at);
@@ -63,7 +63,7 @@ impl Shadow {
     /// The cells of whole words that are not split, or nothing.
     #[inline]
     pub fn whole(&mut self, offset: usize, bytes: usize) -> Option<&mut [Cell]> {
-        if (offset | bytes) % 4 != 0 {
+        if !(offset | bytes).is_multiple_of(4) {
             return None;
         }
         let cells = self.words.get_mut(offset / 4..(offset + bytes) / 4)?;

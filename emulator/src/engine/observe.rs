@@ -312,8 +312,6 @@ impl<'a> Cluster<'a> {
         let (kind, severity) = match hazard.conflict {
             Conflict::Unordered if equal => (FindingKind::RaceEqual, Severity::Lint),
             Conflict::Unordered => (FindingKind::Race, Severity::Error),
-            // CUTLASS and Triton feed wgmma from cp.async without this fence, and it works: a rule broken, no failure known.
-            Conflict::Unfenced if before.how == How::CpAsync => (FindingKind::Proxy, Severity::Lint),
             Conflict::Unfenced => (FindingKind::Proxy, Severity::Error),
             // Real failures are known, but so is shipped code without this fence.
             Conflict::UnfencedRead => (FindingKind::Proxy, Severity::Lint),
@@ -358,7 +356,7 @@ impl<'a> Cluster<'a> {
             },
         };
         let shift = 8 * (address - access.addresses[lane]);
-        let size = if address % 4 == 0 && access.bytes >= 4 { 4 } else { 1 };
+        let size = if address.is_multiple_of(4) && access.bytes >= 4 { 4 } else { 1 };
         if size == 1 {
             return old as u8 == (values(lane) >> shift) as u8;
         }
