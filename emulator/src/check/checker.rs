@@ -283,6 +283,12 @@ impl Checker {
                 Place::Shared { cta, offset } => {
                     let shadow = &mut ctas[cta].shared;
                     if let Some(cells) = shadow.whole(offset as usize, bytes as usize) {
+                        if let Some(alike) = all_alike(cells) {
+                            let mut cell = alike;
+                            visit(&mut cell, viewer, of_shared, Fenced::Shared, place);
+                            cells.fill(cell);
+                            continue;
+                        }
                         for (index, cell) in cells.iter_mut().enumerate() {
                             let place = Place::Shared { cta, offset: offset + 4 * index as u32 };
                             visit(cell, viewer, of_shared, Fenced::Shared, place);
@@ -295,6 +301,11 @@ impl Checker {
                 }
                 Place::Global { address } => {
                     match global.whole(address, bytes as usize) {
+                        Some(cells) if all_alike(cells).is_some() => {
+                            let mut cell = cells[0];
+                            visit(&mut cell, viewer, of_global, Fenced::Global, place);
+                            cells.fill(cell);
+                        }
                         Some(cells) => {
                             for (index, cell) in cells.iter_mut().enumerate() {
                                 let place = Place::Global { address: address + 4 * index as u64 };
@@ -661,4 +672,12 @@ fn sweep(histories: &mut Histories, mut cells: impl FnMut(&mut dyn FnMut(&mut Ce
     }
     let names = histories.keep(&used);
     cells(&mut |cell| *cell = Cell { writers: names[cell.writers.0 as usize], readers: names[cell.readers.0 as usize] });
+}
+
+/// What all cells are, if they are the same.
+#[inline]
+fn all_alike(cells: &[Cell]) -> Option<Cell> {
+    let first = *cells.first()?;
+    let differs = cells.iter().fold(0, |bits, cell| bits | cell.writers.0 ^ first.writers.0 | cell.readers.0 ^ first.readers.0);
+    (differs == 0).then_some(first)
 }

@@ -94,13 +94,14 @@ pub struct Histories {
     sets: Vec<Set>,
     /// Results of adding an entry to a set.
     added: FxHashMap<(SetId, Entry), SetId>,
-    last: Option<((SetId, Entry), SetId)>,
+    /// The latest results, by the low bits of the instruction.
+    last: [Option<((SetId, Entry), SetId)>; 8],
     numbering: u32,
 }
 
 impl Default for Histories {
     fn default() -> Self {
-        Histories { sets: vec![Set::new()], added: FxHashMap::default(), last: None, numbering: 0 }
+        Histories { sets: vec![Set::new()], added: FxHashMap::default(), last: [None; 8], numbering: 0 }
     }
 }
 
@@ -122,7 +123,7 @@ impl Histories {
     /// The set with an entry more; older accesses of the same agent that it covers go.
     #[inline]
     pub fn with(&mut self, id: SetId, entry: Entry) -> SetId {
-        if let Some((key, to)) = self.last
+        if let Some((key, to)) = self.last[(entry.pc & 7) as usize]
             && key == (id, entry)
         {
             return to;
@@ -145,7 +146,7 @@ impl Histories {
                 to
             }
         };
-        self.last = Some((key, to));
+        self.last[(entry.pc & 7) as usize] = Some((key, to));
         to
     }
 
@@ -161,7 +162,7 @@ impl Histories {
         }
         self.sets = kept;
         self.added.clear();
-        self.last = None;
+        self.last = [None; 8];
         self.numbering += 1;
         names
     }

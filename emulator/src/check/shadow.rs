@@ -67,7 +67,8 @@ impl Shadow {
             return None;
         }
         let cells = self.words.get_mut(offset / 4..(offset + bytes) / 4)?;
-        cells.iter().all(|cell| cell.writers.0 & SPLIT == 0).then_some(cells)
+        let split = cells.iter().fold(0, |bits, cell| bits | cell.writers.0) & SPLIT != 0;
+        (!split).then_some(cells)
     }
 
     /// Every cell in use.

@@ -84,11 +84,13 @@ impl<'a> Cluster<'a> {
         let sees_values = access.access == Access::Write && self.sees_others && access.memory == Memory::Global;
         let bytes: Option<[[u8; 16]; 32]> =
             values.filter(|_| sees_values).map(|value| std::array::from_fn(|lane| value(lane).to_le_bytes()));
+        let is_row = self.is_row(access);
         let inside = match access.memory {
+            _ if is_row => u32::MAX,
             Memory::Global => self.lanes_in_buffers(access),
             _ => self.lanes_in_live_blocks(access),
         };
-        if access.access == Access::Write && strong == Strength::Weak && self.acting.is_none() {
+        if access.access == Access::Write && strong == Strength::Weak && self.acting.is_none() && !is_row {
             self.check_lanes_apart(access, values);
         }
         let Some(check) = &mut self.check else { return };
@@ -98,7 +100,6 @@ impl<'a> Cluster<'a> {
                 check.strong_read(cta, warp, sync_at(address), strong, acquires);
             }
         }
-        let is_row = inside == u32::MAX && consecutive(access);
         if bytes.is_none() && is_row {
             check.access(&act, 0, sync_at(access.addresses[0]), 32 * access.bytes);
         } else {
@@ -127,6 +128,18 @@ impl<'a> Cluster<'a> {
             }
         }
         self.report_hazards(access.lanes, Some((access, values)));
+    }
+
+    /// Whether all lanes' accesses are one range, of memory that is there; of the own block, if it is shared.
+    fn is_row(&self, access: &WarpAccess) -> bool {
+        if access.lanes != u32::MAX || !consecutive(access) {
+            return false;
+        }
+        let (first, bytes) = (access.addresses[0], 32 * u64::from(access.bytes));
+        match access.memory {
+            Memory::Global => self.m.global.find(first, bytes).is_ok(),
+            _ => [first, first + bytes - 1].iter().all(|address| (address >> CTA_SHIFT) as usize == access.at.cta),
+        }
     }
 
     #[cold]
