@@ -83,7 +83,7 @@ impl Module {
         let mut kernels = Vec::new();
         for function in &module.functions {
             if function.is_entry {
-                kernels.push(crate::decode::decode(&module, function)?);
+                kernels.push(crate::decode::decode(&module, arch, function)?);
             }
         }
         let names = module.functions.iter().map(|function| &function.name).chain(module.aliases.iter().map(|(alias, _)| alias));
