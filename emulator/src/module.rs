@@ -84,7 +84,7 @@ impl Module {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let module = crate::parse::parse(text)?;
         let arch = module.target.parse().map_err(|message| ParseError { line: 1, column: None, message })?;
-        let kernels = kernels(&module, false)?;
+        let kernels = kernels(&module, arch, false)?;
         let names = module.functions.iter().map(|function| &function.name).chain(module.aliases.iter().map(|(alias, _)| alias));
         let address = |name: &String| module.function(name).map(|index| (name.clone(), function_address(index)));
         let functions = names.filter_map(address).collect();
@@ -130,7 +130,7 @@ impl Module {
 
     /// The entry with its float instructions on payloads.
     pub(crate) fn ring_kernel(&self, entry: &str) -> Result<Option<&Kernel>, &ParseError> {
-        let decode = || kernels(&crate::parse::parse(&self.text)?, true);
+        let decode = || kernels(&crate::parse::parse(&self.text)?, self.arch, true);
         let kernels = self.ring.get_or_init(decode).as_ref()?;
         Ok(kernels.iter().find(|kernel| kernel.name == entry))
     }
@@ -141,7 +141,7 @@ impl Module {
     }
 }
 
-fn kernels(module: &ast::Module, ring: bool) -> Result<Vec<Kernel>, ParseError> {
+fn kernels(module: &ast::Module, arch: Arch, ring: bool) -> Result<Vec<Kernel>, ParseError> {
     let entries = module.functions.iter().filter(|function| function.is_entry);
-    entries.map(|entry| crate::decode::decode(module, entry, ring)).collect()
+    entries.map(|entry| crate::decode::decode(module, arch, entry, ring)).collect()
 }

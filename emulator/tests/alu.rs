@@ -419,7 +419,7 @@ fn narrow_and_wide_integers() {
     let s = |x: u32| i32::from(x as i16);
     let u = |x: u32| x & 0xffff;
     check32(&low("mul.hi.s16 %h4, %h1, %h2;"), |a, b, _| u(((s(a) * s(b)) >> 16) as u32));
-    check32(&low("mul.hi.u16 %h4, %h1, %h2;"), |a, b, _| u(a) * u(b) >> 16);
+    check32(&low("mul.hi.u16 %h4, %h1, %h2;"), |a, b, _| (u(a) * u(b)) >> 16);
     check32(&low("mad.lo.u16 %h4, %h1, %h2, %h3;"), |a, b, c| u(u(a).wrapping_mul(u(b)).wrapping_add(c)));
     check32(&low("mad.hi.s16 %h4, %h1, %h2, %h3;"), |a, b, c| u(((s(a) * s(b)) >> 16).wrapping_add(s(c)) as u32));
     check32(&low("div.s16 %h4, %h1, %h2;"), |a, b, _| match s(b) {

@@ -1,8 +1,8 @@
 //! What of PTX is emulated: `tests/coverage/*.txt` say it, and these tests hold the emulator, `docs/emulator/coverage.md`
 //! and ptxas to it.
 //!
-//! A line is `TARGET snippet` for a form that runs and `! TARGET snippet` for one that is refused by name; `= words`
-//! starts a section. `<a/b>` stands for each of its alternatives. A snippet is the body of a kernel with the registers
+//! A line is `TARGET snippet` for a form that runs, `! TARGET snippet` for one that is refused by name, and
+//! `!! TARGET snippet` for one that the target does not have at all; `= words` starts a section. `<a/b>` stands for each of its alternatives. A snippet is the body of a kernel with the registers
 //! and names of [`module`], or after `@` a module directive; `$` is a number of its own. Rewrite the page with
 //! `BLESS=1 cargo test -p tilewright-emulator --test coverage`.
 
@@ -15,6 +15,8 @@ use tilewright_emulator::Module;
 struct Row {
     place: String,
     runs: bool,
+    /// ptxas knows it.
+    exists: bool,
     target: String,
     text: String,
     snippets: Vec<String>,
@@ -54,13 +56,14 @@ fn lines() -> Vec<Line> {
             if line.trim().is_empty() {
                 continue;
             }
-            let (runs, rest) = match line.strip_prefix("! ") {
+            let exists = !line.starts_with("!! ");
+            let (runs, rest) = match line.trim_start_matches('!').strip_prefix(' ') {
                 Some(rest) => (false, rest),
                 None => (true, line),
             };
             let (target, text) = rest.split_once(' ').expect("a target and a snippet");
             let place = format!("{name}:{}", index + 1);
-            out.push(Line::Row(Row { place, runs, target: target.into(), text: text.into(), snippets: expand(text) }));
+            out.push(Line::Row(Row { place, runs, exists, target: target.into(), text: text.into(), snippets: expand(text) }));
         }
     }
     out
@@ -183,7 +186,7 @@ fn ptxas_knows_each_form() {
         return;
     };
     let mut by_target: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
-    for row in rows() {
+    for row in rows().into_iter().filter(|row| row.exists) {
         let all = row.snippets.iter().map(|snippet| (row.place.clone(), snippet.clone()));
         by_target.entry(row.target.clone()).or_default().extend(all);
     }

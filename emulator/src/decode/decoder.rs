@@ -8,6 +8,7 @@ use super::special::{SpecialKind, special};
 use super::ty::Ty;
 use crate::error::ParseError;
 use crate::memory::space::function_address;
+use crate::module::Arch;
 use crate::parse::ast::{self, Instr, Operand, RegClass, ScopeId};
 use crate::program::call_op::Callee;
 use crate::program::watch::{Named, Watch};
@@ -17,7 +18,7 @@ use std::collections::VecDeque;
 
 /// Decodes an entry of a module, with the device functions it can reach; in the ring its float instructions work on
 /// payloads.
-pub fn decode(module: &ast::Module, entry: &ast::Function, ring: bool) -> Result<Kernel> {
+pub fn decode(module: &ast::Module, arch: Arch, entry: &ast::Function, ring: bool) -> Result<Kernel> {
     let reach = Reach::new(module, entry);
     let functions = || reach.functions.iter().map(|&index| &module.functions[index]);
     let mut shared = SharedLayout::new();
@@ -34,6 +35,7 @@ pub fn decode(module: &ast::Module, entry: &ast::Function, ring: bool) -> Result
     };
     let mut decoder = Decoder {
         module,
+        arch,
         function: entry,
         reach: &reach,
         callee: None,
@@ -104,6 +106,7 @@ struct Code {
 
 pub(super) struct Decoder<'a> {
     pub module: &'a ast::Module,
+    pub arch: Arch,
     pub function: &'a ast::Function,
     pub reach: &'a Reach,
     /// Which of the reachable functions this is; `None` in the entry.

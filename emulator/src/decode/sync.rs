@@ -51,8 +51,14 @@ impl Decoder<'_> {
         }
     }
 
+    /// Without `.sync` nothing says which lanes take part (PTX ISA 9.7.9.5: not for sm_70 and later).
+    fn needs_sync(&self, sync: bool) -> Result<()> {
+        if sync || self.arch.sm < 70 { Ok(()) } else { self.error("needs .sync and a member mask on sm_70 and later") }
+    }
+
     fn shfl(&mut self, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
         let sync = m.take("sync");
+        self.needs_sync(sync)?;
         let mode = m.choose(&[("up", ShflMode::Up), ("down", ShflMode::Down), ("bfly", ShflMode::Bfly), ("idx", ShflMode::Idx)]);
         let (Some(mode), Ty::B(32)) = (mode, self.ty(m)?) else { return self.unknown() };
         self.expect_operands(ops, if sync { 5 } else { 4 })?;
@@ -66,6 +72,7 @@ impl Decoder<'_> {
 
     fn vote(&mut self, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
         let sync = m.take("sync");
+        self.needs_sync(sync)?;
         let ballot = m.take("ballot");
         let mode = m.choose(&[("all", VoteMode::All), ("any", VoteMode::Any), ("uni", VoteMode::Uni)]);
         let ty = self.ty(m)?;
@@ -112,6 +119,7 @@ impl Decoder<'_> {
             ("and", Ty::B(32)) => ReduxOp::And,
             ("or", Ty::B(32)) => ReduxOp::Or,
             ("xor", Ty::B(32)) => ReduxOp::Xor,
+            (_, Ty::F32) if self.arch.sm < 100 => return self.error("on f32 needs sm_100a"),
             ("min", Ty::F32) => ReduxOp::FMin { abs, nan },
             ("max", Ty::F32) => ReduxOp::FMax { abs, nan },
             _ => return self.unknown(),
