@@ -1,10 +1,10 @@
 //! Happens-before for one cluster: who has what behind it, kept up by every synchronisation, and asked at every access.
 
 use super::across::{Across, Mark, Touched};
-use super::clock::{Agent, Clock, Fenced};
+use super::clock::{Agent, Clock, Fenced, Vector};
 use super::history::{Entry, Histories, How, Strength};
 use super::lanes::{LaneClash, LaneShadow, Spell};
-use super::places::{Places, reaches};
+use super::places::Places;
 use super::rules::{Conflict, Touch, Viewer, touch};
 use super::shadow::{Cell, Pages, Shadow};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -17,8 +17,8 @@ pub type OpId = u64;
 /// What a finished operation is known by: the agent it was and the time of its accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    agent: Agent,
-    time: u32,
+    pub(super) agent: Agent,
+    pub(super) time: u32,
 }
 
 /// How much of an operation a wait covers.
@@ -73,12 +73,12 @@ pub struct Hazard {
 /// What outlives a cluster, where clusters see each other: one thread runs them all then.
 #[derive(Debug, Default)]
 pub struct World {
-    histories: Histories,
-    global: Pages,
-    places: Places,
-    agents: u32,
+    pub(super) histories: Histories,
+    pub(super) global: Pages,
+    pub(super) places: Places,
+    pub(super) agents: u32,
     /// Agents that are asynchronous operations.
-    detached: Vec<bool>,
+    pub(super) detached: Vec<bool>,
 }
 
 /// Groups that asynchronous operations are waited for in.
@@ -90,38 +90,38 @@ pub enum GroupKind {
 }
 
 #[derive(Debug)]
-struct WarpState {
-    agent: Agent,
-    view: Viewer,
+pub(super) struct WarpState {
+    pub(super) agent: Agent,
+    pub(super) view: Viewer,
     /// The latest fence, and how far it reaches: what a relaxed write after it passes on.
-    fence: Option<(Strength, Clock)>,
+    pub(super) fence: Option<(Strength, Clock)>,
     /// What relaxed reads saw, and of which blocks: a fence that reaches those makes it known.
-    seen: Vec<((u32, u32), Clock)>,
+    pub(super) seen: Vec<((u32, u32), Clock)>,
     /// Agents of the groups that are open.
-    open: [Option<Token>; 3],
+    pub(super) open: [Option<Token>; 3],
 }
 
 #[derive(Debug)]
-struct Op {
-    token: Token,
-    cta: usize,
-    warp: usize,
+pub(super) struct Op {
+    pub(super) token: Token,
+    pub(super) cta: usize,
+    pub(super) warp: usize,
     /// What its issuer had behind it; of a warpgroup, what all four warps had, then each of them.
-    views: Vec<Viewer>,
+    pub(super) views: Vec<Viewer>,
 }
 
 /// A synchronisation object: what the phase under way collects, and what the last complete one passes on.
 #[derive(Debug, Default)]
-struct Meeting {
-    arriving: Clock,
-    passed: Clock,
+pub(super) struct Meeting {
+    pub(super) arriving: Clock,
+    pub(super) passed: Clock,
     /// Warps that arrived, at which time of theirs; and those of the use before.
-    who: Vec<(usize, Agent, u32)>,
-    last: Vec<(usize, Agent, u32)>,
+    pub(super) who: Vec<(usize, Agent, u32)>,
+    pub(super) last: Vec<(usize, Agent, u32)>,
 }
 
 impl Meeting {
-    fn complete(&mut self) {
+    pub(super) fn complete(&mut self) {
         self.passed = std::mem::take(&mut self.arriving);
         self.last = std::mem::take(&mut self.who);
     }
@@ -129,28 +129,42 @@ impl Meeting {
 
 /// What arrivals at an mbarrier pass on.
 #[derive(Debug, Default)]
-struct Arrivals {
+pub(super) struct Arrivals {
     /// From its own block, or at `.cluster` scope.
-    same: Clock,
-    cluster: Clock,
+    pub(super) same: Clock,
+    pub(super) cluster: Clock,
     /// From another block at `.cta` scope. Strictly that passes nothing on, but consumers tell a producer in another
     /// block so that they have read a stage through the async proxy (CUTLASS does): that much counts.
-    narrow: Clock,
+    pub(super) narrow: Clock,
 }
 
 #[derive(Debug)]
-struct Barrier {
-    init: Entry,
-    arriving: Arrivals,
-    passed: Arrivals,
+pub(super) struct Barrier {
+    pub(super) init: Entry,
+    pub(super) arriving: Arrivals,
+    pub(super) passed: Arrivals,
+}
+
+/// An access to the shared memory of another block of the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit {
+    pub(super) time: u32,
+    pub pc: u32,
+    /// Block and warp that made it.
+    pub cta: usize,
+    pub warp: usize,
 }
 
 #[derive(Debug)]
-struct CtaState {
-    shared: Shadow,
-    lanes: LaneShadow,
-    barriers: FxHashMap<u32, Barrier>,
-    bars: [Meeting; 16],
+pub(super) struct CtaState {
+    pub(super) shared: Shadow,
+    pub(super) lanes: LaneShadow,
+    /// Warps and operations of other blocks that came here, and when last.
+    pub(super) visits: FxHashMap<Agent, Visit>,
+    /// What the block knows of their arrivals at its mbarriers, in whatever scope those were.
+    pub(super) arrived: Vector,
+    pub(super) barriers: FxHashMap<u32, Barrier>,
+    pub(super) bars: [Meeting; 16],
 }
 
 /// Sets after which those not in use are dropped.
@@ -160,18 +174,18 @@ const MANY_SETS: usize = 1 << 20;
 pub struct Checker {
     pub world: World,
     /// Accesses of other clusters, where those run on other threads.
-    across: Option<(Arc<Across>, Touched)>,
-    cluster: u32,
-    warps: Vec<WarpState>,
-    warps_per_cta: usize,
-    ctas: Vec<CtaState>,
-    cluster_meeting: Meeting,
-    ops: FxHashMap<OpId, Op>,
+    pub(super) across: Option<(Arc<Across>, Touched)>,
+    pub(super) cluster: u32,
+    pub(super) warps: Vec<WarpState>,
+    pub(super) warps_per_cta: usize,
+    pub(super) ctas: Vec<CtaState>,
+    pub(super) cluster_meeting: Meeting,
+    pub(super) ops: FxHashMap<OpId, Op>,
     /// Agents of finished operations of the generic and of the async proxy, which may be used again.
-    idle: [VecDeque<Token>; 2],
-    of_shared: Histories,
-    hazards: Vec<Hazard>,
-    reported: FxHashSet<(u32, u32, bool)>,
+    pub(super) idle: [VecDeque<Token>; 2],
+    pub(super) of_shared: Histories,
+    pub(super) hazards: Vec<Hazard>,
+    pub(super) reported: FxHashSet<(u32, u32, bool)>,
 }
 
 impl Checker {
@@ -188,6 +202,8 @@ impl Checker {
         let cta = || CtaState {
             shared: Shadow::new(window as usize),
             lanes: LaneShadow::new(window as usize),
+            visits: FxHashMap::default(),
+            arrived: Vector::default(),
             barriers: FxHashMap::default(),
             bars: Default::default(),
         };
@@ -218,11 +234,11 @@ impl Checker {
         if self.hazards.is_empty() { None } else { Some(std::mem::take(&mut self.hazards)) }
     }
 
-    fn warp(&mut self, cta: usize, warp: usize) -> &mut WarpState {
+    pub(super) fn warp(&mut self, cta: usize, warp: usize) -> &mut WarpState {
         &mut self.warps[cta * self.warps_per_cta + warp]
     }
 
-    fn cta_in_launch(&self, cta: usize) -> u32 {
+    pub(super) fn cta_in_launch(&self, cta: usize) -> u32 {
         self.cluster * self.ctas.len() as u32 + cta as u32
     }
 
@@ -278,9 +294,13 @@ impl Checker {
             }
             *cell = after;
         };
+        let home = cta;
         for (place, bytes, value) in places {
             match place {
                 Place::Shared { cta, offset } => {
+                    if cta != home {
+                        ctas[cta].visits.insert(agent, Visit { time, pc: act.pc, cta: home, warp });
+                    }
                     let shadow = &mut ctas[cta].shared;
                     if let Some(cells) = shadow.whole(offset as usize, bytes as usize) {
                         if let Some(alike) = all_alike(cells) {
@@ -362,297 +382,10 @@ impl Checker {
         }
         clash.filter(|clash| self.reported.insert((clash.pc, pc, true)))
     }
-
-    // Asynchronous operations.
-
-    fn new_token(&mut self, how: How, before: &super::clock::Vector) -> Token {
-        let idle = &mut self.idle[usize::from(how.is_async())];
-        // An agent can stand for a second operation only after everybody who will know of the second knows the first.
-        for _ in 0..idle.len().min(8) {
-            if let Some(token) = idle.pop_front() {
-                if before.get(token.agent) > token.time {
-                    return Token { time: token.time + 2, ..token };
-                }
-                idle.push_back(token);
-            }
-        }
-        Token { agent: self.world.agent(true), time: 1 }
-    }
-
-    fn begin(&mut self, id: OpId, how: How, group: Option<GroupKind>, cta: usize, warp: usize, views: Vec<Viewer>) -> Token {
-        let open = group.and_then(|kind| self.warp(cta, warp).open[kind as usize]);
-        let token = match open {
-            Some(token) => token,
-            None => self.new_token(how, &views[0].clock.before),
-        };
-        if let Some(kind) = group {
-            self.warp(cta, warp).open[kind as usize] = Some(token);
-        }
-        self.ops.insert(id, Op { token, cta, warp, views });
-        token
-    }
-
-    /// A warp issues an operation.
-    pub fn issue(&mut self, id: OpId, how: How, group: Option<GroupKind>, cta: usize, warp: usize) -> Token {
-        let view = Viewer::new(self.warp(cta, warp).view.clock.clone());
-        let token = self.begin(id, how, group, cta, warp, vec![view]);
-        // What the warp does from now on is not behind the operation.
-        self.tick(cta, warp);
-        token
-    }
-
-    /// A warpgroup issues an operation: view 0 is what all of its warps have behind them, 1 to 4 are theirs.
-    pub fn issue_warpgroup(&mut self, id: OpId, cta: usize, first_warp: usize) -> Token {
-        let mut views: Vec<Clock> = (0..4).map(|i| self.warp(cta, first_warp + i).view.clock.clone()).collect();
-        let mut common = views[0].clone();
-        views[1..].iter().for_each(|view| common.meet(view));
-        views.insert(0, common);
-        let views = views.into_iter().map(Viewer::new).collect();
-        let token = self.begin(id, How::Wgmma, Some(GroupKind::Wgmma), cta, first_warp, views);
-        (0..4).for_each(|i| self.tick(cta, first_warp + i));
-        token
-    }
-
-    /// An operation has happened.
-    pub fn finish(&mut self, id: OpId, how: How, in_group: bool) {
-        if let Some(op) = self.ops.remove(&id)
-            && !in_group
-        {
-            self.retire(op.token, how.is_async());
-        }
-    }
-
-    fn retire(&mut self, token: Token, is_async: bool) {
-        self.idle[usize::from(is_async)].push_back(token);
-    }
-
-    /// The group under way is closed.
-    pub fn commit(&mut self, kind: GroupKind, cta: usize, warp: usize) {
-        if let Some(token) = self.warp(cta, warp).open[kind as usize].take() {
-            self.retire(token, kind != GroupKind::CpAsync);
-        }
-    }
-
-    /// A warp has waited for an operation.
-    pub fn waited(&mut self, cta: usize, warp: usize, token: Token, part: Part) {
-        let time = token.time + u32::from(part == Part::All);
-        self.warp(cta, warp).view.clock.before.raise(token.agent, time);
-    }
-
-    // Synchronisation.
-
-    fn tick(&mut self, cta: usize, warp: usize) {
-        let state = self.warp(cta, warp);
-        let next = state.view.clock.before.get(state.agent) + 1;
-        state.view.clock.before.raise(state.agent, next);
-    }
-
-    /// A fence between generic accesses of threads.
-    pub fn fence_memory(&mut self, cta: usize, warp: usize, reach: Strength, acquires: bool, releases: bool) {
-        let own = (self.cta_in_launch(cta), self.cluster);
-        let state = self.warp(cta, warp);
-        if acquires {
-            let WarpState { seen, view, .. } = state;
-            seen.retain(|(who, clock)| {
-                let known = reaches(reach, own, *who);
-                if known {
-                    view.clock.join(clock);
-                }
-                !known
-            });
-        }
-        if releases {
-            state.fence = Some((reach, state.view.clock.clone()));
-        }
-        self.tick(cta, warp);
-    }
-
-    pub fn fence_proxy(&mut self, cta: usize, warp: usize, what: &[Fenced]) {
-        let clock = &mut self.warp(cta, warp).view.clock;
-        what.iter().for_each(|what| clock.fence(*what));
-        self.tick(cta, warp);
-    }
-
-    pub fn fence_inits(&mut self, cta: usize, warp: usize) {
-        self.warp(cta, warp).view.clock.fence_inits();
-        self.tick(cta, warp);
-    }
-
-    /// A warp arrives at a named barrier. Gives a warp of the barrier's use before whose arrival nothing puts before this
-    /// one: in another schedule the two would count together.
-    pub fn bar_arrive(&mut self, cta: usize, warp: usize, id: usize) -> Option<usize> {
-        let WarpState { agent, view, .. } = &self.warps[cta * self.warps_per_cta + warp];
-        let (clock, bar) = (&view.clock, &mut self.ctas[cta].bars[id]);
-        let unordered = bar.last.iter().find(|(_, agent, time)| clock.before.get(*agent) < *time).map(|(warp, ..)| *warp);
-        bar.arriving.join(clock);
-        bar.who.push((warp, *agent, clock.before.get(*agent)));
-        self.tick(cta, warp);
-        unordered
-    }
-
-    pub fn bar_complete(&mut self, cta: usize, id: usize) {
-        self.ctas[cta].bars[id].complete();
-    }
-
-    pub fn bar_pass(&mut self, cta: usize, warp: usize, id: usize) {
-        let passed = &self.ctas[cta].bars[id].passed;
-        self.warps[cta * self.warps_per_cta + warp].view.clock.join(passed);
-    }
-
-    pub fn cluster_arrive(&mut self, cta: usize, warp: usize, relaxed: bool) {
-        let clock = &self.warps[cta * self.warps_per_cta + warp].view.clock;
-        let arriving = &mut self.cluster_meeting.arriving;
-        if relaxed {
-            arriving.inits.join(&clock.inits);
-        } else {
-            arriving.join(clock);
-        }
-        self.tick(cta, warp);
-    }
-
-    pub fn cluster_complete(&mut self) {
-        self.cluster_meeting.complete();
-    }
-
-    pub fn cluster_pass(&mut self, cta: usize, warp: usize) {
-        let passed = &self.cluster_meeting.passed;
-        self.warps[cta * self.warps_per_cta + warp].view.clock.join(passed);
-    }
-
-    /// An mbarrier comes to be; the initialisation is a write to its eight bytes.
-    pub fn init_mbarrier(&mut self, cta: usize, warp: usize, at: (usize, u32), pc: u32) {
-        let act =
-            Act { actor: Actor::Warp { cta, warp }, pc, how: How::MBarrierInit, touch: Touch::Write, strength: Strength::Weak };
-        self.access(&act, 0, Place::Shared { cta: at.0, offset: at.1 }, 8);
-        let own = self.cta_in_launch(cta);
-        let cluster = self.cluster;
-        let state = self.warp(cta, warp);
-        let time = state.view.clock.before.get(state.agent);
-        let init = Entry {
-            agent: state.agent,
-            time,
-            pc,
-            how: How::MBarrierInit,
-            strength: Strength::Weak,
-            cta: own,
-            cluster,
-            warp: warp as u16,
-        };
-        let barrier = Barrier { init, arriving: Arrivals::default(), passed: Arrivals::default() };
-        self.ctas[at.0].barriers.insert(at.1, barrier);
-    }
-
-    /// Somebody uses an mbarrier, which must see its initialisation.
-    pub fn use_mbarrier(&mut self, act: &Act, (cta, offset): (usize, u32)) {
-        let Checker { warps, warps_per_cta, ctas, ops, hazards, reported, .. } = self;
-        let Some(barrier) = ctas[cta].barriers.get(&offset) else { return };
-        let (agent, clock, warp) = match act.actor {
-            Actor::Warp { cta, warp } => {
-                let state = &warps[cta * *warps_per_cta + warp];
-                (state.agent, &state.view.clock, warp)
-            }
-            Actor::Op(id) => match ops.get(&id) {
-                Some(op) => (op.token.agent, &op.views[0].clock, op.warp),
-                None => return,
-            },
-        };
-        let init = barrier.init;
-        let known = clock.before.get(init.agent).max(clock.inits.get(init.agent));
-        if known < init.time && reported.insert((init.pc, act.pc, true)) {
-            let now = Entry { agent, pc: act.pc, how: act.how, warp: warp as u16, ..init };
-            let (before, place) = (init, Place::Shared { cta, offset });
-            hazards.push(Hazard { conflict: Conflict::Unordered, before, before_read: false, now, touch: Touch::Update, place });
-        }
-    }
-
-    /// A thread's arrival, which releases what it has behind it unless it is relaxed.
-    pub fn arrive(&mut self, cta: usize, warp: usize, at: (usize, u32), relaxed: bool, reach: Strength) {
-        let clock = &self.warps[cta * self.warps_per_cta + warp].view.clock;
-        if let Some(barrier) = self.ctas[at.0].barriers.get_mut(&at.1)
-            && !relaxed
-        {
-            let Arrivals { same, cluster, narrow } = &mut barrier.arriving;
-            let into = match reach {
-                _ if at.0 == cta => same,
-                Strength::Cta => narrow,
-                _ => cluster,
-            };
-            into.join(clock);
-        }
-        self.tick(cta, warp);
-    }
-
-    /// An operation tells an mbarrier that it is done: its own accesses are behind the phase, nothing else.
-    pub fn arrive_op(&mut self, id: OpId, at: (usize, u32)) {
-        let Some(op) = self.ops.get(&id) else { return };
-        let token = op.token;
-        self.arrive_token(token, at);
-    }
-
-    pub fn arrive_token(&mut self, token: Token, at: (usize, u32)) {
-        if let Some(barrier) = self.ctas[at.0].barriers.get_mut(&at.1) {
-            barrier.arriving.same.before.raise(token.agent, token.time + 1);
-        }
-    }
-
-    pub fn phase_complete(&mut self, (cta, offset): (usize, u32)) {
-        if let Some(barrier) = self.ctas[cta].barriers.get_mut(&offset) {
-            barrier.passed = std::mem::take(&mut barrier.arriving);
-        }
-    }
-
-    /// A successful wait, which acquires unless it is relaxed.
-    pub fn pass(&mut self, cta: usize, warp: usize, offset: u32, relaxed: bool, reach: Strength) {
-        let Some(barrier) = self.ctas[cta].barriers.get(&offset).filter(|_| !relaxed) else { return };
-        let clock = &mut self.warps[cta * self.warps_per_cta + warp].view.clock;
-        let Arrivals { same, cluster, narrow } = &barrier.passed;
-        clock.join(same);
-        if reach == Strength::Cta {
-            clock.before.join_where(&cluster.before, &self.world.detached);
-        } else {
-            clock.join(cluster);
-        }
-        clock.before.join_where(&narrow.before, &self.world.detached);
-    }
-
-    /// A strong write to a place that others may read: passes on what a release, or a fence before it, covers.
-    pub fn strong_write(&mut self, cta: usize, warp: usize, place: Place, reach: Strength, release: bool, update: bool) {
-        let who = (self.cta_in_launch(cta), self.cluster);
-        let Checker { world, warps, warps_per_cta, .. } = self;
-        let state = &warps[cta * *warps_per_cta + warp];
-        let passes = if release {
-            Some((reach, &state.view.clock))
-        } else {
-            state.fence.as_ref().map(|(fence, clock)| (reach.min(*fence), clock))
-        };
-        world.places.write(self.cluster, place, state.agent, who, passes, update);
-        let released = passes.is_some();
-        if released {
-            self.tick(cta, warp);
-        }
-    }
-
-    /// A strong read: acquires what was released there, now or at the next fence.
-    pub fn strong_read(&mut self, cta: usize, warp: usize, place: Place, reach: Strength, acquire: bool) {
-        let who = (self.cta_in_launch(cta), self.cluster);
-        let Checker { world, warps, warps_per_cta, .. } = self;
-        let state = &mut warps[cta * *warps_per_cta + warp];
-        let WarpState { view, seen, .. } = state;
-        world.places.read(self.cluster, place, who, reach, |by, clock| {
-            if acquire {
-                view.clock.join(clock);
-                return;
-            }
-            match seen.iter_mut().find(|(who, _)| *who == by) {
-                Some((_, known)) => known.join(clock),
-                None => seen.push((by, clock.clone())),
-            }
-        });
-    }
 }
 
 impl World {
-    fn agent(&mut self, is_detached: bool) -> Agent {
+    pub(super) fn agent(&mut self, is_detached: bool) -> Agent {
         self.agents += 1;
         self.detached.push(is_detached);
         Agent(self.agents - 1)

@@ -13,9 +13,11 @@ mod checker;
 mod clock;
 mod history;
 mod lanes;
+mod ops;
 mod places;
 mod rules;
 mod shadow;
+mod sync;
 
 pub use across::{Across, Crossing, Mark};
 pub use checker::{Act, Actor, Checker, GroupKind, Hazard, Part, Place, Token, World};

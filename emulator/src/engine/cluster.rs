@@ -235,6 +235,9 @@ impl<'a> Cluster<'a> {
             warp.exited = true;
             self.check_left_behind(&warp, cta, index);
             self.ctas[cta].live_warps -= 1;
+            if self.ctas[cta].live_warps == 0 {
+                self.check_visits(cta);
+            }
             self.progress();
             self.ctas[cta].warps[index] = warp;
             self.warp_exited(cta);

@@ -137,6 +137,19 @@ impl Cluster<'_> {
         }
     }
 
+    /// A block is gone: other blocks must have been done with its shared memory, and it must know.
+    pub(super) fn check_visits(&mut self, cta: usize) {
+        let Some(check) = self.check.as_ref().filter(|_| self.ctas.len() > 1) else { return };
+        for visit in check.exit(cta) {
+            let at = At { cta: visit.cta, warp: visit.warp, pc: visit.pc };
+            let id = self.ctas[cta].id;
+            let help = "let the blocks meet at barrier.cluster.arrive and .wait before the block exits".to_string();
+            self.report_full(FindingKind::Exit, Severity::Error, &at, u32::MAX, None, None, Some(help), || {
+                format!("reaches into block {id:?}, which may have exited by then: nothing orders this before its exit")
+            });
+        }
+    }
+
     /// All blocks are done and all copies delivered: what the mbarriers still expect never came.
     pub(super) fn finish(&mut self) {
         let last = self.m.kernel.code.len() as u32 - 1;

@@ -162,8 +162,7 @@ impl Cluster<'_> {
                 let expect = expect.map(|reg| self.value(warp, at, lane, reg, "transaction count"));
                 if let Some(check) = &mut self.check {
                     check.arrive(
-                        at.cta,
-                        at.warp,
+                        (at.cta, at.warp, at.pc),
                         (place.cta, place.offset),
                         op.order == Order::Relaxed,
                         strength(op.order, op.scope),

@@ -16,7 +16,7 @@ use good::{Good, Source};
 use shipped::Problem;
 
 /// Least share of the mutants that differ from their kernel which must be seen.
-const MIN_SCORE: f64 = 0.98;
+const MIN_SCORE: f64 = 0.99;
 
 /// Most of the mutants that may be listed as equivalent.
 const MAX_EQUIVALENT: f64 = 0.04;
