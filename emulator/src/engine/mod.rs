@@ -5,6 +5,7 @@ mod map;
 
 pub mod access;
 pub mod alu;
+mod async_store;
 mod atomics;
 mod barriers;
 pub mod cluster;

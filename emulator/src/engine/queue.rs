@@ -1,5 +1,6 @@
 //! Asynchronous operations between their issue and their effect.
 
+use super::async_store::AsyncStoreAction;
 use super::cluster::{At, Cluster};
 use super::machine::Delivery;
 use super::warp::{Group, Groups};
@@ -25,6 +26,7 @@ pub enum Action<'a> {
     BulkStore { src: (usize, u32), dst: u64, bytes: u32, reduce: Option<(AtomOp, u32)> },
     BulkPeer { src: (usize, u32), dst: (usize, u32), bytes: u32, barrier: BarrierAt, reduce: Option<(AtomOp, u32)> },
     Wgmma(Box<WgmmaAction<'a>>),
+    AsyncStore(Box<AsyncStoreAction>),
 }
 
 #[derive(Clone, Debug)]
@@ -142,6 +144,7 @@ impl<'a> Cluster<'a> {
                 self.perform_bulk_peer(at, src, dst, bytes, barrier, reduce);
             }
             Action::Wgmma(action) => self.perform_wgmma(at, &action),
+            Action::AsyncStore(store) => self.perform_async_store(at, &store),
         }
     }
 

@@ -1,7 +1,9 @@
 //! One decoded instruction.
 
 use super::convert_op::{Convert, ConvertPack, ConvertUnpack};
-use super::memory_op::{Addr, Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, Order, Prefetch, Scope, StMatrix, Store, Tma};
+use super::memory_op::{
+    Addr, AsyncStore, Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, Order, Prefetch, Scope, StMatrix, Store, Tma,
+};
 use super::reg::{D, P, R, Reg};
 use super::sync_op::{Bar, Elect, MBarrier, Match, Mma, Redux, Shfl, Vote, Wgmma};
 use crate::parse::ast::Space;
@@ -371,6 +373,7 @@ pub enum Op {
     LdMatrix(Box<LdMatrix>),
     StMatrix(Box<StMatrix>),
     MovMatrix(R, R),
+    AsyncStore(Box<AsyncStore>),
     Bulk(Box<Bulk>),
     Tma(Box<Tma>),
     BulkCommit,
