@@ -1,12 +1,12 @@
 //! Prints how fast the emulator is: warp instructions per second of a loop of arithmetic and shared memory on one
-//! thread, and the time of a 512 x 512 x 512 wgmma GEMM.
+//! thread, and the times of a 512 x 512 x 512 wgmma GEMM in each of the numerics and of a flash attention.
 //!
 //! `cargo run --release -p tilewright-emulator --example speed`
 
 use std::time::Instant;
 use tilewright_emulator::tensor::swizzle::Swizzle;
 use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
-use tilewright_emulator::{Arg, Device, DeviceConfig, Fill, Launch, Module, TensorMap};
+use tilewright_emulator::{Arg, Device, DeviceConfig, Fill, Launch, Module, Numerics, Severity, TensorMap};
 
 const LOOP: &str = "
 .version 8.6
@@ -65,13 +65,47 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let rate = report.counters.warp_instructions as f64 / seconds / 1e6;
     println!("{} warp instructions in {seconds:.3} s: {rate:.1} M/s", report.counters.warp_instructions);
-    gemm()
+    for numerics in [Numerics::Fast, Numerics::Exact, Numerics::Ring] {
+        gemm(numerics)?;
+    }
+    attention()
 }
 
-fn gemm() -> Result<(), Box<dyn std::error::Error>> {
+/// Flash attention by Triton: one head, 512 queries and keys of 128, with every check.
+fn attention() -> Result<(), Box<dyn std::error::Error>> {
+    const S: u64 = 512;
+    let module = Module::parse(include_str!("../tests/foreign/ptx/attention_d128_39.sm_90a.ptx"))?;
+    let mut device = Device::new(DeviceConfig::default());
+    let ones = 0x3f80u16.to_le_bytes().repeat((S * 128) as usize);
+    let mut args = Vec::new();
+    for _ in 0..3 {
+        let input = device.alloc(2 * S * 128, Fill::Bytes(&ones))?;
+        args.push(Arg::U64(device.address(input)));
+    }
+    let out = device.alloc(2 * S * 128, Fill::Undefined)?;
+    let sums = device.alloc(4 * S, Fill::Undefined)?;
+    args.extend([out, sums].map(|id| Arg::U64(device.address(id))));
+    args.extend([Arg::F32(0.088), Arg::U32(S as u32), Arg::U64(0), Arg::U64(0)]);
+    let launch = Launch {
+        entry: "attention".into(),
+        grid: [S as u32 / 128, 1, 1],
+        block: [256, 1, 1],
+        dynamic_shared_bytes: 98_304,
+        args,
+        ..Launch::default()
+    };
+    let start = Instant::now();
+    let report = device.launch(&module, &launch)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let wrong = report.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    println!("Triton attention {S} by 128 in {seconds:.3} s on all threads, {wrong} errors");
+    Ok(())
+}
+
+fn gemm(numerics: Numerics) -> Result<(), Box<dyn std::error::Error>> {
     const N: u64 = 512;
     let module = Module::parse(include_str!("../tests/ptx/llvm/gemm_sm90.ptx"))?;
-    let mut device = Device::new(DeviceConfig::default());
+    let mut device = Device::new(DeviceConfig { numerics, ..DeviceConfig::default() });
     let ones = 0x3f80u16.to_le_bytes().repeat((N * N) as usize);
     let out = device.alloc(4 * N * N, Fill::Undefined)?;
     let mut args = Vec::new();
@@ -103,6 +137,6 @@ fn gemm() -> Result<(), Box<dyn std::error::Error>> {
     let report = device.launch(&module, &launch)?;
     let seconds = start.elapsed().as_secs_f64();
     let rate = report.counters.tensor_flops as f64 / 2.0 / seconds / 1e9;
-    println!("gemm {N}^3 in {seconds:.3} s on all threads: {rate:.1} GMAC/s, {} findings", report.findings.len());
+    println!("{numerics:?} gemm {N}^3 in {seconds:.3} s on all threads: {rate:.1} GMAC/s, {} findings", report.findings.len());
     Ok(())
 }

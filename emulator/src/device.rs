@@ -218,10 +218,11 @@ impl Device {
                 let bytes = match item {
                     InitItem::Bytes(bytes) => bytes.clone(),
                     InitItem::Symbol { name, offset } => {
-                        let target = module.global_variables().find(|(_, variable)| variable.name == *name);
-                        let buffer = target.and_then(|(index, _)| self.symbols.get(&(module.id, index)).copied());
-                        let buffer = buffer.ok_or_else(|| DeviceError::NoSymbol { name: name.clone() })?;
-                        self.address(buffer).wrapping_add(*offset as u64).to_le_bytes().to_vec()
+                        self.symbol_address(module, name)?.wrapping_add(*offset as u64).to_le_bytes().to_vec()
+                    }
+                    InitItem::SymbolByte { name, offset, byte } => {
+                        let address = self.symbol_address(module, name)?.wrapping_add(*offset as u64);
+                        address.to_le_bytes().get(*byte as usize).map(|byte| vec![*byte]).unwrap_or_default()
                     }
                 };
                 self.write_at(id, at, &bytes)?;
@@ -229,6 +230,16 @@ impl Device {
             }
         }
         Ok(())
+    }
+
+    /// The address of a variable or function by name.
+    fn symbol_address(&self, module: &Module, name: &str) -> Result<u64, DeviceError> {
+        if let Some((_, address)) = module.functions.iter().find(|(function, _)| function == name) {
+            return Ok(*address);
+        }
+        let target = module.global_variables().find(|(_, variable)| variable.name == *name);
+        let buffer = target.and_then(|(index, _)| self.symbols.get(&(module.id, index)).copied());
+        buffer.map(|buffer| self.address(buffer)).ok_or_else(|| DeviceError::NoSymbol { name: name.into() })
     }
 
     /// Addresses of a loaded module's variables, by index.

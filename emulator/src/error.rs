@@ -116,6 +116,9 @@ pub enum LaunchError {
         /// The architecture.
         arch: String,
     },
+    /// A float instruction that the ring knows nothing to do for.
+    #[error("in the ring, {0}")]
+    Ring(ParseError),
     /// Device trouble while setting up module variables.
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -52,6 +52,8 @@ pub enum FindingKind {
     Group,
     /// A case of a known instruction that is not emulated.
     Unsupported,
+    /// Schedules without findings that end with different values.
+    Nondeterminism,
 }
 
 /// Whether a finding means the kernel is wrong.
@@ -139,6 +141,11 @@ impl Findings {
         }
     }
 
+    /// Adds one that is made already.
+    pub fn add_whole(&mut self, finding: Finding) {
+        self.merge(Findings { list: vec![finding], index: FxHashMap::default() });
+    }
+
     pub fn merge(&mut self, other: Findings) {
         for finding in other.list {
             match self.index.get(&(finding.kind, finding.line)) {
@@ -150,6 +157,11 @@ impl Findings {
                 None => {}
             }
         }
+    }
+
+    /// How many there are, repeats included.
+    pub fn total(&self) -> u64 {
+        self.list.iter().map(|finding| finding.count).sum()
     }
 
     pub fn into_vec(self) -> Vec<Finding> {

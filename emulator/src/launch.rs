@@ -1,18 +1,25 @@
 //! Launches: checks, then clusters, in parallel where they cannot see each other.
 
+use crate::check::{Across, Checker, Crossing, Mark, World};
 use crate::counters::Counters;
 use crate::device::{Checks, Device};
 use crate::engine::cluster::{Cluster, Outcome};
-use crate::engine::machine::{Machine, Schedule};
+use crate::engine::machine::{Dice, Machine, Schedule};
+use crate::engine::printf::Printed;
+use crate::engine::probe::Probe;
 use crate::error::LaunchError;
-use crate::finding::{Finding, Findings};
+use crate::finding::{Finding, FindingKind, Findings, OtherSide, Severity, Thread};
+use crate::lints;
 use crate::memory::global::GlobalView;
 use crate::memory::space::RESERVED_SHARED;
 use crate::module::{Arch, Module};
 use crate::program::Kernel;
+use crate::ring;
+use crate::tensor::{Arithmetic, Numerics};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// A kernel argument; its size must be that of the parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +28,7 @@ pub enum Arg {
     U64(u64),
     /// 4 bytes
     U32(u32),
-    /// 4 bytes
+    /// 4 bytes; in the ring the payload of this number.
     F32(f32),
     /// The value of any other parameter, little-endian: tensor maps, structs, 16-bit numbers.
     Bytes(Vec<u8>),
@@ -68,10 +75,18 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Work done.
     pub counters: Counters,
+    /// What device code printed, one entry for each call of `printf`, by block.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub printed: Vec<String>,
+    /// Calls of `printf` beyond the first 10 000 of a cluster, which are not kept.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub printed_left_out: u64,
 }
 
 /// Instructions a cluster runs before the next one has a turn, where blocks talk through global memory.
 const TURN: u64 = 200_000;
+/// Clusters that are there together from the start in random schedules.
+const AT_ONCE: u32 = 8;
 
 impl Device {
     /// Runs a kernel to its end, or until a mistake stops it.
@@ -79,13 +94,19 @@ impl Device {
     /// # Errors
     /// A launch that a driver would refuse. Mistakes of the kernel itself are findings of the report.
     pub fn launch(&mut self, module: &Module, launch: &Launch) -> Result<Report, LaunchError> {
-        let kernel = module.kernel(&launch.entry).ok_or_else(|| LaunchError::NoEntry {
+        let ring = self.config.numerics == Numerics::Ring;
+        let kernel = match ring {
+            true => module.ring_kernel(&launch.entry).map_err(|error| LaunchError::Ring(error.clone()))?,
+            false => module.kernel(&launch.entry),
+        };
+        let kernel = kernel.ok_or_else(|| LaunchError::NoEntry {
             name: launch.entry.clone(),
             known: module.entries().collect::<Vec<_>>().join(", "),
         })?;
         let arch = self.config.arch.unwrap_or(module.arch);
+        let arithmetic = Arithmetic::new(self.config.numerics, arch.sm);
         check_shape(kernel, launch)?;
-        let params = pack_params(kernel, launch)?;
+        let params = pack_params(kernel, launch, ring)?;
         let shared_window = shared_window(kernel, launch, arch)?;
         self.load(module)?;
         let variables = self.variable_addresses(module);
@@ -104,7 +125,7 @@ impl Device {
             dynamic_shared: launch.dynamic_shared_bytes,
             shared_window,
             checks: config.checks == Checks::All,
-            numerics: config.numerics,
+            arithmetic,
             schedule: Schedule::new(config.seed),
             together: kernel.talks_through_global,
             sm_count: config.sm_count.max(1),
@@ -112,26 +133,58 @@ impl Device {
             launch_registers: launch_registers(kernel),
         };
         let count: u32 = machine.clusters().iter().product();
+        let across = (machine.checks && count > 1 && !machine.together).then(Arc::<Across>::default);
         let results = if kernel.talks_through_global {
             let resident = config.resident.map_or(u32::MAX, |blocks| (blocks / machine.cluster_size()).max(1));
             run_together(&machine, count, resident)
         } else {
-            (0..count).into_par_iter().map(|index| run_alone(&machine, index)).collect()
+            (0..count).into_par_iter().map(|index| run_alone(&machine, index, across.as_ref())).collect()
         };
         let mut findings = Findings::default();
-        let mut counters = Counters::default();
-        for (found, counted) in results {
+        let mut probe = Probe::default();
+        let (mut printed, mut printed_left_out) = (Vec::new(), 0);
+        for Ran { findings: found, probe: seen, printed: lines, left_out } in results {
             findings.merge(found);
-            counters += counted;
+            probe += seen;
+            printed.extend(lines);
+            printed_left_out += left_out;
         }
-        Ok(Report { findings: findings.into_vec(), counters })
+        for crossing in across.iter().flat_map(|across| across.crossings()) {
+            findings.add_whole(crossing_finding(&machine, &crossing));
+        }
+        if machine.checks {
+            let ran = |pc: usize| probe.waits.get(pc).is_some_and(|ran| *ran);
+            lints::costly(kernel, &probe.costs, config.seed).for_each(|lint| findings.add_whole(lint));
+            lints::unlooped(kernel, ran, config.seed).into_iter().for_each(|lint| findings.add_whole(lint));
+        }
+        printed.sort_by_key(|line| [line.block[2], line.block[1], line.block[0]]);
+        let printed = printed.into_iter().map(|line| line.text).collect();
+        Ok(Report { findings: findings.into_vec(), counters: probe.counters, printed, printed_left_out })
     }
 }
 
-type Result_ = (Findings, Counters);
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
 
-fn run_alone(machine: &Machine<'_>, index: u32) -> Result_ {
-    let mut cluster = Cluster::new(machine, index);
+/// What a cluster leaves behind.
+#[derive(Default)]
+struct Ran {
+    findings: Findings,
+    probe: Probe,
+    printed: Vec<Printed>,
+    left_out: u64,
+}
+
+impl From<Cluster<'_>> for Ran {
+    fn from(cluster: Cluster<'_>) -> Self {
+        let Cluster { findings, probe, printed, left_out, .. } = cluster;
+        Ran { findings, probe, printed, left_out }
+    }
+}
+
+fn run_alone(machine: &Machine<'_>, index: u32, across: Option<&Arc<Across>>) -> Ran {
+    let mut cluster = Cluster::new(machine, index, checker(machine, World::default(), across, index));
     let mut idle = (u64::MAX, 0);
     loop {
         match cluster.run(u64::MAX) {
@@ -150,37 +203,96 @@ fn run_alone(machine: &Machine<'_>, index: u32) -> Result_ {
             break;
         }
     }
-    (cluster.findings, cluster.probe.counters)
+    cluster.into()
 }
 
-/// Clusters in turns on one thread. A new one starts when the ones there are wait for others, or are done.
-fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_> {
-    let mut results: Vec<Result_> = (0..count).map(|_| Default::default()).collect();
+/// What looks for races in a cluster, if anybody does.
+fn checker(machine: &Machine<'_>, world: World, across: Option<&Arc<Across>>, index: u32) -> Option<Box<Checker>> {
+    machine.checks.then(|| {
+        let (ctas, warps) = (machine.cluster_size() as usize, machine.warps() as usize);
+        Box::new(Checker::new(world, across.cloned(), index, ctas, warps, machine.shared_window))
+    })
+}
+
+/// Two clusters on the same bytes of global memory.
+fn crossing_finding(machine: &Machine<'_>, crossing: &Crossing) -> Finding {
+    let thread = |mark: &Mark| Thread {
+        block: machine.block_of(mark.cluster, mark.cta),
+        warp: mark.warp,
+        lanes: u32::MAX,
+        tid: machine.tid(32 * mark.warp),
+    };
+    let line = |mark: &Mark| machine.kernel.code.get(mark.pc as usize).map_or(0, |inst| inst.line);
+    let Crossing { address, first, second, second_writes, equal } = crossing;
+    let does = if *second_writes { "write" } else { "read" };
+    let place = machine.global.find(*address, 1);
+    let place = place.map_or_else(|_| format!("{address:#x}"), |buffer| format!("offset {} of a buffer", address - buffer.base));
+    let same = if *equal { ", both of the same bytes" } else { "" };
+    Finding {
+        kind: if *equal { FindingKind::RaceEqual } else { FindingKind::Race },
+        severity: if *equal { Severity::Lint } else { Severity::Error },
+        line: line(second),
+        source: machine.source(second.pc),
+        thread: Some(thread(second)),
+        address: Some(*address),
+        message: format!(
+            "{does} at {place}, which block {:?} writes at line {} in the same launch without any order between them{same}",
+            machine.block_of(first.cluster, first.cta),
+            line(first)
+        ),
+        other: Some(OtherSide {
+            what: "write".into(),
+            line: line(first),
+            source: machine.source(first.pc),
+            thread: Some(thread(first)),
+        }),
+        help: Some(
+            "give each block bytes of its own, use atomics, or order the blocks by release and acquire at .gpu scope".into(),
+        ),
+        seed: machine.schedule.seed,
+        count: 1,
+    }
+}
+
+/// Clusters in turns on one thread. A new one starts when the ones there wait for others, or are done; in random
+/// schedules several are there from the start, in any order, and take short turns.
+fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Ran> {
+    let mut results: Vec<Ran> = (0..count).map(|_| Default::default()).collect();
     let mut active: VecDeque<(u32, Cluster<'_>)> = VecDeque::new();
     let mut next = 0;
+    // The part of the checker that all clusters share goes from one to the next.
+    let mut world = World::default();
     // Turns in a row in which nobody made progress.
     let mut idle_turns = 0;
+    let mut dice = Dice::new(machine.schedule.seed);
+    let (at_once, longest) = if machine.schedule.round_robin { (1, TURN) } else { (resident.min(AT_ONCE), 2_000) };
     loop {
-        if active.is_empty() || (idle_turns > 0 && (active.len() as u32) < resident) {
-            if next < count {
-                active.push_front((next, Cluster::new(machine, next)));
-                next += 1;
-            } else if active.is_empty() {
-                return results;
+        let room = if idle_turns > 0 { resident } else { at_once };
+        if next < count && (active.len() as u32) < room {
+            let mut check = checker(machine, std::mem::take(&mut world), None, next);
+            swap_world(&mut check, &mut world);
+            active.push_front((next, Cluster::new(machine, next, check)));
+            next += 1;
+            if idle_turns == 0 && (active.len() as u32) < room {
+                continue;
             }
         }
-        let Some((index, mut cluster)) = active.pop_front() else { return results };
+        let turn = if at_once == 1 { longest } else { 1 + dice.below(longest) };
+        let chosen = if at_once == 1 { 0 } else { dice.below(active.len() as u64) as usize };
+        let Some((index, mut cluster)) = active.remove(chosen) else { return results };
         let before = cluster.progress;
         if idle_turns == 0 {
             cluster.forget_polls();
         }
-        let outcome = cluster.run(TURN);
+        swap_world(&mut cluster.check, &mut world);
+        let outcome = cluster.run(turn);
+        swap_world(&mut cluster.check, &mut world);
         let all_started = next == count || active.len() as u32 + 1 >= resident;
         let moved = cluster.progress != before || outcome == Outcome::Done;
         idle_turns = if moved { 0 } else { idle_turns + 1 };
         if outcome == Outcome::Done || cluster.fatal {
             let stop = cluster.fatal;
-            results[index as usize] = (cluster.findings, cluster.probe.counters);
+            results[index as usize] = cluster.into();
             if stop {
                 break;
             }
@@ -189,15 +301,21 @@ fn run_together(machine: &Machine<'_>, count: u32, resident: u32) -> Vec<Result_
         let limit = 40 * (active.len() + 1);
         if all_started && idle_turns > limit && outcome != Outcome::Running {
             cluster.report_deadlock();
-            results[index as usize] = (cluster.findings, cluster.probe.counters);
+            results[index as usize] = cluster.into();
             break;
         }
         active.push_back((index, cluster));
     }
     for (index, cluster) in active {
-        results[index as usize] = (cluster.findings, cluster.probe.counters);
+        results[index as usize] = cluster.into();
     }
     results
+}
+
+fn swap_world(check: &mut Option<Box<Checker>>, world: &mut World) {
+    if let Some(check) = check {
+        std::mem::swap(&mut check.world, world);
+    }
 }
 
 fn check_shape(kernel: &Kernel, launch: &Launch) -> Result<(), LaunchError> {
@@ -240,7 +358,7 @@ fn check_shape(kernel: &Kernel, launch: &Launch) -> Result<(), LaunchError> {
     }
 }
 
-fn pack_params(kernel: &Kernel, launch: &Launch) -> Result<Vec<u8>, LaunchError> {
+fn pack_params(kernel: &Kernel, launch: &Launch, ring: bool) -> Result<Vec<u8>, LaunchError> {
     if kernel.params.len() != launch.args.len() {
         return Err(LaunchError::ArgCount {
             entry: kernel.name.clone(),
@@ -250,7 +368,10 @@ fn pack_params(kernel: &Kernel, launch: &Launch) -> Result<Vec<u8>, LaunchError>
     }
     let mut packed = vec![0; kernel.param_bytes as usize];
     for (index, (param, arg)) in kernel.params.iter().zip(&launch.args).enumerate() {
-        let bytes = arg.bytes();
+        let bytes = match arg {
+            Arg::F32(value) if ring => ring::of_f32(*value).to_le_bytes().to_vec(),
+            _ => arg.bytes(),
+        };
         if bytes.len() != param.bytes as usize {
             return Err(LaunchError::ArgSize {
                 index,

@@ -1,10 +1,12 @@
 //! A parsed module.
 
 use crate::error::ParseError;
+use crate::memory::space::function_address;
 use crate::parse::ast::{self, Space, Variable};
 use crate::program::Kernel;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A GPU architecture, such as `sm_90a`.
@@ -59,10 +61,15 @@ pub struct Module {
     pub(crate) kernels: Vec<Kernel>,
     pub(crate) variables: Vec<Variable>,
     pub(crate) sources: Vec<String>,
+    /// Names and addresses of functions.
+    pub(crate) functions: Vec<(String, u64)>,
+    /// Kept to decode it once more for the ring, should a launch ask for it.
+    text: String,
+    ring: OnceLock<Result<Vec<Kernel>, ParseError>>,
 }
 
 impl Module {
-    /// Parses PTX text.
+    /// Parses PTX text. Device functions are decoded into the entries that can reach them.
     ///
     /// # Errors
     /// The first thing that is not PTX, or not known to the emulator, with its line.
@@ -77,18 +84,13 @@ impl Module {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let module = crate::parse::parse(text)?;
         let arch = module.target.parse().map_err(|message| ParseError { line: 1, column: None, message })?;
-        let mut kernels = Vec::new();
-        for function in &module.functions {
-            if !function.is_entry {
-                return Err(ParseError::on(
-                    function.line,
-                    format!("device function `{}`: only entries are supported, inline it", function.name),
-                ));
-            }
-            kernels.push(crate::decode::decode(&module, function)?);
-        }
+        let kernels = kernels(&module, false)?;
+        let names = module.functions.iter().map(|function| &function.name).chain(module.aliases.iter().map(|(alias, _)| alias));
+        let address = |name: &String| module.function(name).map(|index| (name.clone(), function_address(index)));
+        let functions = names.filter_map(address).collect();
         let ast::Module { variables, sources, .. } = module;
-        Ok(Module { id: NEXT.fetch_add(1, Ordering::Relaxed), arch, kernels, variables, sources })
+        let (id, ring) = (NEXT.fetch_add(1, Ordering::Relaxed), OnceLock::new());
+        Ok(Module { id, arch, kernels, variables, sources, functions, text: text.into(), ring })
     }
 
     /// Names of the entries, in the order of the text.
@@ -126,8 +128,20 @@ impl Module {
         self.kernels.iter().find(|kernel| kernel.name == entry)
     }
 
+    /// The entry with its float instructions on payloads.
+    pub(crate) fn ring_kernel(&self, entry: &str) -> Result<Option<&Kernel>, &ParseError> {
+        let decode = || kernels(&crate::parse::parse(&self.text)?, true);
+        let kernels = self.ring.get_or_init(decode).as_ref()?;
+        Ok(kernels.iter().find(|kernel| kernel.name == entry))
+    }
+
     pub(crate) fn global_variables(&self) -> impl Iterator<Item = (usize, &Variable)> {
         let is_global = |(_, variable): &(usize, &Variable)| matches!(variable.space, Space::Global | Space::Const);
         self.variables.iter().enumerate().filter(is_global)
     }
+}
+
+fn kernels(module: &ast::Module, ring: bool) -> Result<Vec<Kernel>, ParseError> {
+    let entries = module.functions.iter().filter(|function| function.is_entry);
+    entries.map(|entry| crate::decode::decode(module, entry, ring)).collect()
 }

@@ -411,3 +411,142 @@ fn doubles_and_longs() {
     check64("add.cc.u64 %d5, %d1, %d2;\naddc.u64 %d4, 0, 0;", |a, b, _| u64::from(a.checked_add(b).is_none()));
     check64("brev.b64 %d4, %d1;", |a, _, _| a.reverse_bits());
 }
+
+#[test]
+fn narrow_and_wide_integers() {
+    let low =
+        |m: &str| format!("cvt.u16.u32 %h1, %r1;\ncvt.u16.u32 %h2, %r2;\ncvt.u16.u32 %h3, %r3;\n{m}\ncvt.u32.u16 %r4, %h4;");
+    let s = |x: u32| i32::from(x as i16);
+    let u = |x: u32| x & 0xffff;
+    check32(&low("mul.hi.s16 %h4, %h1, %h2;"), |a, b, _| u(((s(a) * s(b)) >> 16) as u32));
+    check32(&low("mul.hi.u16 %h4, %h1, %h2;"), |a, b, _| u(a) * u(b) >> 16);
+    check32(&low("mad.lo.u16 %h4, %h1, %h2, %h3;"), |a, b, c| u(u(a).wrapping_mul(u(b)).wrapping_add(c)));
+    check32(&low("mad.hi.s16 %h4, %h1, %h2, %h3;"), |a, b, c| u(((s(a) * s(b)) >> 16).wrapping_add(s(c)) as u32));
+    check32(&low("div.s16 %h4, %h1, %h2;"), |a, b, _| match s(b) {
+        0 => 0xffff,
+        b => u(s(a).wrapping_div(b) as u32),
+    });
+    check32(&low("rem.u16 %h4, %h1, %h2;"), |a, b, _| if u(b) == 0 { u(a) } else { u(a) % u(b) });
+    check32(&low("sad.s16 %h4, %h1, %h2, %h3;"), |a, b, c| u((s(a).abs_diff(s(b))).wrapping_add(c)));
+    check32(&low("abs.s16 %h4, %h1;"), |a, _, _| u((a as i16).wrapping_abs() as u32));
+    check32(&low("shl.b16 %h4, %h1, %r2;"), |a, b, _| if b > 15 { 0 } else { u(u(a) << b) });
+    check32(
+        "mad.wide.u16 %r4, %h1, %h2, %r3;".replace("mad", "cvt.u16.u32 %h1, %r1;\ncvt.u16.u32 %h2, %r2;\nmad").as_str(),
+        |a, b, c| u(a).wrapping_mul(u(b)).wrapping_add(c),
+    );
+    check32("add.u16x2 %r4, %r1, %r2;", |a, b, _| u(a.wrapping_add(b)) | ((a >> 16).wrapping_add(b >> 16) << 16));
+    check32("max.relu.s16x2 %r4, %r1, %r2;", |a, b, _| {
+        let half = |a: u32, b: u32| u(s(a).max(s(b)).max(0) as u32);
+        half(a, b) | (half(a >> 16, b >> 16) << 16)
+    });
+    let high = |a: u32, b: u32| ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as i32;
+    check32("mad.hi.sat.s32 %r4, %r1, %r2, %r3;", |a, b, c| high(a, b).saturating_add(c as i32) as u32);
+    let high24 = |a: u32, b: u32| {
+        let x = |v: u32| i64::from((v << 8) as i32 >> 8);
+        ((x(a) * x(b)) >> 16) as i32
+    };
+    check32("mul24.hi.s32 %r4, %r1, %r2;", |a, b, _| high24(a, b) as u32);
+    check32("mad24.hi.sat.s32 %r4, %r1, %r2, %r3;", |a, b, c| high24(a, b).saturating_add(c as i32) as u32);
+    check64("mad.hi.s64 %d4, %d1, %d2, %d1;", |a, b, _| {
+        (((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64).wrapping_add(a)
+    });
+    check64("mad.lo.cc.u64 %d5, %d1, %d2, %d1;\nmadc.hi.u64 %d4, %d1, %d2, 0;", |a, b, _| {
+        ((u128::from(a) * u128::from(b) + u128::from(a)) >> 64) as u64
+    });
+    check64("mad.lo.cc.s64 %d5, %d1, %d2, %d2;\nmadc.hi.cc.s64 %d4, %d1, %d2, %d1;\naddc.u64 %d4, %d4, 0;", |a, b, _| {
+        let product = i128::from(a as i64) * i128::from(b as i64);
+        let carry = u64::from((product as u64).checked_add(b).is_none());
+        let sum = u128::from((product >> 64) as u64) + u128::from(a) + u128::from(carry);
+        (sum as u64).wrapping_add((sum >> 64) as u64)
+    });
+}
+
+#[test]
+fn fields_and_permutes() {
+    check32("bfe.s32 %r4, %r1, %r2, %r3;", |a, b, c| {
+        let (start, count) = (b & 0xff, c & 0xff);
+        let sign = if count == 0 { 0 } else { a >> (start + count - 1).min(31) & 1 };
+        (0..32).fold(0, |out, i| out | (if i < count && start + i < 32 { a >> (start + i) & 1 } else { sign }) << i)
+    });
+    check32("bfi.b32 %r4, %r1, %r1, %r2, %r3;", |a, b, c| {
+        let (start, count) = (b & 0xff, c & 0xff);
+        (0..32)
+            .filter(|i| *i < count && start + i < 32)
+            .fold(a, |out, i| (out & !(1 << (start + i))) | ((a >> i & 1) << (start + i)))
+    });
+    let modes: [(&str, [[u32; 4]; 4]); 6] = [
+        ("f4e", [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]]),
+        ("b4e", [[0, 7, 6, 5], [1, 0, 7, 6], [2, 1, 0, 7], [3, 2, 1, 0]]),
+        ("rc8", [[0; 4], [1; 4], [2; 4], [3; 4]]),
+        ("ecl", [[0, 1, 2, 3], [1, 1, 2, 3], [2, 2, 2, 3], [3, 3, 3, 3]]),
+        ("ecr", [[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 2, 2], [0, 1, 2, 3]]),
+        ("rc16", [[0, 1, 0, 1], [2, 3, 2, 3], [0, 1, 0, 1], [2, 3, 2, 3]]),
+    ];
+    for (mode, bytes) in modes {
+        check32(&format!("prmt.b32.{mode} %r4, %r1, %r2, %r3;"), |a, b, c| {
+            let pool = (u64::from(b) << 32) | u64::from(a);
+            let byte = |i: usize| (pool >> (8 * bytes[(c & 3) as usize][i])) as u32 & 0xff;
+            byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24
+        });
+    }
+    check32("bmsk.clamp.b32 %r4, %r1, %r2;", |a, b, _| {
+        (0..32u64).filter(|i| *i >= u64::from(a) && *i < u64::from(a) + u64::from(b)).fold(0, |out, i| out | 1 << i)
+    });
+    check32("szext.clamp.s32 %r4, %r1, %r2;", |a, b, _| match b {
+        0 => 0,
+        1..=31 => ((a << (32 - b)) as i32 >> (32 - b)) as u32,
+        _ => a,
+    });
+    check32("szext.wrap.u32 %r4, %r1, %r2;", |a, b, _| a & ((1u64 << (b & 31)) - 1) as u32);
+    check32("dp2a.hi.s32.u32 %r4, %r1, %r2, %r3;", |a, b, c| {
+        let part = |i: u32| (i32::from((a >> (16 * i)) as i16)).wrapping_mul(i32::from((b >> (16 + 8 * i)) as u8));
+        (c as i32).wrapping_add(part(0)).wrapping_add(part(1)) as u32
+    });
+    check32("lop3.or.b32 %r4|%p1, %r1, %r2, %r3, 0x80, 0;\nselp.b32 %r4, 1, %r4, %p1;", |a, b, c| u32::from(a & b & c != 0));
+    check32("setp.lt.s32 %p2, %r3, 5;\nlop3.and.b32 _|%p1, %r1, %r2, %r3, 0x3c, !%p2;\nselp.b32 %r4, 7, 9, %p1;", |a, b, c| {
+        if a != b && c as i32 >= 5 { 7 } else { 9 }
+    });
+}
+
+#[test]
+fn sets_and_packs() {
+    check32("setp.gt.u32 %p1, %r3, 40;\nset.lt.xor.u32.s32 %r4, %r1, %r2, !%p1;", |a, b, c| {
+        if ((a as i32) < b as i32) != (c <= 40) { u32::MAX } else { 0 }
+    });
+    check32(
+        "set.leu.f32.f32 %r4, %r1, %r2;",
+        |a, b, _| {
+            if f(a) <= f(b) || f(a).is_nan() || f(b).is_nan() { 0x3f80_0000 } else { 0 }
+        },
+    );
+    check32("set.lt.f16x2.f16x2 %r4, %r1, %r2;", |a, b, _| {
+        let half = |x: u32, y: u32| {
+            let less = half::f16::from_bits(x as u16).to_f32() < half::f16::from_bits(y as u16).to_f32();
+            if less { 0x3c00 } else { 0 }
+        };
+        half(a, b) | half(a >> 16, b >> 16) << 16
+    });
+    check32(
+        "cvt.u64.u32 %d1, %r1;\ncvt.u64.u32 %d2, %r2;\nset.ge.s32.u64 %r4, %d1, %d2;",
+        |a, b, _| {
+            if a >= b { u32::MAX } else { 0 }
+        },
+    );
+    check32("slct.u32.f32 %r4, %r1, %r2, %r3;", |a, b, c| if f(c) >= 0.0 { a } else { b });
+    check32("cvt.pack.sat.s4.s32.b32 %r4, %r1, %r2, %r3;", |a, b, c| {
+        let x = |v: u32| (v as i32).clamp(-8, 7) as u32 & 15;
+        c << 8 | x(a) << 4 | x(b)
+    });
+    check32("cvt.pack.sat.u2.s32.b32 %r4, %r1, %r2, %r3;", |a, b, c| {
+        let x = |v: u32| (v as i32).clamp(0, 3) as u32;
+        c << 4 | x(a) << 2 | x(b)
+    });
+    check32("cvt.pack.sat.s16.s32 %r4, %r1, %r2;", |a, b, _| {
+        let x = |v: u32| (v as i32).clamp(-0x8000, 0x7fff) as u32 & 0xffff;
+        x(a) << 16 | x(b)
+    });
+    check32("neg.ftz.f16x2 %r4, %r1;", |a, _, _| {
+        let half = |x: u32| if x & 0x7c00 == 0 { (x ^ 0x8000) & 0x8000 } else { (x ^ 0x8000) & 0xffff };
+        half(a) | half(a >> 16) << 16
+    });
+}

@@ -1,45 +1,12 @@
 //! Whole kernels, as LLVM prints them, against plain Rust, under several schedules.
 
+mod common;
+
+use common::gemm::{SM80, SM90, SM90_CLUSTER, SOFTMAX};
+use common::numbers::{Numbers, bf16_bytes, f32_bytes, floats, reference};
 use tilewright_emulator::tensor::swizzle::Swizzle;
 use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
 use tilewright_emulator::{Arg, BufferId, Device, DeviceConfig, Fill, FindingKind, Launch, Module, Report, TensorMap};
-
-const SM90: &str = include_str!("ptx/llvm/gemm_sm90.ptx");
-const SM90_CLUSTER: &str = include_str!("ptx/llvm/gemm_sm90_cluster.ptx");
-const SM80: &str = include_str!("ptx/llvm/gemm_sm80.ptx");
-const SOFTMAX: &str = include_str!("ptx/llvm/softmax.ptx");
-
-/// Multiples of 1/8 that make every sum exact in f32.
-struct Numbers(u32);
-
-impl Numbers {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        ((self.0 >> 16) as i32 % 17 - 8) as f32 * 0.125
-    }
-
-    fn take(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| self.next()).collect()
-    }
-}
-
-fn bf16_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|v| half::bf16::from_f32(*v).to_bits().to_le_bytes()).collect()
-}
-
-fn f32_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|v| v.to_le_bytes()).collect()
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
-}
-
-/// `a [m, k]`, `b [n, k]`
-fn reference(a: &[f32], b: &[f32], [m, n, k]: [usize; 3]) -> Vec<f32> {
-    let dot = |i: usize, j: usize| (0..k).map(|x| a[i * k + x] * b[j * k + x]).sum();
-    (0..m * n).map(|at| dot(at / n, at % n)).collect()
-}
 
 struct Gemm {
     device: Device,

@@ -12,6 +12,7 @@
 //! // expect: y u32 0 1 fill(7,30)
 //! // unwritten: y 16
 //! // counter: tensor_flops 4096
+//! // printed: t=0\n                   one for each call of printf; without any nothing may be printed
 //! ```
 //!
 //! `//~ kind words` at the end of a line of PTX expects a finding of that kind there whose message has these words;

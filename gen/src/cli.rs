@@ -111,9 +111,12 @@ pub struct EmulateArgs {
     /// Arithmetic of tensor cores.
     #[arg(long, value_parser = ["fast", "exact", "ring"], default_value = "fast")]
     pub numerics: String,
-    /// Number of schedules to try.
-    #[arg(long, default_value_t = 1)]
+    /// Number of schedules to try, those of seeds 0 and up.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub schedules: u64,
+    /// Try this schedule only, which a finding names.
+    #[arg(long, conflicts_with = "schedules")]
+    pub seed: Option<u64>,
     /// Where a report goes: findings and counters.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,

@@ -7,6 +7,8 @@ mod build;
 mod cli;
 mod dispatch;
 mod emulate;
+mod emulate_args;
+mod emulate_memory;
 mod emulator_device;
 mod error;
 mod files;

@@ -2,6 +2,7 @@
 
 use super::decoder::{Decoder, Result};
 use super::modifiers::Modifiers;
+use super::ring::RingFlags;
 use super::ty::Ty;
 use crate::lane::{approx, float, half, int, round};
 use crate::parse::ast::Operand;
@@ -141,6 +142,9 @@ impl Decoder<'_> {
         if (floating && only_integers) || (!floating && only_floats) || (xorsign != abs) {
             return self.unknown();
         }
+        if self.ring && floating {
+            return self.ring_arith(root, ty, RingFlags { sat: flags.sat, relu, xorsign }, ops);
+        }
         match ty {
             Ty::F32 => {
                 let relu_unused = !relu;
@@ -181,7 +185,7 @@ impl Decoder<'_> {
             ("mul", true, true) => return self.bin32(Bin32::FMulFtz, ops, ty),
             ("fma" | "mad", true, false) => return self.tri32(Tri32::Fma, ops, ty),
             ("fma" | "mad", true, true) => return self.tri32(Tri32::FmaFtz, ops, ty),
-            ("div", true, false) => return self.bin32(Bin32::FDiv, ops, ty),
+            ("div", true, false) if !approx => return self.bin32(Bin32::FDiv, ops, ty),
             ("rcp", true, false) => return self.un32(Un32::Rcp, ops, ty),
             ("ex2", true, false) => return self.un32(Un32::Ex2, ops, ty),
             ("ex2", true, true) => return self.un32(Un32::Ex2Ftz, ops, ty),
@@ -195,6 +199,7 @@ impl Decoder<'_> {
             "add" => self.lane2(modal!(float::add, flags), ops, ty),
             "sub" => self.lane2(modal!(float::sub, flags), ops, ty),
             "mul" => self.lane2(modal!(float::mul, flags), ops, ty),
+            "div" if approx => self.lane2(ftz_only!(approx::div, flags), ops, ty),
             "div" => self.lane2(modal!(float::div, flags), ops, ty),
             "fma" | "mad" => self.lane3(modal!(float::fma, flags), ops, ty),
             "rcp" => self.lane1(modal!(float::rcp, flags), ops, ty),
@@ -240,6 +245,7 @@ impl Decoder<'_> {
         if approx || flags.ftz {
             return match root {
                 "rcp" if approx && flags.ftz => self.quad1(approx::rcp64_high, ops),
+                "rsqrt" if approx && flags.ftz => self.quad1(approx::rsqrt64_high, ops),
                 "rsqrt" if approx => self.quad1(approx::rsqrt64, ops),
                 _ => self.unknown(),
             };
@@ -254,12 +260,12 @@ impl Decoder<'_> {
             "div" => self.quad2(rounded!(float::div64, flags), ops),
             "rcp" => self.quad1(rounded!(float::rcp64, flags), ops),
             "sqrt" => self.quad1(rounded!(float::sqrt64, flags), ops),
-            "fma" | "mad" if flags.plain() => {
+            "fma" | "mad" => {
                 self.expect_operands(ops, 4)?;
                 let [a, b, c] = [&ops[1], &ops[2], &ops[3]].map(|o| self.src64(o));
-                Ok(Op::Fma64(self.dst64(&ops[0])?, a?, b?, c?))
+                let (d, a, b, c) = (self.dst64(&ops[0])?, a?, b?, c?);
+                Ok(if flags.plain() { Op::Fma64(d, a, b, c) } else { Op::Q3(rounded!(float::fma64, flags), d, a, b, c) })
             }
-            "fma" | "mad" => self.error("directed rounding of an f64 fma is not supported"),
             "neg" => self.quad1(|a| a ^ (1 << 63), ops),
             "abs" => self.quad1(|a| a & !(1 << 63), ops),
             "min" => self.quad2(float::min64, ops),
@@ -288,6 +294,10 @@ impl Decoder<'_> {
         let is_f16 = matches!(ty, Ty::F16 | Ty::F16x2);
         // neg and abs only touch signs.
         match (root, packed) {
+            ("neg", false) if flags.ftz && is_f16 => return self.lane1(|a| half::flushed(a) ^ 0x8000, ops, ty),
+            ("neg", true) if flags.ftz && is_f16 => return self.lane1(|a| half::flushed(a) ^ 0x8000_8000, ops, ty),
+            ("abs", false) if flags.ftz && is_f16 => return self.lane1(|a| half::flushed(a) & 0x7fff, ops, ty),
+            ("abs", true) if flags.ftz && is_f16 => return self.lane1(|a| half::flushed(a) & 0x7fff_7fff, ops, ty),
             ("neg", false) if !flags.ftz => return self.lane1(|a| a ^ 0x8000, ops, ty),
             ("neg", true) if !flags.ftz => return self.lane1(|a| a ^ 0x8000_8000, ops, ty),
             ("abs", false) if !flags.ftz => return self.lane1(|a| a & 0x7fff, ops, ty),
@@ -307,7 +317,7 @@ impl Decoder<'_> {
                 Some(f) => self.lane2(f, ops, ty),
                 None => self.unknown(),
             },
-            "ex2" | "tanh" => match super::packed::unary(root, is_f16, packed) {
+            "ex2" | "tanh" => match super::packed::unary(root, is_f16, packed, flags.ftz) {
                 Some(f) => self.lane1(f, ops, ty),
                 None => self.unknown(),
             },

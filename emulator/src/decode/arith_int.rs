@@ -20,7 +20,7 @@ impl Decoder<'_> {
         ops: &[Operand],
     ) -> Result<Op> {
         let takes_width = matches!(root, "mul" | "mad" | "mul24" | "mad24");
-        if takes_width != width.is_some() || (sat && !matches!(root, "add" | "sub" | "mad")) {
+        if takes_width != width.is_some() || (sat && !matches!(root, "add" | "sub" | "mad" | "mad24")) {
             return self.unknown();
         }
         if (relu && !matches!((root, ty), ("min" | "max", Ty::S(32)))) || (carry_out && sat) {
@@ -126,6 +126,9 @@ impl Decoder<'_> {
                 ("sub", _, true) => self.lane2(|a, b| (a as i32).saturating_sub(b as i32) as u32, ops, ty),
                 ("mad", Some('h'), true) => {
                     self.lane3(|a, b, c| (int::mul_hi_s32(a, b) as i32).saturating_add(c as i32) as u32, ops, ty)
+                }
+                ("mad24", Some('h'), true) => {
+                    self.lane3(|a, b, c| (int::mul24_hi_s(a, b) as i32).saturating_add(c as i32) as u32, ops, ty)
                 }
                 _ => self.unknown(),
             };

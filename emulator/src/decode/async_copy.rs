@@ -95,8 +95,8 @@ impl Decoder<'_> {
             return Ok(Op::BulkCommit);
         }
         if m.take("wait_group") {
-            m.take("read");
-            return Ok(Op::BulkWait(self.constant(ops, 0)?));
+            let read = m.take("read");
+            return Ok(Op::BulkWait { pending: self.constant(ops, 0)?, read });
         }
         if m.take("prefetch") {
             return self.bulk_prefetch(m, ops);
@@ -121,6 +121,7 @@ impl Decoder<'_> {
             m.take("noftz");
             let ty = self.ty(m)?;
             let Some(op) = atom_op(name, ty) else { return self.unknown() };
+            let op = if self.ring { op.in_ring() } else { op };
             Some((op, ty.bits() / 8))
         } else {
             None

@@ -7,7 +7,7 @@ use super::ty::Ty;
 use crate::lane::int;
 use crate::parse::ast::Operand;
 use crate::program::Op;
-use crate::program::op::{Bin32, Bin64, Logic, Shift, Un32};
+use crate::program::op::{Bin32, Bin64, Logic, Lop3P, Shift, Un32};
 
 impl Decoder<'_> {
     pub(super) fn bits(&mut self, root: &str, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
@@ -88,14 +88,21 @@ impl Decoder<'_> {
     }
 
     fn lop3(&mut self, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
+        let logic = m.choose(&[("or", Logic::Or), ("and", Logic::And)]);
         if self.ty(m)? != Ty::B(32) {
             return self.unknown();
         }
-        self.expect_operands(ops, 5)?;
+        self.expect_operands(ops, if logic.is_some() { 6 } else { 5 })?;
         let Operand::Int(lut @ 0..=255) = ops[4] else {
             return self.error("the table must be a constant of 8 bits");
         };
         let [a, b, c] = [&ops[1], &ops[2], &ops[3]].map(|o| self.src32(o, Ty::B(32)));
+        if let Some(op) = logic {
+            let (d, p) = self.pair(&ops[0]);
+            let (d, p) = (self.dst32(d)?, self.dst_pred(p)?);
+            let q = self.src_pred(&ops[5])?;
+            return Ok(Op::Lop3P(Box::new(Lop3P { lut: lut as u8, d, p, sources: [a?, b?, c?], op, q })));
+        }
         Ok(Op::Lop3 { lut: lut as u8, d: self.dst32(&ops[0])?, a: a?, b: b?, c: c? })
     }
 

@@ -5,7 +5,7 @@ use super::modifiers::Modifiers;
 use super::ty::Ty;
 use crate::parse::ast::Operand;
 use crate::program::Op;
-use crate::program::op::Carry;
+use crate::program::op::{Carry, MadCarry64};
 
 impl Decoder<'_> {
     /// `addc`, `subc`, `madc`: these read the carry.
@@ -37,7 +37,12 @@ impl Decoder<'_> {
                 let [a, b, c] = [&ops[1], &ops[2], &ops[3]].map(|o| self.src32(o, ty));
                 Ok(Op::MadCarry32 { carry, high, signed: ty.signed(), d: self.dst32(&ops[0])?, a: a?, b: b?, c: c? })
             }
-            ("mad", 64) => self.error("64-bit mad with carry is not supported"),
+            ("mad", 64) => {
+                self.expect_operands(ops, 4)?;
+                let [a, b, c] = [&ops[1], &ops[2], &ops[3]].map(|o| self.src64(o));
+                let (d, a, b, c) = (self.dst64(&ops[0])?, a?, b?, c?);
+                Ok(Op::MadCarry64(Box::new(MadCarry64 { carry, high, signed: ty.signed(), d, a, b, c })))
+            }
             _ => self.unknown(),
         }
     }

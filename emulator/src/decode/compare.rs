@@ -2,6 +2,7 @@
 
 use super::decoder::{Decoder, Result};
 use super::modifiers::Modifiers;
+use super::ring;
 use super::ty::Ty;
 use crate::lane::float;
 use crate::lane::half::{Bf16, F16, Half, compare};
@@ -152,6 +153,24 @@ fn half_compare<H: Half>(name: &str) -> Option<fn(u32, u32) -> bool> {
     })
 }
 
+fn ring_comparison(name: &str, ty: Ty) -> Option<Comparison> {
+    Some(match ty {
+        Ty::F32 => match ring::comparison(name) {
+            Some(cmp) => Comparison::Hot32(cmp),
+            None => Comparison::Fn32(ring::half_comparison(name)?),
+        },
+        Ty::F64 => match (ring::comparison(name), name) {
+            (Some(cmp), _) => Comparison::Hot64(cmp),
+            (None, "num") => Comparison::Fn64(|_, _| true),
+            (None, "nan") => Comparison::Fn64(|_, _| false),
+            _ => return None,
+        },
+        Ty::F16 | Ty::Bf16 => Comparison::Fn32(ring::half_comparison(name)?),
+        Ty::F16x2 | Ty::Bf16x2 => Comparison::Halves(ring::half_comparison(name)?),
+        _ => return None,
+    })
+}
+
 fn comparison(name: &str, ty: Ty, ftz: bool) -> Option<Comparison> {
     Some(match ty {
         Ty::F32 if ftz => Comparison::Fn32(f32_compare::<true>(name)?),
@@ -199,7 +218,8 @@ impl Decoder<'_> {
             None => None,
         };
         let tail = SetpTail { d, q, combine };
-        let Some(comparison) = comparison(name, ty, ftz) else { return self.unknown() };
+        let comparison = if self.ring && ring::is_float(ty) { ring_comparison(name, ty) } else { comparison(name, ty, ftz) };
+        let Some(comparison) = comparison else { return self.unknown() };
         Ok(match comparison {
             Comparison::Hot32(cmp) => Op::Setp32 { cmp, a: self.src32(&ops[1], ty)?, b: self.src32(&ops[2], ty)?, tail },
             Comparison::Fn32(f) => Op::SetpFn32 { f, a: self.src32(&ops[1], ty)?, b: self.src32(&ops[2], ty)?, tail },
@@ -214,18 +234,27 @@ impl Decoder<'_> {
         let Some(name) = COMPARISONS.iter().find(|name| m.take(name)) else {
             return self.unknown();
         };
+        let combine = m.choose(&[("and", Logic::And), ("or", Logic::Or), ("xor", Logic::Xor)]);
         let ftz = m.take("ftz");
         let (dtype, stype) = (self.ty(m)?, self.ty(m)?);
-        if m.left().is_some() {
-            return self.error("set combined with a predicate is not supported");
+        self.expect_operands(ops, if combine.is_some() { 4 } else { 3 })?;
+        let combine = match combine {
+            Some(logic) => {
+                let (p, negated) = self.src_pred(&ops[3])?;
+                Some((logic, p, negated))
+            }
+            None => None,
+        };
+        if matches!(dtype, Ty::F16x2 | Ty::Bf16x2) != matches!(stype, Ty::F16x2 | Ty::Bf16x2) {
+            return self.unknown();
         }
-        self.expect_operands(ops, 3)?;
         let one = match dtype {
+            Ty::F32 | Ty::F16 | Ty::Bf16 if self.ring => 1,
             Ty::U(32) | Ty::S(32) => u32::MAX,
             Ty::F32 => 1f32.to_bits(),
             Ty::U(16) | Ty::S(16) => 0xffff,
-            Ty::F16 => 0x3c00,
-            Ty::Bf16 => 0x3f80,
+            Ty::F16 | Ty::F16x2 => 0x3c00,
+            Ty::Bf16 | Ty::Bf16x2 => 0x3f80,
             _ => return self.unknown(),
         };
         let d = self.dst32(&ops[0])?;
@@ -243,21 +272,45 @@ impl Decoder<'_> {
                 _ => |a, b| a as i32 >= b as i32,
             }
         };
+        let test64 = |cmp: Cmp| -> fn(u64, u64) -> bool {
+            match cmp {
+                Cmp::Eq => |a, b| a == b,
+                Cmp::Ne => |a, b| a != b,
+                Cmp::LtU => |a, b| a < b,
+                Cmp::LeU => |a, b| a <= b,
+                Cmp::GtU => |a, b| a > b,
+                Cmp::GeU => |a, b| a >= b,
+                Cmp::LtS => |a, b| (a as i64) < b as i64,
+                Cmp::LeS => |a, b| a as i64 <= b as i64,
+                Cmp::GtS => |a, b| a as i64 > b as i64,
+                _ => |a, b| a as i64 >= b as i64,
+            }
+        };
         let comparison = match stype {
+            _ if self.ring && ring::is_float(stype) => ring_comparison(name, stype),
             Ty::F32 if !ftz => f32_compare::<false>(name).map(Comparison::Fn32),
             _ => comparison(name, stype, ftz),
         };
         match comparison {
             Some(Comparison::Fn32(f)) => {
                 let (a, b) = (self.src32(&ops[1], stype)?, self.src32(&ops[2], stype)?);
-                Ok(Op::Compare32 { f, d, a, b, one })
+                Ok(Op::Compare32 { f, d, a, b, one, combine })
             }
             Some(Comparison::Hot32(cmp)) => {
                 let (a, b) = (self.src32(&ops[1], stype)?, self.src32(&ops[2], stype)?);
-                Ok(Op::Compare32 { f: f32_test(cmp), d, a, b, one })
+                Ok(Op::Compare32 { f: f32_test(cmp), d, a, b, one, combine })
             }
-            Some(Comparison::Fn64(f)) => Ok(Op::Compare64 { f, d, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, one }),
-            _ => self.unknown(),
+            Some(Comparison::Fn64(f)) => {
+                Ok(Op::Compare64 { f, d, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, one, combine })
+            }
+            Some(Comparison::Hot64(cmp)) => {
+                Ok(Op::Compare64 { f: test64(cmp), d, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, one, combine })
+            }
+            Some(Comparison::Halves(f)) => {
+                let (a, b) = (self.src32(&ops[1], stype)?, self.src32(&ops[2], stype)?);
+                Ok(Op::CompareHalves { f, d, a, b, one, combine })
+            }
+            None => self.unknown(),
         }
     }
 
@@ -289,10 +342,12 @@ impl Decoder<'_> {
         let c = self.src32(&ops[3], ctype)?;
         let float_test = match ctype {
             Ty::S(32) => false,
+            // A payload's sign is that of the integer.
+            Ty::F32 if self.ring => false,
             Ty::F32 => true,
             _ => return self.unknown(),
         };
-        if ftz && !float_test {
+        if ftz && ctype != Ty::F32 {
             return self.unknown();
         }
         if dtype.bits() == 64 {
@@ -319,6 +374,23 @@ impl Decoder<'_> {
         self.expect_operands(ops, 2)?;
         let d = self.dst_pred(&ops[0])?;
         match ty {
+            // Every payload is a finite number.
+            Ty::F32 if self.ring => {
+                let f: fn(u32) -> bool = match name {
+                    "finite" | "number" => |_| true,
+                    "normal" => |a| a != 0,
+                    _ => |_| false,
+                };
+                Ok(Op::PredOf { f, d, a: self.src32(&ops[1], ty)? })
+            }
+            Ty::F64 if self.ring => {
+                let f: fn(u64) -> bool = match name {
+                    "finite" | "number" => |_| true,
+                    "normal" => |a| a != 0,
+                    _ => |_| false,
+                };
+                Ok(Op::PredOf64 { f, d, a: self.src64(&ops[1])? })
+            }
             Ty::F32 => {
                 let f: fn(u32) -> bool = match name {
                     "finite" => |a| f32::from_bits(a).is_finite(),

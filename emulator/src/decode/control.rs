@@ -30,7 +30,8 @@ impl Decoder<'_> {
                 let targets = list.iter().map(|label| self.label_in(label, *scope)).collect::<Result<Vec<_>>>()?;
                 Ok(Op::Brx { index, targets: targets.into_boxed_slice() })
             }
-            "ret" | "exit" => Ok(Op::Exit),
+            "ret" => Ok(if self.function.is_entry { Op::Exit } else { Op::Ret }),
+            "exit" => Ok(Op::Exit),
             "trap" | "brkpt" => Ok(Op::Trap),
             _ => self.unknown(),
         }

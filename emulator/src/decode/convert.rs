@@ -2,6 +2,7 @@
 
 use super::decoder::{Decoder, Result};
 use super::modifiers::Modifiers;
+use super::ring;
 use super::ty::Ty;
 use crate::parse::ast::Operand;
 use crate::program::convert_op::{Convert, ConvertPack, ConvertUnpack, Number};
@@ -31,6 +32,10 @@ fn pair_format(ty: Ty) -> Option<FloatFormat> {
     })
 }
 
+fn clamp_bits(value: u32, low: i32, high: i32) -> u32 {
+    (value as i32).clamp(low, high) as u32
+}
+
 impl Decoder<'_> {
     pub(super) fn convert(&mut self, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
         if m.take("pack") {
@@ -47,6 +52,9 @@ impl Decoder<'_> {
         let (ftz, sat, relu, satfinite) = (m.take("ftz"), m.take("sat"), m.take("relu"), m.take("satfinite"));
         let (to, from) = (self.ty(m)?, self.ty(m)?);
         let options = Options { rounding: integral.or(rounding).unwrap_or_default(), satfinite, relu, ftz };
+        if self.ring && (ring::is_float(to) || ring::is_float(from)) {
+            return self.ring_convert(to, from, options, sat, ops);
+        }
         if let Some(format) = pair_format(to) {
             return self.convert_pair(format, from, options, ops);
         }
@@ -101,7 +109,7 @@ impl Decoder<'_> {
     }
 
     /// A register or constant of a type; registers may be wider than the type.
-    fn cvt_register(&mut self, operand: &Operand, ty: Ty, is_source: bool) -> Result<Reg> {
+    pub(super) fn cvt_register(&mut self, operand: &Operand, ty: Ty, is_source: bool) -> Result<Reg> {
         if !is_source {
             return self.any_reg(operand, ty.bits(), false);
         }
@@ -137,7 +145,11 @@ impl Decoder<'_> {
         if !m.take("sat") {
             return self.unknown();
         }
-        let (to, from) = (self.ty(m)?, self.ty(m)?);
+        let tiny = m.choose(&[("u4", (4, false)), ("s4", (4, true)), ("u2", (2, false)), ("s2", (2, true))]);
+        let (to, from) = match tiny {
+            Some((bits, signed)) => (if signed { Ty::S(bits) } else { Ty::U(bits) }, self.ty(m)?),
+            None => (self.ty(m)?, self.ty(m)?),
+        };
         if from != Ty::S(32) {
             return self.unknown();
         }
@@ -163,6 +175,10 @@ impl Decoder<'_> {
                 let x = |v: u32| (v as i32).clamp(-0x80, 0x7f) as u32 & 0xff;
                 (c << 16) | (x(a) << 8) | x(b)
             },
+            (Ty::U(4), true) => |a, b, c| (c << 8) | (clamp_bits(a, 0, 15) << 4) | clamp_bits(b, 0, 15),
+            (Ty::S(4), true) => |a, b, c| (c << 8) | ((clamp_bits(a, -8, 7) & 15) << 4) | (clamp_bits(b, -8, 7) & 15),
+            (Ty::U(2), true) => |a, b, c| (c << 4) | (clamp_bits(a, 0, 3) << 2) | clamp_bits(b, 0, 3),
+            (Ty::S(2), true) => |a, b, c| (c << 4) | ((clamp_bits(a, -2, 1) & 3) << 2) | (clamp_bits(b, -2, 1) & 3),
             _ => return self.unknown(),
         };
         Ok(Op::L3(f, d, a, b, c))

@@ -1,60 +1,72 @@
-//! The driver: one function in, one kernel out.
+//! The driver: one entry in, with the functions it calls, one kernel out.
 
-use super::layout::{Layout, Place};
+use super::calls::{self, Reach};
+use super::layout::{Layout, Place, SharedLayout};
 use super::modifiers::Modifiers;
 use super::slots::Slots;
 use super::special::{SpecialKind, special};
 use super::ty::Ty;
 use crate::error::ParseError;
-use crate::parse::ast::{self, Instr, Operand, ScopeId};
+use crate::memory::space::function_address;
+use crate::parse::ast::{self, Instr, Operand, RegClass, ScopeId};
+use crate::program::call_op::Callee;
+use crate::program::watch::{Named, Watch};
 use crate::program::{Const, D, Guard, Inst, Kernel, Op, R, Reg, cfg};
 use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 
-/// Decodes a function of a module.
-pub fn decode(module: &ast::Module, function: &ast::Function) -> Result<Kernel> {
-    let too_many = || ParseError::on(function.line, format!("`{}` declares more than 65535 registers", function.name));
-    let slots = Slots::new(function).ok_or_else(too_many)?;
-    let layout = Layout::new(module, function);
+/// Decodes an entry of a module, with the device functions it can reach; in the ring its float instructions work on
+/// payloads.
+pub fn decode(module: &ast::Module, entry: &ast::Function, ring: bool) -> Result<Kernel> {
+    let reach = Reach::new(module, entry);
+    let functions = || reach.functions.iter().map(|&index| &module.functions[index]);
+    let mut shared = SharedLayout::new();
+    let mut layouts: VecDeque<Layout> =
+        std::iter::once(entry).chain(functions()).map(|function| Layout::new(module, function, &mut shared)).collect();
+    let dynamic_shared_at = shared.dynamic_at();
+    layouts.iter_mut().for_each(|layout| layout.place_dynamic(dynamic_shared_at));
+    let frames: Vec<u32> = layouts.iter().map(|layout| layout.frame_bytes.next_multiple_of(16).max(16)).collect();
+    // A kernel that calls nothing may have no local memory at all.
+    let frame_bytes = layouts.front().map_or(0, |layout| layout.frame_bytes.next_multiple_of(16));
+    let local_bytes = match layouts.front() {
+        Some(layout) if reach.functions.is_empty() => layout.frame_bytes,
+        _ => frame_bytes.saturating_add(reach.stack_bytes(&frames[1..])),
+    };
     let mut decoder = Decoder {
-        function,
-        layout,
-        slots,
+        module,
+        function: entry,
+        reach: &reach,
+        callee: None,
+        base: 0,
+        layout: layouts.pop_front().unwrap_or_default(),
+        slots: Slots::new(),
         consts32: FxHashMap::default(),
         consts64: FxHashMap::default(),
         order32: Vec::new(),
         order64: Vec::new(),
-        line: function.line,
+        frame32: Vec::new(),
+        frame64: Vec::new(),
+        line: entry.line,
         opcode: "",
         talks_through_global: false,
+        ring,
     };
-    let mut code = Vec::with_capacity(function.body.len() + 1);
-    let mut sources = Vec::with_capacity(function.body.len() + 1);
-    for instr in &function.body {
-        decoder.line = instr.line;
-        decoder.opcode = &instr.opcode;
-        let op = decoder.instruction(instr)?;
-        let guard = match instr.guard {
-            Some((reg, negated)) => match decoder.slots.regs[reg.0 as usize] {
-                Reg::P(reg) => Some(Guard { reg, negated }),
-                _ => return decoder.error("guard is not a predicate"),
-            },
-            None => None,
-        };
-        code.push(Inst { op, guard, line: instr.line });
-        sources.push(instr.source);
+    let mut code = Code::default();
+    decoder.body(&mut code)?;
+    let (params, param_bytes) = (std::mem::take(&mut decoder.layout.params), decoder.layout.param_bytes);
+    let mut callees = Vec::with_capacity(reach.functions.len());
+    for (at, layout) in layouts.into_iter().enumerate() {
+        decoder.layout = layout;
+        callees.push(decoder.callee(at, frames[at + 1], &mut code)?);
     }
-    // Falling off the end is a return.
-    let last = function.body.last().map_or(function.line, |instr| instr.line);
-    code.push(Inst { op: Op::Exit, guard: None, line: last });
-    sources.push(None);
-    let join = cfg::reconvergence(&code);
-    let names = function.regs.iter().zip(&decoder.slots.regs).map(|((name, _), reg)| (*reg, name.clone())).collect();
-    if decoder.slots.rows32 > 65_535 || decoder.slots.rows64 > 65_535 || decoder.slots.preds > 65_535 {
-        return Err(too_many());
-    }
+    decoder.line = entry.line;
+    decoder.check_slots()?;
+    let join = cfg::reconvergence(&code.insts);
+    let Code { mut insts, sources, names, named } = code;
+    let watch = Watch::new(&mut insts, &named);
     Ok(Kernel {
-        name: function.name.clone(),
-        code,
+        name: entry.name.clone(),
+        code: insts,
         sources,
         join,
         rows32: decoder.slots.rows32 as usize,
@@ -63,37 +75,144 @@ pub fn decode(module: &ast::Module, function: &ast::Function) -> Result<Kernel> 
         consts32: decoder.order32,
         consts64: decoder.order64,
         names,
-        params: decoder.layout.params,
-        param_bytes: decoder.layout.param_bytes,
-        static_shared: decoder.layout.static_shared,
-        dynamic_shared_at: decoder.layout.dynamic_shared_at,
-        local_bytes: decoder.layout.local_bytes,
-        reqntid: function.reqntid,
-        maxntid: function.maxntid,
-        reqcluster: function.reqcluster,
-        explicit_cluster: function.explicit_cluster,
-        min_ctas: function.min_ctas,
-        maxnreg: function.maxnreg,
+        params,
+        param_bytes,
+        static_shared: shared.static_bytes,
+        dynamic_shared_at,
+        local_bytes,
+        frame_bytes,
+        callees,
+        reqntid: entry.reqntid,
+        maxntid: entry.maxntid,
+        reqcluster: entry.reqcluster,
+        explicit_cluster: entry.explicit_cluster,
+        min_ctas: entry.min_ctas,
+        maxnreg: entry.maxnreg,
         talks_through_global: decoder.talks_through_global,
+        watch,
     })
 }
 
+/// Decoded instructions of the entry and its functions, one after the other.
+#[derive(Default)]
+struct Code {
+    insts: Vec<Inst>,
+    sources: Vec<Option<u32>>,
+    names: Vec<(Reg, String)>,
+    named: Vec<Named>,
+}
+
 pub(super) struct Decoder<'a> {
+    pub module: &'a ast::Module,
     pub function: &'a ast::Function,
+    pub reach: &'a Reach,
+    /// Which of the reachable functions this is; `None` in the entry.
+    pub callee: Option<u32>,
+    /// Where the function's code starts.
+    base: u32,
     pub layout: Layout,
     pub slots: Slots,
     consts32: FxHashMap<Const, R>,
     consts64: FxHashMap<Const, D>,
     order32: Vec<(R, Const)>,
     order64: Vec<(D, Const)>,
+    frame32: Vec<(R, u32)>,
+    frame64: Vec<(D, u32)>,
     pub line: u32,
     pub opcode: &'a str,
     pub talks_through_global: bool,
+    pub ring: bool,
 }
 
 pub(super) type Result<T> = std::result::Result<T, ParseError>;
 
 impl<'a> Decoder<'a> {
+    /// Decodes the body of `self.function` behind the code that is there.
+    fn body(&mut self, code: &mut Code) -> Result<()> {
+        let function = self.function;
+        self.line = function.line;
+        self.base = code.insts.len() as u32;
+        if self.slots.declare(function).is_none() {
+            return self.check_slots_of(u32::MAX);
+        }
+        for instr in &function.body {
+            self.line = instr.line;
+            self.opcode = &instr.opcode;
+            let op = self.instruction(instr)?;
+            let guard = match instr.guard {
+                Some((reg, negated)) => match self.slots.regs[reg.0 as usize] {
+                    Reg::P(reg) => Some(Guard { reg, negated }),
+                    _ => return self.error("guard is not a predicate"),
+                },
+                None => None,
+            };
+            code.insts.push(Inst { op, guard, line: instr.line, watch: 0 });
+            code.named.push(self.named(instr));
+            code.sources.push(instr.source);
+        }
+        // Falling off the end is a return.
+        let last = function.body.last().map_or(function.line, |instr| instr.line);
+        let op = if function.is_entry { Op::Exit } else { Op::Ret };
+        code.insts.push(Inst { op, guard: None, line: last, watch: 0 });
+        code.named.push(Named::new());
+        code.sources.push(None);
+        code.names.extend(function.regs.iter().zip(&self.slots.regs).map(|((name, _), reg)| (*reg, name.clone())));
+        Ok(())
+    }
+
+    /// Decodes the n-th reachable function.
+    fn callee(&mut self, at: usize, frame_bytes: u32, code: &mut Code) -> Result<Callee> {
+        let index = self.reach.functions[at];
+        let function = &self.module.functions[index];
+        calls::check_formals(function)?;
+        self.function = function;
+        self.callee = Some(at as u32);
+        let entry = code.insts.len() as u32;
+        let first = (self.slots.rows32, self.slots.rows64, self.slots.preds);
+        self.check_slots()?;
+        self.body(code)?;
+        let count = |bits: fn(RegClass) -> u32| function.regs.iter().map(|(_, class)| bits(*class)).sum::<u32>();
+        // The registers of the function come first, constants that its code needs after them.
+        let range = |first: u32, count: u32| first as u16..(first + count) as u16;
+        let callee = Callee {
+            name: function.name.clone(),
+            address: function_address(index),
+            entry,
+            params: self.formal_slots(&function.formals)?,
+            returns: self.formal_slots(&function.returns)?,
+            frame_bytes,
+            rows32: range(first.0, count(|class| u32::from(matches!(class, RegClass::Word(_))))),
+            rows64: range(
+                first.1,
+                count(|class| match class {
+                    RegClass::Double => 1,
+                    RegClass::Quad => 2,
+                    _ => 0,
+                }),
+            ),
+            preds: range(first.2, count(|class| u32::from(class == RegClass::Pred))),
+            frame32: std::mem::take(&mut self.frame32),
+            frame64: std::mem::take(&mut self.frame64),
+        };
+        Ok(callee)
+    }
+
+    fn check_slots(&self) -> Result<()> {
+        let Slots { rows32, rows64, preds, .. } = self.slots;
+        self.check_slots_of(rows32.max(rows64).max(preds))
+    }
+
+    fn check_slots_of(&self, count: u32) -> Result<()> {
+        if count > 65_535 {
+            let name = &self.function.name;
+            return Err(ParseError::on(
+                self.line,
+                format!("`{name}` and the functions it calls declare more than 65535 registers"),
+            ));
+        }
+        Ok(())
+    }
+
     pub fn error<T>(&self, message: impl std::fmt::Display) -> Result<T> {
         Err(ParseError::on(self.line, format!("`{}`: {message}", self.opcode)))
     }
@@ -124,7 +243,11 @@ impl<'a> Decoder<'a> {
             "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" => self.control(root, &mut m, ops)?,
             "multimem" => return self.error("multicast objects of several GPUs are not emulated"),
             "clusterlaunchcontrol" | "tcgen05" => return self.error("needs sm_100, the emulator runs sm_80 to sm_90a"),
-            "call" => return self.error("function calls are not supported: inline the callee"),
+            "call" => {
+                m.take("uni");
+                self.call(ops)?
+            }
+            "alloca" | "stacksave" | "stackrestore" => return self.error("a stack of changing size is not supported"),
             _ => return self.unknown(),
         };
         match m.left() {
@@ -147,7 +270,10 @@ impl<'a> Decoder<'a> {
         let row = R(self.slots.rows32 as u16);
         self.slots.rows32 += 1;
         self.consts32.insert(value, row);
-        self.order32.push((row, value));
+        match value {
+            Const::Frame { offset, .. } => self.frame32.push((row, offset)),
+            _ => self.order32.push((row, value)),
+        }
         row
     }
 
@@ -158,7 +284,10 @@ impl<'a> Decoder<'a> {
         let row = D(self.slots.rows64 as u16);
         self.slots.rows64 += 1;
         self.consts64.insert(value, row);
-        self.order64.push((row, value));
+        match value {
+            Const::Frame { offset, .. } => self.frame64.push((row, offset)),
+            _ => self.order64.push((row, value)),
+        }
         row
     }
 
@@ -170,10 +299,13 @@ impl<'a> Decoder<'a> {
     pub fn place(&self, name: &str, offset: i64) -> Result<Const> {
         Ok(match self.layout.find(name) {
             Some(Place::Param { offset: at, .. }) => Const::Bits((i64::from(at) + offset) as u64),
-            Some(Place::Local(at)) => Const::Bits((i64::from(at) + offset) as u64),
+            Some(Place::Local(at) | Place::Call { offset: at, .. }) => self.frame_address((i64::from(at) + offset) as u32),
             Some(Place::Shared(at)) => Const::Shared { offset: (i64::from(at) + offset) as u32, generic: false },
             Some(Place::Global(index)) => Const::Global { index, offset },
-            None => return self.error(format!("`{name}` is not a variable, parameter or register")),
+            None => match self.function_address(name) {
+                Some(address) if offset == 0 => address,
+                _ => return self.error(format!("`{name}` is not a variable, parameter or register")),
+            },
         })
     }
 
@@ -182,6 +314,26 @@ impl<'a> Decoder<'a> {
             Operand::Reg(id) => self.slots.regs.get(id.0 as usize).copied(),
             _ => None,
         }
+    }
+
+    /// 32-bit registers of an instruction, and whether they are in its first operand.
+    fn named(&self, instr: &Instr) -> Named {
+        fn collect(decoder: &Decoder<'_>, operand: &Operand, first: bool, out: &mut Named) {
+            match operand {
+                Operand::Reg(_) => {
+                    if let Some(Reg::R(reg)) = decoder.reg(operand) {
+                        out.push((reg, first));
+                    }
+                }
+                Operand::Vector(parts) => parts.iter().for_each(|part| collect(decoder, part, first, out)),
+                Operand::Pair(a, b) => [a, b].into_iter().for_each(|part| collect(decoder, part, first, out)),
+                Operand::Address { base: Some(base), .. } => collect(decoder, base, false, out),
+                _ => {}
+            }
+        }
+        let mut out = Named::new();
+        instr.operands.iter().enumerate().for_each(|(at, operand)| collect(self, operand, at == 0, &mut out));
+        out
     }
 
     pub fn name_of(&self, operand: &Operand) -> String {
@@ -196,6 +348,7 @@ impl<'a> Decoder<'a> {
             Operand::Address { .. } => "[...]".into(),
             Operand::Vector(_) => "{...}".into(),
             Operand::Pair(..) => "a|b".into(),
+            Operand::Args(_) => "(...)".into(),
             Operand::Sink => "_".into(),
         }
     }
@@ -217,7 +370,7 @@ impl<'a> Decoder<'a> {
 
     pub fn label_in(&self, name: &str, scope: ScopeId) -> Result<u32> {
         match self.lookup(scope, |scope| self.function.labels.get(&(scope, name.to_string())).copied()) {
-            Some(target) => Ok(target),
+            Some(target) => Ok(self.base + target),
             None => self.error(format!("no label `{name}`")),
         }
     }

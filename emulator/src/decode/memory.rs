@@ -48,7 +48,7 @@ impl Decoder<'_> {
             "ld" | "ldu" => self.load(m, ops),
             "st" => self.store(m, ops),
             "atom" | "red" => self.atom(root == "atom", m, ops),
-            "prefetch" | "prefetchu" => {
+            "prefetch" | "prefetchu" | "applypriority" => {
                 let space = take_space(m).unwrap_or(Space::Generic);
                 let tensormap = m.take("tensormap");
                 let level = m.choose(&[("L1", false), ("L2", false), ("L2::evict_last", true), ("L2::evict_normal", true)]);
@@ -57,12 +57,14 @@ impl Decoder<'_> {
                     (false, "prefetchu", Some(false)) => space == Space::Generic,
                     (false, "prefetch", Some(false)) => matches!(space, Space::Generic | Space::Global | Space::Local),
                     (false, "prefetch", Some(true)) => space == Space::Global,
+                    (false, "applypriority", Some(true)) => matches!(space, Space::Generic | Space::Global),
                     _ => false,
                 };
                 if !spaces_fit {
                     return self.unknown();
                 }
-                self.expect_operands(ops, 1)?;
+                // `applypriority` has a size, which is always 128.
+                self.expect_operands(ops, if root == "applypriority" { 2 } else { 1 })?;
                 Ok(Op::Prefetch(Box::new(Prefetch { space, addr: self.addr(&ops[0])?, tensormap })))
             }
             "createpolicy" => {
@@ -103,8 +105,14 @@ impl Decoder<'_> {
             return self.unknown();
         }
         let dst = self.data(&ops[0], count, ty, false)?;
-        let addr = self.addr(&ops[1])?;
         let elem = Elem { bytes: ty.bits() / 8, signed: ty.signed() };
+        if space == Space::Param
+            && let Some(access) = self.frame_access(&ops[1], elem, &dst)?
+        {
+            return Ok(Op::LdFrame(Box::new(access)));
+        }
+        let addr = self.addr(&ops[1])?;
+        let space = self.param_space(space);
         if space == Space::Param
             && let Addr { base: Base::Zero, offset } = addr
         {
@@ -139,15 +147,21 @@ impl Decoder<'_> {
         if ty == Ty::Pred || !(2..=3).contains(&ops.len()) {
             return self.unknown();
         }
+        let src = self.data(&ops[1], count, ty, true)?;
+        let elem = Elem { bytes: ty.bits() / 8, signed: false };
+        if space == Space::Param
+            && let Some(access) = self.frame_access(&ops[0], elem, &src)?
+        {
+            return Ok(Op::StFrame(Box::new(access)));
+        }
+        let space = self.param_space(space);
         if matches!(space, Space::Param | Space::Const) {
             return self.error("this space cannot be written");
         }
         let addr = self.addr(&ops[0])?;
-        let src = self.data(&ops[1], count, ty, true)?;
         if order != Order::Weak && matches!(space, Space::Global | Space::Generic) {
             self.talks_through_global = true;
         }
-        let elem = Elem { bytes: ty.bits() / 8, signed: false };
         Ok(Op::Store(Box::new(Store { space, addr, elem, src, order, scope })))
     }
 
@@ -166,6 +180,7 @@ impl Decoder<'_> {
         let count = self.vector(m);
         let ty = self.ty(m)?;
         let Some(op) = atom_op(name, ty) else { return self.unknown() };
+        let op = if self.ring { op.in_ring() } else { op };
         let inputs = if op == AtomOp::Cas { 2 } else { 1 };
         let fixed = usize::from(returns) + 1 + inputs;
         if ops.len() != fixed && ops.len() != fixed + 1 {
@@ -185,8 +200,8 @@ impl Decoder<'_> {
 /// The operation of `atom.name.ty`, if PTX has it.
 pub(super) fn atom_op(name: &str, ty: Ty) -> Option<AtomOp> {
     Some(match (name, ty) {
-        ("exch", Ty::B(32 | 64)) => AtomOp::Exch,
-        ("cas", Ty::B(16 | 32 | 64)) => AtomOp::Cas,
+        ("exch", Ty::B(32 | 64 | 128)) => AtomOp::Exch,
+        ("cas", Ty::B(16 | 32 | 64 | 128)) => AtomOp::Cas,
         ("add", Ty::U(32 | 64) | Ty::S(32 | 64)) => AtomOp::Add,
         ("min", Ty::U(32 | 64)) => AtomOp::MinU,
         ("max", Ty::U(32 | 64)) => AtomOp::MaxU,

@@ -20,6 +20,7 @@ pub(super) fn take_space(m: &mut Modifiers) -> Option<Space> {
         ("local", Space::Local),
         ("param", Space::Param),
         ("param::entry", Space::Param),
+        ("param::func", Space::Param),
     ])
 }
 
@@ -78,7 +79,7 @@ impl Decoder<'_> {
             (whole, Operand::Vector(parts)) => return self.parts(parts, whole, ty, true),
             _ => {}
         }
-        if ty == Ty::Pred {
+        if ty == Ty::Pred && !matches!(ops[1], Operand::Special(_)) {
             let (a, negated) = self.src_pred(&ops[1])?;
             return Ok(Op::MovP { d: self.dst_pred(&ops[0])?, a, negated });
         }
@@ -94,6 +95,7 @@ impl Decoder<'_> {
             }
         }
         match ty.bits() {
+            1 => self.unknown(),
             64 => Ok(Op::Mov64(self.dst64(&ops[0])?, self.src64(&ops[1])?)),
             128 => match (self.reg(&ops[0]), self.reg(&ops[1])) {
                 (Some(d @ Reg::Q(..)), Some(Reg::Q(low, high))) => {

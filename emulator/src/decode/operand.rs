@@ -7,6 +7,7 @@ use super::ty::Ty;
 use crate::parse::ast::Operand;
 use crate::program::memory_op::{Addr, Base};
 use crate::program::{Const, D, P, R, Reg};
+use crate::ring;
 
 fn keep(value: u64, bits: u32) -> u64 {
     if bits >= 64 { value } else { value & ((1 << bits) - 1) }
@@ -25,6 +26,11 @@ impl Decoder<'_> {
                 _ => self.mismatch(operand, "a register of at most 32 bits"),
             },
             Operand::Int(value) => Ok(self.const32(Const::Bits(keep(*value as u64, ty.bits().min(32))))),
+            Operand::Double(value) if self.ring => match ty {
+                Ty::F32 | Ty::B(32) | Ty::Tf32 => Ok(self.imm32(ring::of(*value))),
+                Ty::F16 | Ty::Bf16 => Ok(self.imm32(u32::from(ring::of::<u16>(*value)))),
+                _ => self.mismatch(operand, "an integer"),
+            },
             Operand::Double(value) => match ty {
                 Ty::F32 | Ty::B(32) | Ty::Tf32 => Ok(self.imm32((*value as f32).to_bits())),
                 Ty::F16 => Ok(self.imm32(u32::from(half::f16::from_f64(*value).to_bits()))),
@@ -32,6 +38,7 @@ impl Decoder<'_> {
                 _ => self.mismatch(operand, "an integer"),
             },
             Operand::Single(bits) => match ty.bits() {
+                32 if self.ring => Ok(self.imm32(ring::of_f32(f32::from_bits(*bits)))),
                 32 => Ok(self.imm32(*bits)),
                 _ => self.mismatch(operand, "of this size"),
             },
@@ -55,6 +62,8 @@ impl Decoder<'_> {
                 _ => self.mismatch(operand, "a 64-bit register"),
             },
             Operand::Int(value) => Ok(self.const64(Const::Bits(*value as u64))),
+            Operand::Double(value) if self.ring => Ok(self.const64(Const::Bits(ring::of_f64(*value)))),
+            Operand::Single(bits) if self.ring => Ok(self.const64(Const::Bits(ring::of_f64(f32::from_bits(*bits).into())))),
             Operand::Double(value) => Ok(self.const64(Const::Bits(value.to_bits()))),
             Operand::Single(bits) => Ok(self.const64(Const::Bits(f64::from(f32::from_bits(*bits)).to_bits()))),
             Operand::Special(name) => match self.special(name)? {
@@ -169,9 +178,11 @@ impl Decoder<'_> {
             Operand::Name { name, offset: inner, .. } => {
                 let offset = inner.wrapping_add(*offset);
                 Ok(match self.layout.find(name) {
-                    Some(Place::Param { offset: at, .. } | Place::Local(at)) => {
-                        Addr { base: Base::Zero, offset: i64::from(at) + offset }
-                    }
+                    Some(Place::Param { offset: at, .. }) => Addr { base: Base::Zero, offset: i64::from(at) + offset },
+                    Some(Place::Local(at) | Place::Call { offset: at, .. }) => match self.frame_address(at) {
+                        Const::Bits(at) => Addr { base: Base::Zero, offset: at as i64 + offset },
+                        frame => Addr { base: Base::D(self.const64(frame)), offset },
+                    },
                     Some(Place::Shared(at)) => Addr { base: Base::Shared, offset: i64::from(at) + offset },
                     Some(Place::Global(index)) => {
                         Addr { base: Base::D(self.const64(Const::Global { index, offset })), offset: 0 }

@@ -106,26 +106,27 @@ pub fn pick(max: bool, is_f16: bool, packed: bool, ftz: bool, nan: bool, xorsign
 }
 
 macro_rules! lanes1 {
-    ($packed:expr, $h:ty, $g:expr) => {{
+    ($packed:expr, $unary:expr, $g:expr) => {{
         let f: F1 = if $packed {
             |a| {
-                let low = half::unary::<$h>(a as u16, $g);
-                let high = half::unary::<$h>((a >> 16) as u16, $g);
+                let low = $unary(a as u16, $g);
+                let high = $unary((a >> 16) as u16, $g);
                 (u32::from(high) << 16) | u32::from(low)
             }
         } else {
-            |a| u32::from(half::unary::<$h>(a as u16, $g))
+            |a| u32::from($unary(a as u16, $g))
         };
         f
     }};
 }
 
-pub fn unary(root: &str, is_f16: bool, packed: bool) -> Option<F1> {
-    Some(match (root, is_f16) {
-        ("ex2", true) => lanes1!(packed, F16, f64::exp2),
-        ("ex2", false) => lanes1!(packed, Bf16, f64::exp2),
-        ("tanh", true) => lanes1!(packed, F16, f64::tanh),
-        ("tanh", false) => lanes1!(packed, Bf16, f64::tanh),
+/// Only `ex2` of bf16 flushes subnormals, and it has to.
+pub fn unary(root: &str, is_f16: bool, packed: bool, ftz: bool) -> Option<F1> {
+    Some(match (root, is_f16, ftz) {
+        ("ex2", true, false) => lanes1!(packed, half::unary::<F16, false>, f64::exp2),
+        ("ex2", false, true) => lanes1!(packed, half::unary::<Bf16, true>, f64::exp2),
+        ("tanh", true, false) => lanes1!(packed, half::unary::<F16, false>, f64::tanh),
+        ("tanh", false, false) => lanes1!(packed, half::unary::<Bf16, false>, f64::tanh),
         _ => return None,
     })
 }

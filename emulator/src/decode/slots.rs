@@ -12,9 +12,16 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Slots are numbered in declaration order. `None` when there are more than a 16-bit number can tell apart.
-    pub fn new(function: &Function) -> Option<Self> {
-        let mut slots = Slots { regs: Vec::with_capacity(function.regs.len()), rows32: 1, rows64: 1, preds: 3 };
+    /// No registers yet; the first slots are the sinks, the true predicate and the carry flag.
+    pub fn new() -> Self {
+        Slots { regs: Vec::new(), rows32: 1, rows64: 1, preds: 3 }
+    }
+
+    /// Slots of a function's registers, numbered in declaration order behind those of the functions before.
+    /// `None` when there are more than a 16-bit number can tell apart.
+    pub fn declare(&mut self, function: &Function) -> Option<()> {
+        let slots = self;
+        slots.regs.clear();
         for (_, class) in &function.regs {
             let take = |next: &mut u32, count: u32| -> Option<u16> {
                 let slot = u16::try_from(*next).ok()?;
@@ -31,6 +38,6 @@ impl Slots {
                 }
             });
         }
-        Some(slots)
+        Some(())
     }
 }

@@ -45,6 +45,7 @@ impl Decoder<'_> {
             // A hint to wait a while, and a profiler trigger.
             _ => {
                 m.ty();
+                m.take("mask");
                 Ok(Op::Nop)
             }
         }
@@ -114,6 +115,13 @@ impl Decoder<'_> {
             ("min", Ty::F32) => ReduxOp::FMin { abs, nan },
             ("max", Ty::F32) => ReduxOp::FMax { abs, nan },
             _ => return self.unknown(),
+        };
+        let op = match op {
+            // Payloads are signed integers to min and max.
+            ReduxOp::FMin { abs: false, .. } if self.ring => ReduxOp::MinS,
+            ReduxOp::FMax { abs: false, .. } if self.ring => ReduxOp::MaxS,
+            ReduxOp::FMin { .. } | ReduxOp::FMax { .. } if self.ring => return self.error("has no meaning in the ring"),
+            op => op,
         };
         self.expect_operands(ops, 3)?;
         let (a, members) = (self.src32(&ops[1], Ty::B(32))?, self.src32(&ops[2], Ty::B(32))?);

@@ -8,7 +8,7 @@ use super::rare::rare;
 use super::regs::{FULL, Regs, Row, Row64};
 use crate::lane::{approx, float, int};
 use crate::program::op::{Bin32, Bin64, Cmp, Logic, SetpTail, Shift, Tri32, Un32};
-use crate::program::{Inst, Op, P};
+use crate::program::{Kernel, Op, P};
 
 /// Why the loop returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Why {
     Budget,
     /// The guard is undefined in an active lane.
     UndefinedGuard,
+    /// The instruction touches registers of an unfinished `wgmma`.
+    Held,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,13 +34,13 @@ pub struct Ran {
 }
 
 /// Runs from `pc` for the lanes of `mask`, at most `budget` instructions, not past `stop`.
-pub fn run(regs: &mut Regs, code: &[Inst], pc: u32, mask: u32, stop: u32, budget: u32) -> Ran {
+pub fn run(regs: &mut Regs, kernel: &Kernel, pc: u32, mask: u32, stop: u32, budget: u32) -> Ran {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
         // SAFETY: the processor has AVX2 and FMA.
-        return unsafe { run_avx2(regs, code, pc, mask, stop, budget) };
+        return unsafe { run_avx2(regs, kernel, pc, mask, stop, budget) };
     }
-    run_body(regs, code, pc, mask, stop, budget)
+    run_body(regs, kernel, pc, mask, stop, budget)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -48,12 +50,12 @@ fn has_avx2() -> bool {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,f16c")]
-fn run_avx2(regs: &mut Regs, code: &[Inst], pc: u32, mask: u32, stop: u32, budget: u32) -> Ran {
-    run_body(regs, code, pc, mask, stop, budget)
+fn run_avx2(regs: &mut Regs, kernel: &Kernel, pc: u32, mask: u32, stop: u32, budget: u32) -> Ran {
+    run_body(regs, kernel, pc, mask, stop, budget)
 }
 
 #[inline(always)]
-fn run_body(regs: &mut Regs, code: &[Inst], start: u32, mask: u32, stop: u32, budget: u32) -> Ran {
+fn run_body(regs: &mut Regs, kernel: &Kernel, start: u32, mask: u32, stop: u32, budget: u32) -> Ran {
     let mut pc = start;
     let mut branches = 0;
     let mut left = budget;
@@ -65,7 +67,7 @@ fn run_body(regs: &mut Regs, code: &[Inst], start: u32, mask: u32, stop: u32, bu
         if left == 0 {
             return done(pc, left, branches, Why::Budget);
         }
-        let inst = &code[pc as usize];
+        let inst = &kernel.code[pc as usize];
         let m = match inst.guard {
             None => mask,
             Some(guard) => {
@@ -86,6 +88,9 @@ fn run_body(regs: &mut Regs, code: &[Inst], start: u32, mask: u32, stop: u32, bu
             branches += 1;
             left -= 1;
             continue;
+        }
+        if inst.watch != 0 && m != 0 && !regs.may_touch(&kernel.watch, inst) {
+            return done(pc, left, branches, Why::Held);
         }
         if !one(regs, &inst.op, m) {
             return done(pc, left, branches, Why::Engine);

@@ -7,10 +7,11 @@ use super::probe::{Access, Memory, WarpAccess};
 use super::queue::{Action, BulkTarget};
 use super::step::Flow;
 use super::warp::Warp;
+use crate::check::How;
 use crate::finding::FindingKind;
 use crate::memory::space::CTA_SHIFT;
 use crate::parse::ast::Space;
-use crate::program::memory_op::{AsyncStore, AtomOp, Order};
+use crate::program::memory_op::{AsyncStore, AtomOp, Order, Scope};
 
 /// What the lanes of one instruction store.
 #[derive(Clone, Debug)]
@@ -85,15 +86,22 @@ impl Cluster<'_> {
             addresses[part.lane] = u64::from(part.target.offset) + ((part.target.cta as u64) << CTA_SHIFT);
         }
         // The accesses go through the generic proxy.
-        self.probe.warp_access(&WarpAccess {
+        let (access, order) = match store.reduce {
+            Some(_) => (Access::Atomic, Order::Relaxed),
+            None => (Access::Write, Order::Weak),
+        };
+        let access = WarpAccess {
             at,
             lanes: store.lanes.iter().fold(0, |all, part| all | 1 << part.lane),
             memory: Memory::Shared,
-            access: if store.reduce.is_some() { Access::Atomic } else { Access::Write },
-            order: if store.reduce.is_some() { Order::Relaxed } else { Order::Weak },
+            access,
+            order,
+            scope: Scope::Cluster,
             addresses: &addresses,
             bytes: store.bytes,
-        });
+            meeting: None,
+        };
+        self.observe(&access, How::StAsync, None);
         let size = store.bytes as usize;
         for part in &store.lanes {
             let BulkTarget { cta, offset, barrier } = part.target;

@@ -6,6 +6,7 @@ use super::probe::{Access, Memory, WarpAccess};
 use super::regs::FULL;
 use super::step::Flow;
 use super::warp::Warp;
+use crate::check::How;
 use crate::finding::FindingKind;
 use crate::lane::half::{self, Bf16, F16};
 use crate::memory::space::Target;
@@ -78,6 +79,9 @@ pub(super) fn combine(op: AtomOp, bytes: u32, old: u128, b: u128, swap: u128) ->
         AtomOp::MaxF16x2 => pair(old, b, half::pick::<F16, true, false, false, false>),
         AtomOp::MinBf16x2 => pair(old, b, half::pick::<Bf16, false, false, false, false>),
         AtomOp::MaxBf16x2 => pair(old, b, half::pick::<Bf16, true, false, false, false>),
+        AtomOp::Add16x2 => pair(old, b, u16::wrapping_add),
+        AtomOp::MinS16x2 => pair(old, b, |x, y| (x as i16).min(y as i16) as u16),
+        AtomOp::MaxS16x2 => pair(old, b, |x, y| (x as i16).max(y as i16) as u16),
     };
     value & mask
 }
@@ -86,8 +90,15 @@ impl Cluster<'_> {
     pub(super) fn atom(&mut self, warp: &mut Warp, at: &At, mask: u32, op: &Atom) -> Flow {
         let addresses = self.addresses(warp, at, mask, &op.addr);
         let mut changed = false;
-        let mut memory = Memory::Global;
         for lane in lanes_of(addresses.lanes) {
+            let whole = u64::from(op.bytes) * op.src.len() as u64;
+            let first = addresses.of[lane];
+            if !first.is_multiple_of(whole) && op.src.len() > 1 {
+                self.report(FindingKind::Misaligned, at, 1 << lane, Some(first), || {
+                    format!("address {first:#x} of a vector is not a multiple of {whole}")
+                });
+                continue;
+            }
             for (index, src) in op.src.iter().enumerate() {
                 let address = addresses.of[lane].wrapping_add(index as u64 * u64::from(op.bytes));
                 let b = warp.regs.lane(*src, lane);
@@ -95,13 +106,9 @@ impl Cluster<'_> {
                 let defined = (warp.regs.defined(*src) & op.swap.map_or(FULL, |reg| warp.regs.defined(reg))) >> lane & 1 == 1;
                 let old = match self.target(op.space, address) {
                     _ if matches!(op.space, Space::Shared | Space::SharedCluster) => {
-                        memory = Memory::Shared;
                         self.atom_shared(at, lane, address, op, b, swap, defined, op.space == Space::Shared)
                     }
-                    Target::Shared(address) => {
-                        memory = Memory::Shared;
-                        self.atom_shared(at, lane, address.into(), op, b, swap, defined, false)
-                    }
+                    Target::Shared(address) => self.atom_shared(at, lane, address.into(), op, b, swap, defined, false),
                     Target::Global(address) => self.atom_global(at, lane, address, op, b, swap, defined),
                     Target::Local(_) | Target::Param(_) => {
                         self.report(FindingKind::Oob, at, 1 << lane, Some(address), || {
@@ -113,23 +120,27 @@ impl Cluster<'_> {
                 let old_value = old.unwrap_or(super::access::POISON_VALUE);
                 changed |= old.is_some_and(|old| combine(op.op, op.bytes, old, b, swap) != old);
                 if let Some(dst) = op.dst.get(index) {
-                    let bits = 8 * op.bytes;
-                    warp.regs.set_lane(*dst, lane, old_value & ((1 << bits) - 1));
+                    let unused = 128 - 8 * op.bytes;
+                    warp.regs.set_lane(*dst, lane, (old_value << unused) >> unused);
                 }
             }
         }
         for dst in &op.dst {
             warp.regs.set_defined(*dst, mask, FULL);
         }
-        self.probe.warp_access(&WarpAccess {
+        let bytes = op.bytes * op.src.len() as u32;
+        let access = WarpAccess {
             at: *at,
             lanes: addresses.lanes,
-            memory,
+            memory: Memory::of(op.space),
             access: Access::Atomic,
             order: op.order,
+            scope: op.scope,
             addresses: &addresses.of,
-            bytes: op.bytes * op.src.len() as u32,
-        });
+            bytes,
+            meeting: None,
+        };
+        self.observe_in(op.space, access, How::Atomic, None);
         // One that changes nothing may be somebody trying to take a lock.
         if changed {
             self.progress();

@@ -1,7 +1,6 @@
 //! Named barriers and the cluster barrier.
 
 use super::cluster::{At, Cluster, Event};
-use super::probe::SyncEvent;
 use super::regs::{FULL, Regs};
 use super::step::Flow;
 use super::warp::{State, Wait, Warp};
@@ -77,7 +76,15 @@ impl Cluster<'_> {
                 format!("barrier {id} is used for {} threads while others wait for {}", show(count), show(before))
             });
         }
-        self.probe.sync(*at, mask, SyncEvent::BarArrive { id });
+        let early = self.check.as_mut().and_then(|check| check.bar_arrive(at.cta, at.warp, id as usize));
+        if let Some(other) = early {
+            self.report(FindingKind::Barrier, at, mask, None, || {
+                format!(
+                    "arrives at barrier {id}, but nothing puts this after the arrival of warp {other} at the use of it before: \
+                     the two may count together"
+                )
+            });
+        }
         let bar = &mut self.ctas[at.cta].bars[id as usize];
         if fresh {
             bar.count = count;
@@ -98,7 +105,6 @@ impl Cluster<'_> {
         if !waits {
             return Flow::Next;
         }
-        self.probe.sync(*at, mask, SyncEvent::BarPass { id });
         Flow::Block(Wait::Bar { id: id as u8 })
     }
 
@@ -125,6 +131,9 @@ impl Cluster<'_> {
         }
         let event = Event::Bar { cta, id: id as u8, popc: bar.popc, all: bar.all, any: bar.any };
         *bar = Default::default();
+        if let Some(check) = &mut self.check {
+            check.bar_complete(cta, id as usize);
+        }
         self.events.push(event);
     }
 
@@ -174,6 +183,9 @@ impl Cluster<'_> {
         if self.barrier_arrived != 0 && self.barrier_arrived >= self.live_threads(own) {
             self.barrier_arrived = 0;
             self.barrier_phase += 1;
+            if let Some(check) = &mut self.check {
+                check.cluster_complete();
+            }
             self.events.push(Event::ClusterBarrier);
         }
     }
@@ -189,7 +201,9 @@ impl Cluster<'_> {
             });
         }
         let fresh = mask & !warp.cluster_arrived;
-        self.probe.sync(*at, mask, SyncEvent::ClusterArrive { relaxed });
+        if let Some(check) = &mut self.check {
+            check.cluster_arrive(at.cta, at.warp, relaxed);
+        }
         warp.cluster_arrived |= fresh;
         if fresh != 0 {
             warp.cluster_phase = self.barrier_phase;
@@ -216,7 +230,9 @@ impl Cluster<'_> {
             return Flow::Block(Wait::Cluster { phase: warp.cluster_phase });
         }
         warp.cluster_arrived &= !mask;
-        self.probe.sync(*at, mask, SyncEvent::ClusterPass);
+        if let Some(check) = &mut self.check {
+            check.cluster_pass(at.cta, at.warp);
+        }
         Flow::Next
     }
 }

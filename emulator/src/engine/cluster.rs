@@ -1,11 +1,13 @@
 //! A cluster of blocks, all of whose warps take turns on one thread.
 
 use super::cta::Cta;
-use super::machine::{Machine, unflatten};
+use super::machine::{Dice, Machine, unflatten};
+use super::printf::Printed;
 use super::probe::Probe;
-use super::queue::Queue;
+use super::queue::{OpId, Queue};
 use super::warp::{State, Wait};
-use crate::finding::{Finding, FindingKind, Findings, Severity, Thread};
+use crate::check::{Checker, How};
+use crate::finding::{Finding, FindingKind, Findings, OtherSide, Severity, Thread};
 use crate::tensor::panel::Panel;
 use std::collections::VecDeque;
 
@@ -61,6 +63,12 @@ pub struct Cluster<'a> {
     pub events: Vec<Event>,
     pub findings: Findings,
     pub probe: Probe,
+    /// Looks for races, if checks are on.
+    pub check: Option<Box<Checker>>,
+    /// Clusters on other threads may touch the same global memory.
+    pub sees_others: bool,
+    /// The asynchronous operation whose effects happen at the moment.
+    pub acting: Option<(OpId, How)>,
     /// Warp instructions executed.
     pub clock: u64,
     /// Counts whatever may end somebody's wait.
@@ -72,19 +80,22 @@ pub struct Cluster<'a> {
     pub barrier_arrived: u32,
     /// A finding that ends the run.
     pub fatal: bool,
-    rng: u64,
+    dice: Dice,
     /// Value of `progress` when blocking waits were last told to time out, and how often since.
     timeouts: (u64, u32),
     pub panels: [Panel; 2],
+    pub printed: Vec<Printed>,
+    /// Calls of `printf` that were not kept.
+    pub left_out: u64,
 }
 
 impl<'a> Cluster<'a> {
-    pub fn new(m: &'a Machine<'a>, index: u32) -> Self {
+    pub fn new(m: &'a Machine<'a>, index: u32, check: Option<Box<Checker>>) -> Self {
         let place = unflatten(index, m.clusters());
         let ctas = (0..m.cluster_size())
             .map(|rank| {
                 let coords = unflatten(rank, m.cluster);
-                let id = std::array::from_fn(|axis| place[axis] * m.cluster[axis] + coords[axis]);
+                let id = m.block_of(index, rank);
                 Cta::new(m, id, rank, place, coords)
             })
             .collect::<Vec<_>>();
@@ -96,6 +107,9 @@ impl<'a> Cluster<'a> {
             events: Vec::new(),
             findings: Findings::default(),
             probe: Probe::default(),
+            sees_others: check.as_ref().is_some_and(|check| check.sees_others()),
+            check,
+            acting: None,
             clock: 0,
             progress: 0,
             idle_polls: 0,
@@ -103,9 +117,11 @@ impl<'a> Cluster<'a> {
             barrier_phase: 0,
             barrier_arrived: 0,
             fatal: false,
-            rng: (m.schedule.seed ^ (u64::from(index) << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            dice: Dice::new(m.schedule.seed ^ (u64::from(index) << 32)),
             timeouts: (u64::MAX, 0),
-            panels: [Panel::new(), Panel::new()],
+            panels: std::array::from_fn(|_| Panel::reading_as(m.arithmetic.reading())),
+            printed: Vec::new(),
+            left_out: 0,
         };
         for cta in 0..cluster.ctas.len() {
             for warp in 0..cluster.ctas[cta].warps.len() {
@@ -115,12 +131,9 @@ impl<'a> Cluster<'a> {
         cluster
     }
 
-    /// A number below `bound`, by the seed (xorshift).
+    /// A number below `bound`, by the seed.
     pub(super) fn random(&mut self, bound: u64) -> u64 {
-        self.rng ^= self.rng << 13;
-        self.rng ^= self.rng >> 7;
-        self.rng ^= self.rng << 17;
-        self.rng % bound.max(1)
+        self.dice.below(bound)
     }
 
     pub(super) fn progress(&mut self) {
@@ -220,6 +233,7 @@ impl<'a> Cluster<'a> {
         let again = warp.splits.iter().any(|split| split.state == State::Ready);
         if warp.is_done() && !warp.exited {
             warp.exited = true;
+            self.check_left_behind(&warp, cta, index);
             self.ctas[cta].live_warps -= 1;
             self.progress();
             self.ctas[cta].warps[index] = warp;
@@ -269,6 +283,9 @@ impl<'a> Cluster<'a> {
                     }
                     let (pc, mask) = (split.pc, split.mask);
                     split.pc += 1;
+                    if let Some(check) = &mut self.check {
+                        check.bar_pass(cta, index, id.into());
+                    }
                     super::barriers::write_reduction(&mut warp.regs, &code[pc as usize].op, mask, (popc, all, any));
                 }
                 (Wait::Cluster { phase }, Event::ClusterBarrier) => {
@@ -346,17 +363,19 @@ impl<'a> Cluster<'a> {
         address: Option<u64>,
         message: impl FnOnce() -> String,
     ) {
-        self.report_as(kind, Severity::Error, at, lanes, address, message);
+        self.report_full(kind, Severity::Error, at, lanes, address, None, None, message);
     }
 
     #[cold]
-    pub(super) fn report_as(
+    pub(super) fn report_full(
         &mut self,
         kind: FindingKind,
         severity: Severity,
         at: &At,
         lanes: u32,
         address: Option<u64>,
+        other: Option<OtherSide>,
+        help: Option<String>,
         message: impl FnOnce() -> String,
     ) {
         // What stops a kernel on a device is reported whatever is asked for.
@@ -366,9 +385,7 @@ impl<'a> Cluster<'a> {
         }
         let thread = self.thread(at, lanes);
         let line = self.line(at);
-        let kernel = self.m.kernel;
-        let source = kernel.sources.get(at.pc as usize).copied().flatten();
-        let source = source.and_then(|index| self.m.sources.get(index as usize).cloned());
+        let source = self.m.source(at.pc);
         self.findings.add(kind, line, || Finding {
             kind,
             severity,
@@ -377,11 +394,16 @@ impl<'a> Cluster<'a> {
             thread: Some(thread),
             address,
             message: message(),
-            other: None,
-            help: None,
+            other,
+            help,
             seed: self.m.schedule.seed,
             count: 1,
         });
+    }
+
+    /// How many findings there are, to tell whether something was found.
+    pub(super) fn findings_count(&self) -> u64 {
+        self.findings.total()
     }
 
     pub(super) fn line(&self, at: &At) -> u32 {

@@ -3,13 +3,14 @@
 use super::access::{SharedAt, lanes_of};
 use super::cluster::{At, Cluster};
 use super::probe::{Access, Memory, RangeAccess, WarpAccess};
-use super::queue::{Action, BarrierAt, BulkTarget, CpAsyncAction};
+use super::queue::{Action, BarrierAt, BulkTarget, CpAsyncAction, Issued};
 use super::step::Flow;
-use super::warp::Warp;
+use super::warp::{GroupOp, Warp};
+use crate::check::How;
 use crate::finding::FindingKind;
 use crate::memory::space::CTA_SHIFT;
 use crate::parse::ast::Space;
-use crate::program::memory_op::{AtomOp, Bulk, BulkRoute, Completion, CpAsync, Order};
+use crate::program::memory_op::{AtomOp, Bulk, BulkRoute, Completion, CpAsync, Order, Scope};
 
 /// Bytes with a flag for each that says whether it was ever written.
 #[derive(Debug, Default)]
@@ -53,10 +54,10 @@ impl<'a> Cluster<'a> {
         }
         let action = CpAsyncAction { mask: lanes, dst: dst.of, src: src.of, bytes: op.bytes, src_bytes };
         let mut due = warp.last_due;
-        let id = self.issue(*at, Action::CpAsync(Box::new(action)), &mut due);
+        let Issued { id, token } = self.issue(*at, Action::CpAsync(Box::new(action)), &mut due);
         warp.last_due = due;
         if self.tracks_groups() {
-            warp.cp_async.open.push((id, lanes));
+            warp.cp_async.open.push(GroupOp { id, lanes, pc: at.pc, token, told: false });
         }
         Flow::Next
     }
@@ -69,11 +70,13 @@ impl<'a> Cluster<'a> {
             memory,
             access,
             order: Order::Weak,
+            scope: Scope::Cta,
             addresses,
             bytes: copy.bytes,
+            meeting: None,
         };
-        self.probe.warp_access(&observe(reads, Memory::Global, Access::Read, &copy.src));
-        self.probe.warp_access(&observe(copy.mask, Memory::Shared, Access::Write, &copy.dst));
+        self.observe(&observe(reads, Memory::Global, Access::Read, &copy.src), How::CpAsync, None);
+        self.observe(&observe(copy.mask, Memory::Shared, Access::Write, &copy.dst), How::CpAsync, None);
         for lane in lanes_of(copy.mask) {
             let lanes = 1 << lane;
             let wanted = copy.src_bytes[lane];
@@ -158,9 +161,9 @@ impl<'a> Cluster<'a> {
                 Action::BulkStore { src: (from.cta, from.offset), dst, bytes, reduce: op.reduce }
             }
         };
-        let id = self.issue(*at, action, &mut due);
+        let Issued { id, token } = self.issue(*at, action, &mut due);
         if self.tracks_groups() && barrier.is_none() {
-            warp.bulk.open.push((id, lanes));
+            warp.bulk.open.push(GroupOp { id, lanes, pc: at.pc, token, told: false });
         }
         Some(())
     }
@@ -206,16 +209,14 @@ impl<'a> Cluster<'a> {
         Some(alive.into_iter().map(target).collect())
     }
 
-    fn observe_range(&mut self, at: At, memory: Memory, access: Access, address: u64, bytes: u32) {
-        self.probe.range_access(&RangeAccess { at, memory, access, address, bytes });
-    }
-
     pub(super) fn shared_range(&mut self, at: At, access: Access, cta: usize, offset: u32, bytes: u32) {
-        self.observe_range(at, Memory::Shared, access, u64::from(offset) + ((cta as u64) << CTA_SHIFT), bytes);
+        let address = u64::from(offset) + ((cta as u64) << CTA_SHIFT);
+        self.observe_range(&RangeAccess { at, memory: Memory::Shared, access, address, bytes }, None);
     }
 
-    pub(super) fn global_range(&mut self, at: At, access: Access, address: u64, bytes: u32) {
-        self.observe_range(at, Memory::Global, access, address, bytes);
+    /// `value`: what a write puts there.
+    pub(super) fn global_range(&mut self, at: At, access: Access, address: u64, bytes: u32, value: Option<&[u8]>) {
+        self.observe_range(&RangeAccess { at, memory: Memory::Global, access, address, bytes }, value);
     }
 
     pub(super) fn perform_bulk_load(&mut self, at: At, src: u64, bytes: u32, targets: &[BulkTarget]) {
@@ -223,7 +224,7 @@ impl<'a> Cluster<'a> {
         if let Ok(buffer) = self.m.global.find(src, bytes.into()) {
             buffer.read_bytes(src - buffer.base, &mut chunk.data, &mut chunk.init);
         }
-        self.global_range(at, Access::Read, src, bytes);
+        self.global_range(at, Access::Read, src, bytes, None);
         for target in targets {
             self.shared_range(at, Access::Write, target.cta, target.offset, bytes);
             self.write_shared_chunk(&at, 1, SharedAt { cta: target.cta, offset: target.offset }, &chunk);
@@ -241,7 +242,7 @@ impl<'a> Cluster<'a> {
         let mut chunk = self.read_shared_chunk(src, bytes);
         self.shared_range(at, Access::Read, src.0, src.1, bytes);
         let access = if reduce.is_some() { Access::Atomic } else { Access::Write };
-        self.global_range(at, access, dst, bytes);
+        self.global_range(at, access, dst, bytes, Some(&chunk.data));
         let Ok(buffer) = self.m.global.find(dst, bytes.into()) else { return };
         if let Some((op, size)) = reduce {
             let mut old = Chunk::new(bytes as usize);

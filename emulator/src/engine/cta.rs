@@ -2,8 +2,8 @@
 
 use super::machine::Machine;
 use super::mbarrier::MBarrier;
-use super::regs::FULL;
-use super::warp::{NO_JOIN, Split, Warp};
+use super::regs::{FULL, UNFENCED};
+use super::warp::{NO_FRAME, NO_JOIN, Split, Warp};
 use crate::memory::shared::Bytes;
 use crate::memory::space::{CTA_SHIFT, RESERVED_SHARED, SHARED_WINDOW};
 use crate::program::{Const, Special};
@@ -43,13 +43,14 @@ impl Cta {
                 let live = if lanes == 32 { FULL } else { (1 << lanes) - 1 };
                 let mut warp = Warp {
                     live,
-                    splits: vec![Split::ready(0, live, NO_JOIN)],
+                    splits: vec![Split::ready(0, live, NO_JOIN, NO_FRAME)],
                     local: Bytes::new(32 * machine.kernel.local_bytes.next_multiple_of(16)),
                     registers: machine.launch_registers.unwrap_or(0),
                     ..Warp::default()
                 };
                 let kernel = machine.kernel;
                 warp.regs.reset(kernel.rows32, kernel.rows64, kernel.preds);
+                warp.regs.held = vec![UNFENCED; kernel.watch.count()];
                 let place = Place { id, rank, cluster, rank_coords, warp: index };
                 for &(row, value) in &kernel.consts32 {
                     let at = row.0 as usize;
@@ -96,6 +97,8 @@ struct Place {
 fn value_of(machine: &Machine, place: &Place, lane: u32, value: Const) -> u64 {
     match value {
         Const::Bits(bits) => bits,
+        // A call sets it.
+        Const::Frame { .. } => 0,
         Const::Shared { offset, generic } => {
             let address = (place.rank << CTA_SHIFT) + RESERVED_SHARED + offset;
             u64::from(address) + if generic { SHARED_WINDOW } else { 0 }
@@ -139,7 +142,7 @@ fn special_value(machine: &Machine, place: &Place, lane: u32, special: Special) 
         Special::LaneMaskGe => !((1 << lane) - 1),
         Special::TotalSmemSize => machine.shared_window - RESERVED_SHARED,
         Special::DynamicSmemSize => machine.dynamic_shared,
-        Special::ReservedSmemBegin => 0,
+        Special::ReservedSmemBegin | Special::CurrentGraphExec => 0,
         Special::ReservedSmemEnd => RESERVED_SHARED,
     })
 }

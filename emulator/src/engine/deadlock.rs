@@ -1,8 +1,8 @@
 //! What is wrong when nothing moves, and what is left behind at the end.
 
 use super::cluster::{At, Cluster};
-use super::warp::{State, Wait};
-use crate::finding::FindingKind;
+use super::warp::{State, Wait, Warp};
+use crate::finding::{FindingKind, Severity};
 use crate::memory::space::RESERVED_SHARED;
 use std::fmt::Write;
 
@@ -116,6 +116,27 @@ impl Cluster<'_> {
         self.fatal = true;
     }
 
+    /// A warp is gone, and with it whoever could wait for its copies: shared memory may go before they have read it.
+    pub(super) fn check_left_behind(&mut self, warp: &Warp, cta: usize, index: usize) {
+        if self.check.is_none() {
+            return;
+        }
+        let left = [
+            (warp.bulk.unread(), Severity::Error, "a bulk copy that reads shared memory", "cp.async.bulk.wait_group.read 0"),
+            // Nobody can miss what it brings any more.
+            (warp.cp_async.unread(), Severity::Lint, "cp.async", "cp.async.wait_all"),
+            (warp.wgmma.unread(), Severity::Error, "wgmma", "wgmma.wait_group.sync.aligned 0"),
+        ];
+        for (op, severity, what, wait) in left {
+            let Some(op) = op else { continue };
+            let at = At { cta, warp: index, pc: op.pc };
+            let help = Some(format!("wait with {wait} before the threads that issued it exit"));
+            self.report_full(FindingKind::Exit, severity, &at, op.lanes, None, None, help, || {
+                format!("the warp exits without having waited for {what}, issued here")
+            });
+        }
+    }
+
     /// All blocks are done and all copies delivered: what the mbarriers still expect never came.
     pub(super) fn finish(&mut self) {
         let last = self.m.kernel.code.len() as u32 - 1;
@@ -127,6 +148,25 @@ impl Cluster<'_> {
                 .map(|(offset, barrier)| (*offset, barrier.tx))
                 .collect();
             left.sort_unstable();
+            let mut halves: Vec<(u32, u32, u32)> = self.ctas[cta]
+                .mbarriers
+                .iter()
+                .filter(|(_, barrier)| barrier.tx == 0 && barrier.pending < barrier.expected && barrier.phase > 0)
+                .map(|(offset, barrier)| (*offset, barrier.expected - barrier.pending, barrier.expected))
+                .collect();
+            halves.sort_unstable();
+            for (offset, arrived, expected) in halves {
+                let at = At { cta, warp: 0, pc: last };
+                let help = Some("check the count that mbarrier.init gives against the threads that arrive".into());
+                let kind = FindingKind::Mbarrier;
+                self.report_full(kind, Severity::Lint, &at, 1, Some(offset.into()), None, help, || {
+                    let place = offset - RESERVED_SHARED;
+                    format!(
+                        "the kernel ends in the middle of a phase of the mbarrier at shared offset {place}: {arrived} of \
+                         {expected} arrivals"
+                    )
+                });
+            }
             for (offset, tx) in left {
                 let at = At { cta, warp: 0, pc: last };
                 self.report(FindingKind::Tx, &at, 1, Some(offset.into()), || {

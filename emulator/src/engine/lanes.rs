@@ -43,6 +43,7 @@ impl Cluster<'_> {
                 split.state = State::Ready;
             }
         }
+        warp.meetings += 1;
         Ok(here)
     }
 

@@ -6,13 +6,14 @@ use super::probe::{Access, Memory, WarpAccess};
 use super::regs::{FULL, Regs};
 use super::step::Flow;
 use super::warp::Warp;
+use crate::check::How;
 use crate::memory::space::Target;
 use crate::parse::ast::Space;
 use crate::program::Reg;
 use crate::program::memory_op::{Elem, LdParam, Load, Order, Prefetch, Store};
 
 /// Sign-extends an element to the register it goes to.
-fn extend(value: u128, elem: Elem) -> u128 {
+pub(super) fn extend(value: u128, elem: Elem) -> u128 {
     let unused = 128 - 8 * elem.bytes;
     if elem.signed { (((value << unused) as i128) >> unused) as u128 } else { (value << unused) >> unused }
 }
@@ -89,11 +90,15 @@ impl Cluster<'_> {
     }
 
     fn load_piece(&mut self, warp: &mut Warp, at: &At, lanes: u32, op: &Load, of: &[u64; 32], bytes: u32, dst: &[Reg]) {
-        let observe = |memory| WarpAccess { at: *at, lanes, memory, access: Access::Read, order: op.order, addresses: of, bytes };
+        let how = if op.order == Order::Weak { How::Load } else { How::Atomic };
+        let (access, memory) = (Access::Read, Memory::of(op.space));
+        let meeting = (op.order == Order::Weak).then_some(warp.meetings);
+        let access =
+            WarpAccess { at: *at, lanes, memory, access, order: op.order, scope: op.scope, addresses: of, bytes, meeting };
+        self.observe_in(op.space, access, how, None);
         match op.space {
             Space::Shared | Space::SharedCluster => {
                 let own_only = op.space == Space::Shared;
-                self.probe.warp_access(&observe(Memory::Shared));
                 if self.load_row(at.cta, true, of, lanes, &mut warp.regs, dst, op.elem.bytes) {
                     return;
                 }
@@ -106,7 +111,6 @@ impl Cluster<'_> {
                 }
             }
             Space::Global | Space::Const => {
-                self.probe.warp_access(&observe(Memory::Global));
                 if self.load_row(at.cta, false, of, lanes, &mut warp.regs, dst, op.elem.bytes) {
                     return;
                 }
@@ -120,18 +124,11 @@ impl Cluster<'_> {
                     let value = self.load_lane(warp, at, lane, self.target(space, of[lane]), bytes);
                     scatter(&mut warp.regs, dst, op.elem, lane, value);
                 }
-                if let Some(first) = lanes_of(lanes).next() {
-                    match self.target(space, of[first]) {
-                        Target::Global(_) => self.probe.warp_access(&observe(Memory::Global)),
-                        Target::Shared(_) => self.probe.warp_access(&observe(Memory::Shared)),
-                        _ => self.probe.warp_access(&observe(Memory::Local)),
-                    }
-                }
             }
         }
     }
 
-    fn load_lane(&mut self, warp: &Warp, at: &At, lane: usize, target: Target, bytes: u32) -> u128 {
+    pub(super) fn load_lane(&mut self, warp: &Warp, at: &At, lane: usize, target: Target, bytes: u32) -> u128 {
         match target {
             Target::Global(address) => self.load_global(at, 1 << lane, address, bytes).unwrap_or(POISON_VALUE),
             Target::Shared(address) => match self.shared_at(at, 1 << lane, address.into(), bytes, bytes, false) {
@@ -140,7 +137,7 @@ impl Cluster<'_> {
             },
             Target::Local(offset) => match self.local_at(at, lane, offset, bytes) {
                 Some(place) => {
-                    if !warp.local.is_init(place, bytes) {
+                    if !warp.local.is_partly_init(place, bytes) {
                         self.report(crate::finding::FindingKind::Uninit, at, 1 << lane, Some(offset.into()), || {
                             format!("reads {bytes} bytes at offset {offset} of local memory that were never written")
                         });
@@ -164,6 +161,7 @@ impl Cluster<'_> {
             if skip != 0 {
                 of.iter_mut().for_each(|address| *address = address.wrapping_add(skip));
             }
+            self.observe_store(warp, at, addresses.lanes, op, &of, bytes, src);
             let lanes = match op.space {
                 Space::Shared | Space::SharedCluster | Space::Global => {
                     let shared = op.space != Space::Global;
@@ -211,24 +209,22 @@ impl Cluster<'_> {
                     },
                 }
             }
-            let first = lanes_of(addresses.lanes).next().map(|lane| self.target(op.space, of[lane]));
-            let memory = match first {
-                Some(Target::Global(_)) => Memory::Global,
-                Some(Target::Shared(_)) => Memory::Shared,
-                _ => Memory::Local,
-            };
-            self.probe.warp_access(&WarpAccess {
-                at: *at,
-                lanes: addresses.lanes,
-                memory,
-                access: Access::Write,
-                order: op.order,
-                addresses: &of,
-                bytes,
-            });
         }
-        self.progress();
+        // What a thread keeps for itself ends nobody's wait.
+        let private = |lane: usize| matches!(self.target(op.space, addresses.of[lane]), Target::Local(_));
+        if !lanes_of(addresses.lanes).all(private) {
+            self.progress();
+        }
         Flow::Next
+    }
+
+    fn observe_store(&mut self, warp: &Warp, at: &At, lanes: u32, op: &Store, of: &[u64; 32], bytes: u32, src: &[Reg]) {
+        let how = if op.order == Order::Weak { How::Store } else { How::Atomic };
+        let (access, memory) = (Access::Write, Memory::of(op.space));
+        let meeting = (op.order == Order::Weak).then_some(warp.meetings);
+        let access =
+            WarpAccess { at: *at, lanes, memory, access, order: op.order, scope: op.scope, addresses: of, bytes, meeting };
+        self.observe_in(op.space, access, how, Some(&|lane| gather(&warp.regs, src, op.elem, lane)));
     }
 
     /// A store to shared memory; a vector with some undefined elements marks just those bytes.

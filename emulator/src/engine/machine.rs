@@ -2,7 +2,7 @@
 
 use crate::memory::global::GlobalView;
 use crate::program::Kernel;
-use crate::tensor::Numerics;
+use crate::tensor::Arithmetic;
 
 /// How asynchronous operations and warps are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,24 @@ impl Schedule {
     }
 }
 
+/// Numbers that a seed decides (xorshift).
+#[derive(Clone, Copy, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound.max(1)
+    }
+}
+
 #[derive(Debug)]
 pub struct Machine<'a> {
     pub kernel: &'a Kernel,
@@ -53,7 +71,7 @@ pub struct Machine<'a> {
     /// Bytes of a block's shared window that exist, the reserved start included.
     pub shared_window: u32,
     pub checks: bool,
-    pub numerics: Numerics,
+    pub arithmetic: Arithmetic,
     pub schedule: Schedule,
     /// Clusters take turns because they may wait for each other.
     pub together: bool,
@@ -78,6 +96,18 @@ impl Machine<'_> {
 
     pub fn clusters(&self) -> [u32; 3] {
         std::array::from_fn(|axis| self.grid[axis] / self.cluster[axis])
+    }
+
+    /// `%ctaid` of a block by its cluster and its rank there.
+    pub fn block_of(&self, cluster: u32, rank: u32) -> [u32; 3] {
+        let (place, coords) = (unflatten(cluster, self.clusters()), unflatten(rank, self.cluster));
+        std::array::from_fn(|axis| place[axis] * self.cluster[axis] + coords[axis])
+    }
+
+    /// `file:line` of an instruction's source.
+    pub fn source(&self, pc: u32) -> Option<String> {
+        let source = self.kernel.sources.get(pc as usize).copied().flatten();
+        source.and_then(|index| self.sources.get(index as usize).cloned())
     }
 
     /// `%tid` of a thread by its number in the block.

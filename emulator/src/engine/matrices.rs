@@ -6,10 +6,11 @@ use super::probe::{Access, Memory, WarpAccess};
 use super::regs::{FULL, Regs, Row};
 use super::step::Flow;
 use super::warp::Warp;
+use crate::check::How;
 use crate::finding::FindingKind;
 use crate::memory::space::Target;
 use crate::parse::ast::Space;
-use crate::program::memory_op::{LdMatrix, Order, Regs as RegList, StMatrix};
+use crate::program::memory_op::{LdMatrix, Order, Regs as RegList, Scope, StMatrix};
 use crate::program::sync_op::Mma;
 use crate::program::{R, Reg};
 use crate::tensor::{matrix, mma};
@@ -45,15 +46,19 @@ impl Cluster<'_> {
     }
 
     fn observe_matrix(&mut self, at: &At, access: Access, addresses: &super::access::Addresses) {
-        self.probe.warp_access(&WarpAccess {
+        let how = if access == Access::Read { How::MatrixLoad } else { How::MatrixStore };
+        let access = WarpAccess {
             at: *at,
             lanes: addresses.lanes,
             memory: Memory::Shared,
             access,
             order: Order::Weak,
+            scope: Scope::Cta,
             addresses: &addresses.of,
             bytes: 16,
-        });
+            meeting: None,
+        };
+        self.observe(&access, how, None);
     }
 
     pub(super) fn ldmatrix(&mut self, warp: &mut Warp, at: &At, mask: u32, op: &LdMatrix) -> Flow {
@@ -124,7 +129,7 @@ impl Cluster<'_> {
         let mut out = [[0; 32]; 16];
         let count = op.kind.d_regs().min(out.len());
         let (a, b, c) = (&words[..a_end], &words[a_end..b_end], &words[b_end..c_end]);
-        if let Err(error) = mma::mma(&op.kind, self.m.numerics, a, b, c, &mut out[..count]) {
+        if let Err(error) = mma::mma(&op.kind, self.m.arithmetic, a, b, c, &mut out[..count]) {
             self.report(FindingKind::Unsupported, at, mask, None, || error.to_string());
             self.fatal = true;
             return Flow::Ended;

@@ -16,6 +16,8 @@ pub struct MBarrier {
     pub expected: u32,
     /// Transaction bytes the current phase still waits for; negative when they came before they were expected.
     pub tx: i64,
+    /// Completed phases when a wait last succeeded.
+    pub seen: u64,
 }
 
 /// Misuse of an mbarrier.
@@ -36,7 +38,7 @@ impl MBarrier {
         if count == 0 || count > MAX_COUNT {
             return Err(Misuse::Count { count });
         }
-        Ok(MBarrier { phase: 0, pending: count, expected: count, tx: 0 })
+        Ok(MBarrier { phase: 0, pending: count, expected: count, tx: 0, seen: 0 })
     }
 
     /// The opaque state token: the phase it belongs to above the pending count.

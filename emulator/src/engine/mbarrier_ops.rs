@@ -3,14 +3,16 @@
 use super::access::{SharedAt, lanes_of};
 use super::cluster::{At, Cluster, Event};
 use super::mbarrier::{MBarrier as Object, Misuse};
-use super::probe::SyncEvent;
+use super::observe::strength;
 use super::queue::{Action, BarrierAt};
 use super::regs::FULL;
 use super::step::Flow;
-use super::warp::{Wait, Warp};
+use super::warp::{Groups, Wait, Warp};
+use crate::check::{GroupKind, Token};
 use crate::finding::FindingKind;
 use crate::memory::space::{CTA_SHIFT, Target};
 use crate::parse::ast::Space;
+use crate::program::memory_op::Order;
 use crate::program::sync_op::{MBarrier, MBarrierKind, MBarrierWait};
 use crate::program::{D, P, R};
 
@@ -49,7 +51,13 @@ impl Cluster<'_> {
             return;
         };
         match act(barrier) {
-            Ok(true) => self.events.push(Event::Phase { cta, offset }),
+            Ok(true) => {
+                self.check_lapped(at, lanes, place);
+                if let Some(check) = &mut self.check {
+                    check.phase_complete((cta, offset));
+                }
+                self.events.push(Event::Phase { cta, offset });
+            }
             Ok(false) => {}
             Err(misuse) => {
                 let kind = if matches!(misuse, Misuse::TxRange { .. }) { FindingKind::Tx } else { FindingKind::Mbarrier };
@@ -57,6 +65,22 @@ impl Cluster<'_> {
             }
         }
         self.progress();
+    }
+
+    /// A phase completed: nobody can tell it from the one before unless somebody saw that one.
+    fn check_lapped(&mut self, at: &At, lanes: u32, SharedAt { cta, offset }: SharedAt) {
+        let Some(barrier) = self.ctas[cta].mbarriers.get(&offset).copied() else { return };
+        if barrier.seen + 1 >= barrier.phase {
+            return;
+        }
+        if let Some(barrier) = self.ctas[cta].mbarriers.get_mut(&offset) {
+            barrier.seen = barrier.phase;
+        }
+        let address = u64::from(offset) + ((cta as u64) << CTA_SHIFT);
+        self.report(FindingKind::Mbarrier, at, lanes, Some(address), || {
+            let (this, before) = (barrier.phase - 1, barrier.phase - 2);
+            format!("phase {this} of the mbarrier at {address:#x} completes before any thread saw phase {before} complete")
+        });
     }
 
     pub(super) fn complete_tx(&mut self, at: &At, (cta, offset): BarrierAt, bytes: u32) {
@@ -68,6 +92,10 @@ impl Cluster<'_> {
                 format!("{bytes} bytes arrive in block rank {cta} after it has exited")
             });
             return;
+        }
+        self.observe_mbarrier(at, (cta, offset));
+        if let (Some(check), Some((id, _))) = (&mut self.check, self.acting) {
+            check.arrive_op(id, (cta, offset));
         }
         self.with_mbarrier(at, 1, SharedAt { cta, offset }, |barrier| barrier.complete_tx(bytes));
     }
@@ -83,11 +111,11 @@ impl Cluster<'_> {
         match op.kind {
             MBarrierKind::Wait { d, on, may_block } => {
                 let timed_out = std::mem::take(&mut warp.splits[index].timed_out);
-                self.mbarrier_wait(warp, at, (addresses.lanes, &addresses.of), op.space, (d, on), may_block && !timed_out)
+                self.mbarrier_wait(warp, at, (addresses.lanes, &addresses.of), op, (d, on), may_block && !timed_out)
             }
             kind => {
                 for lane in lanes_of(addresses.lanes) {
-                    self.mbarrier_lane(warp, at, lane, addresses.of[lane], op.space, kind);
+                    self.mbarrier_lane(warp, at, lane, addresses.of[lane], op, kind);
                 }
                 Flow::Next
             }
@@ -101,10 +129,13 @@ impl Cluster<'_> {
         warp.regs.r(reg)[lane]
     }
 
-    fn mbarrier_lane(&mut self, warp: &mut Warp, at: &At, lane: usize, address: u64, space: Space, kind: MBarrierKind) {
+    fn mbarrier_lane(&mut self, warp: &mut Warp, at: &At, lane: usize, address: u64, op: &MBarrier, kind: MBarrierKind) {
         let lanes = 1 << lane;
         let remote = !matches!(kind, MBarrierKind::Init { .. } | MBarrierKind::Inval | MBarrierKind::CpAsyncArrive { .. });
-        let Some(place) = self.barrier_place(at, lanes, space, address, remote) else { return };
+        let Some(place) = self.barrier_place(at, lanes, op.space, address, remote) else { return };
+        if !matches!(kind, MBarrierKind::Init { .. } | MBarrierKind::Inval) {
+            self.observe_mbarrier(at, (place.cta, place.offset));
+        }
         match kind {
             MBarrierKind::Init { count } => {
                 let count = self.value(warp, at, lane, count, "mbarrier count");
@@ -129,7 +160,15 @@ impl Cluster<'_> {
             MBarrierKind::Arrive { state, count, drop, no_complete, expect } => {
                 let count = count.map_or(1, |reg| self.value(warp, at, lane, reg, "arrival count"));
                 let expect = expect.map(|reg| self.value(warp, at, lane, reg, "transaction count"));
-                self.probe.sync(*at, lanes, SyncEvent::MBarrierArrive { cta: place.cta, offset: place.offset });
+                if let Some(check) = &mut self.check {
+                    check.arrive(
+                        at.cta,
+                        at.warp,
+                        (place.cta, place.offset),
+                        op.order == Order::Relaxed,
+                        strength(op.order, op.scope),
+                    );
+                }
                 let mut token = 0;
                 self.with_mbarrier(at, lanes, place, |barrier| {
                     token = barrier.state();
@@ -153,7 +192,8 @@ impl Cluster<'_> {
                     self.with_mbarrier(at, lanes, place, |barrier| barrier.expect_arrival(1).map(|()| false));
                 }
                 let mut due = warp.last_due;
-                let action = Action::CpAsyncArrive { barrier: (place.cta, place.offset), lanes };
+                let copies = self.copies_under_way(warp, at);
+                let action = Action::CpAsyncArrive { barrier: (place.cta, place.offset), lanes, copies };
                 self.issue(*at, action, &mut due);
                 warp.last_due = due;
             }
@@ -161,8 +201,31 @@ impl Cluster<'_> {
         }
     }
 
-    pub(super) fn perform_cp_async_arrive(&mut self, at: At, (cta, offset): BarrierAt, lanes: u32) {
-        self.probe.sync(at, lanes, SyncEvent::MBarrierArrive { cta, offset });
+    /// What `cp.async.mbarrier.arrive` waits for: all copies of the warp that nobody waited for.
+    fn copies_under_way(&mut self, warp: &mut Warp, at: &At) -> Vec<Token> {
+        let Some(check) = &mut self.check else { return Vec::new() };
+        // Later copies are not covered, so they must not look like the same operation.
+        check.commit(GroupKind::CpAsync, at.cta, at.warp);
+        let Groups { open, committed } = &mut warp.cp_async;
+        let ops = committed.iter_mut().flat_map(|group| &mut group.ops).chain(&mut *open);
+        let mut tokens: Vec<Token> = ops
+            .filter_map(|op| {
+                op.told = true;
+                op.token
+            })
+            .collect();
+        tokens.dedup();
+        // Programs that only use mbarriers never close a group.
+        if open.len() > 512 {
+            open.drain(..256);
+        }
+        tokens
+    }
+
+    pub(super) fn perform_cp_async_arrive(&mut self, at: At, (cta, offset): BarrierAt, lanes: u32, copies: &[Token]) {
+        if let Some(check) = &mut self.check {
+            copies.iter().for_each(|token| check.arrive_token(*token, (cta, offset)));
+        }
         self.with_mbarrier(&at, lanes, SharedAt { cta, offset }, |barrier| barrier.arrive(1));
     }
 
@@ -179,6 +242,10 @@ impl Cluster<'_> {
                 cta.mbarriers.insert(place.offset, object);
                 // Ordinary accesses find the object through these bytes counting as never written.
                 cta.shared.mark(place.offset, 8, false);
+                if let Some(check) = &mut self.check {
+                    check.init_mbarrier(at.cta, at.warp, (place.cta, place.offset), at.pc);
+                }
+                self.report_hazards(lanes, None);
             }
             Err(misuse) => {
                 self.report(FindingKind::Mbarrier, at, lanes, Some(place.offset.into()), || misuse.to_string());
@@ -192,14 +259,16 @@ impl Cluster<'_> {
         warp: &mut Warp,
         at: &At,
         (lanes, of): (u32, &[u64; 32]),
-        space: Space,
+        op: &MBarrier,
         (d, on): (P, MBarrierWait),
         may_block: bool,
     ) -> Flow {
+        self.probe.waits_at(at.pc);
         let mut done = 0;
         let mut waits_at: Option<Option<u32>> = None;
+        let mut passed_last = None;
         for lane in lanes_of(lanes) {
-            let Some(place) = self.barrier_place(at, 1 << lane, space, of[lane], false) else {
+            let Some(place) = self.barrier_place(at, 1 << lane, op.space, of[lane], false) else {
                 // A wait that cannot be evaluated passes, or the thread would spin for ever.
                 done |= 1 << lane;
                 continue;
@@ -222,8 +291,16 @@ impl Cluster<'_> {
             };
             if passed {
                 done |= 1 << lane;
-                let event = SyncEvent::MBarrierPass { offset: place.offset, phase: barrier.phase };
-                self.probe.sync(*at, 1 << lane, event);
+                if passed_last != Some(place.offset) {
+                    passed_last = Some(place.offset);
+                    if let Some(barrier) = self.ctas[place.cta].mbarriers.get_mut(&place.offset) {
+                        barrier.seen = barrier.phase;
+                    }
+                    self.observe_mbarrier(at, (place.cta, place.offset));
+                    if let Some(check) = &mut self.check {
+                        check.pass(at.cta, at.warp, place.offset, op.order == Order::Relaxed, strength(op.order, op.scope));
+                    }
+                }
             } else {
                 waits_at = Some(match waits_at {
                     None => Some(place.offset),

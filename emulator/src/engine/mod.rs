@@ -4,10 +4,12 @@
 mod map;
 
 pub mod access;
+mod advice;
 pub mod alu;
 mod async_store;
 mod atomics;
 mod barriers;
+mod calls;
 pub mod cluster;
 mod control;
 mod copies;
@@ -20,6 +22,8 @@ pub mod machine;
 mod matrices;
 pub mod mbarrier;
 mod mbarrier_ops;
+mod observe;
+pub mod printf;
 pub mod probe;
 pub mod queue;
 mod rare;
@@ -30,3 +34,4 @@ mod step;
 mod tma;
 pub mod warp;
 mod wgmma;
+mod wgmma_regs;

@@ -1,10 +1,9 @@
-//! The one place that every memory access and every synchronisation passes. Counters listen here. What they do not
-//! need, but a checker of the order of accesses does, is passed all the same.
+//! Counters of memory accesses.
 
 use super::cluster::At;
 use crate::counters::Counters;
-use crate::program::memory_op::Order;
-use crate::program::op::Fence;
+use crate::parse::ast::Space;
+use crate::program::memory_op::{Order, Scope};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -22,8 +21,18 @@ pub enum Memory {
     Local,
 }
 
+impl Memory {
+    /// What a state space is; of generic addresses each has to be asked.
+    pub fn of(space: Space) -> Memory {
+        match space {
+            Space::Shared | Space::SharedCluster => Memory::Shared,
+            Space::Global | Space::Const => Memory::Global,
+            _ => Memory::Local,
+        }
+    }
+}
+
 /// One access instruction of a warp.
-#[expect(dead_code, reason = "counters do not look at everything that passes")]
 #[derive(Clone, Copy, Debug)]
 pub struct WarpAccess<'a> {
     pub at: At,
@@ -31,13 +40,15 @@ pub struct WarpAccess<'a> {
     pub memory: Memory,
     pub access: Access,
     pub order: Order,
+    pub scope: Scope,
     pub addresses: &'a [u64; 32],
     /// Bytes of each lane.
     pub bytes: u32,
+    /// Meeting of the warp's lanes before it, if they act each for themselves.
+    pub meeting: Option<u32>,
 }
 
 /// Consecutive bytes that a bulk or tensor copy touches, through the async proxy (PTX ISA 8.6).
-#[expect(dead_code, reason = "counters do not look at everything that passes")]
 #[derive(Clone, Copy, Debug)]
 pub struct RangeAccess {
     pub at: At,
@@ -47,38 +58,36 @@ pub struct RangeAccess {
     pub bytes: u32,
 }
 
-/// What orders accesses.
-#[expect(dead_code, reason = "counters do not look at everything that passes")]
-#[derive(Clone, Copy, Debug)]
-pub enum SyncEvent {
-    Fence(Fence),
-    /// Arrival at, and passing of, a named barrier.
-    BarArrive {
-        id: u32,
-    },
-    BarPass {
-        id: u32,
-    },
-    ClusterArrive {
-        relaxed: bool,
-    },
-    ClusterPass,
-    MBarrierArrive {
-        cta: usize,
-        offset: u32,
-    },
-    MBarrierPass {
-        offset: u32,
-        phase: u64,
-    },
-    WgmmaFence,
-    WgmmaCommit,
-    GroupWait,
+/// What an instruction's requests cost, in passes through shared memory or sectors of global memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    pub requests: u64,
+    pub needed: u64,
+    pub ideal: u64,
 }
 
 #[derive(Debug, Default)]
 pub struct Probe {
     pub counters: Counters,
+    /// By instruction, for shared and for global memory.
+    pub costs: Vec<[Cost; 2]>,
+    /// Instructions at which somebody waited for an mbarrier.
+    pub waits: Vec<bool>,
+}
+
+impl std::ops::AddAssign for Probe {
+    fn add_assign(&mut self, other: Self) {
+        let Probe { counters, costs, waits } = other;
+        self.counters += counters;
+        self.costs.resize(self.costs.len().max(costs.len()), Default::default());
+        for (mine, theirs) in self.costs.iter_mut().flatten().zip(costs.into_iter().flatten()) {
+            mine.requests += theirs.requests;
+            mine.needed += theirs.needed;
+            mine.ideal += theirs.ideal;
+        }
+        self.waits.resize(self.waits.len().max(waits.len()), false);
+        self.waits.iter_mut().zip(waits).for_each(|(mine, theirs)| *mine |= theirs);
+    }
 }
 
 impl Probe {
@@ -88,17 +97,22 @@ impl Probe {
         let writes = access.access != Access::Read;
         match access.memory {
             Memory::Global => {
-                self.counters.global_sectors += sectors(access);
+                let needed = sectors(access);
+                self.counters.global_sectors += needed;
+                self.add_cost(access, 1, needed, total.div_ceil(SECTOR));
                 if writes {
                     self.counters.global_bytes_written += total;
+                    self.counters.l2_bytes_written += SECTOR * needed;
                 } else {
                     self.counters.global_bytes_read += total;
+                    self.counters.l2_bytes_read += SECTOR * needed;
                 }
             }
             Memory::Shared => {
                 let (needed, ideal) = wavefronts(access.addresses, access.lanes, access.bytes);
                 self.counters.shared_wavefronts += needed;
                 self.counters.shared_wavefronts_ideal += ideal;
+                self.add_cost(access, 0, needed, ideal);
                 if writes {
                     self.counters.shared_bytes_written += total;
                 } else {
@@ -109,20 +123,44 @@ impl Probe {
         }
     }
 
-    #[inline]
-    pub fn range_access(&mut self, access: &RangeAccess) {
-        if access.memory == Memory::Global {
-            if access.access == Access::Read {
-                self.counters.tma_bytes_read += u64::from(access.bytes);
-            } else {
-                self.counters.tma_bytes_written += u64::from(access.bytes);
-            }
+    pub fn waits_at(&mut self, pc: u32) {
+        let pc = pc as usize;
+        if pc >= self.waits.len() {
+            self.waits.resize(pc + 1, false);
         }
+        self.waits[pc] = true;
     }
 
     #[inline]
-    pub fn sync(&mut self, _at: At, _lanes: u32, _event: SyncEvent) {}
+    fn add_cost(&mut self, access: &WarpAccess, which: usize, needed: u64, ideal: u64) {
+        let pc = access.at.pc as usize;
+        if pc >= self.costs.len() {
+            self.costs.resize(pc + 1, Default::default());
+        }
+        let cost = &mut self.costs[pc][which];
+        *cost = Cost { requests: cost.requests + 1, needed: cost.needed + needed, ideal: cost.ideal + ideal };
+    }
+
+    #[inline]
+    pub fn range_access(&mut self, access: &RangeAccess) {
+        if access.memory != Memory::Global || access.bytes == 0 {
+            return;
+        }
+        let bytes = u64::from(access.bytes);
+        let last = access.address.wrapping_add(bytes - 1);
+        let whole = SECTOR * (last / SECTOR).wrapping_sub(access.address / SECTOR).wrapping_add(1);
+        if access.access == Access::Read {
+            self.counters.tma_bytes_read += bytes;
+            self.counters.l2_bytes_read += whole;
+        } else {
+            self.counters.tma_bytes_written += bytes;
+            self.counters.l2_bytes_written += whole;
+        }
+    }
 }
+
+/// Bytes that L2 moves at least.
+const SECTOR: u64 = 32;
 
 fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
     (0..32).filter(move |lane| (mask >> lane) & 1 == 1)

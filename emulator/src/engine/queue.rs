@@ -3,7 +3,8 @@
 use super::async_store::AsyncStoreAction;
 use super::cluster::{At, Cluster};
 use super::machine::Delivery;
-use super::warp::{Group, Groups};
+use super::warp::{Group, GroupOp, Groups};
+use crate::check::{GroupKind, How, Part, Token};
 use crate::program::memory_op::{AtomOp, TmaReduce};
 use crate::program::sync_op::Wgmma;
 use crate::tensor::tma::TensorMap;
@@ -12,6 +13,14 @@ use rustc_hash::FxHashSet;
 /// Identity of an operation, in order of issue.
 pub type OpId = u64;
 
+/// An operation that was issued.
+#[derive(Clone, Copy, Debug)]
+pub struct Issued {
+    pub id: OpId,
+    /// What it is known by once it was waited for, if checks are on.
+    pub token: Option<Token>,
+}
+
 /// An mbarrier to tell: block rank in the cluster and offset in its window.
 pub type BarrierAt = (usize, u32);
 
@@ -19,7 +28,7 @@ pub type BarrierAt = (usize, u32);
 #[derive(Clone, Debug)]
 pub enum Action<'a> {
     CpAsync(Box<CpAsyncAction>),
-    CpAsyncArrive { barrier: BarrierAt, lanes: u32 },
+    CpAsyncArrive { barrier: BarrierAt, lanes: u32, copies: Vec<Token> },
     TmaLoad(Box<TmaAction>),
     TmaStore(Box<TmaAction>),
     BulkLoad { src: u64, bytes: u32, targets: Vec<BulkTarget> },
@@ -73,6 +82,13 @@ struct Pending<'a> {
     action: Action<'a>,
 }
 
+impl Pending<'_> {
+    /// The instruction of a `cp.async.mbarrier.arrive`: block, warp and place.
+    fn arrives(&self) -> Option<(usize, usize, u32)> {
+        matches!(self.action, Action::CpAsyncArrive { .. }).then_some((self.at.cta, self.at.warp, self.at.pc))
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Queue<'a> {
     pending: Vec<Pending<'a>>,
@@ -95,13 +111,34 @@ impl Queue<'_> {
     }
 }
 
+impl Action<'_> {
+    /// What the checker calls it, and the groups it is waited for in.
+    fn how(&self) -> Option<(How, Option<GroupKind>)> {
+        Some(match self {
+            Action::CpAsync(_) => (How::CpAsync, Some(GroupKind::CpAsync)),
+            Action::CpAsyncArrive { .. } => return None,
+            Action::TmaLoad(_) => (How::Tensor, None),
+            Action::TmaStore(_) => (How::Tensor, Some(GroupKind::Bulk)),
+            Action::BulkLoad { .. } | Action::BulkPeer { .. } => (How::Bulk, None),
+            Action::BulkStore { .. } => (How::Bulk, Some(GroupKind::Bulk)),
+            Action::Wgmma(_) => (How::Wgmma, Some(GroupKind::Wgmma)),
+            Action::AsyncStore(_) => (How::StAsync, None),
+        })
+    }
+}
+
 impl<'a> Cluster<'a> {
     /// Issues an operation; it may happen now. `last_due` keeps the operations of one issuer in order.
-    pub(super) fn issue(&mut self, at: At, action: Action<'a>, last_due: &mut u64) -> OpId {
+    pub(super) fn issue(&mut self, at: At, action: Action<'a>, last_due: &mut u64) -> Issued {
         let id = self.queue.next;
         self.queue.next += 1;
+        let token = match (&mut self.check, action.how()) {
+            (Some(check), Some((How::Wgmma, _))) => Some(check.issue_warpgroup(id, at.cta, at.warp)),
+            (Some(check), Some((how, group))) => Some(check.issue(id, how, group, at.cta, at.warp)),
+            _ => None,
+        };
         match self.m.schedule.delivery {
-            Delivery::Early => self.perform(at, action),
+            Delivery::Early => self.perform(id, at, action),
             delivery => {
                 let delay = if delivery == Delivery::Random { self.random(4_000) } else { 0 };
                 let due = (self.clock + delay).max(*last_due);
@@ -110,32 +147,46 @@ impl<'a> Cluster<'a> {
                 self.queue.pending.push(Pending { id, due, at, action });
             }
         }
-        id
+        Issued { id, token }
     }
 
     /// Delivers what is due, or with `force` the operation that is due first.
     pub(super) fn deliver(&mut self, force: bool) -> bool {
         let mut delivered = false;
+        let mut arrives = None;
         loop {
             let next = (0..self.queue.pending.len()).min_by_key(|&i| (self.queue.pending[i].due, self.queue.pending[i].id));
             let Some(at) = next else { return delivered };
             let is_due = self.m.schedule.delivery == Delivery::Random && self.queue.pending[at].due <= self.clock;
-            if !is_due && (!force || delivered) {
+            // What one `cp.async.mbarrier.arrive` of a warp issued, an operation a lane, happens at once.
+            let same = arrives.is_some() && arrives == self.queue.pending[at].arrives();
+            if !is_due && !same && (!force || delivered) {
                 return delivered;
             }
             let pending = self.queue.pending.remove(at);
+            arrives = pending.arrives();
             self.queue.outstanding.remove(&pending.id);
-            self.perform(pending.at, pending.action);
+            self.perform(pending.id, pending.at, pending.action);
             self.progress();
             self.events.push(super::cluster::Event::Delivered);
             delivered = true;
         }
     }
 
-    fn perform(&mut self, at: At, action: Action<'a>) {
+    fn perform(&mut self, id: OpId, at: At, action: Action<'a>) {
+        let how = action.how();
+        let outer = std::mem::replace(&mut self.acting, how.map(|(how, _)| (id, how)));
+        self.perform_action(at, action);
+        self.acting = outer;
+        if let (Some(check), Some((how, group))) = (&mut self.check, how) {
+            check.finish(id, how, group.is_some());
+        }
+    }
+
+    fn perform_action(&mut self, at: At, action: Action<'a>) {
         match action {
             Action::CpAsync(copy) => self.perform_cp_async(at, &copy),
-            Action::CpAsyncArrive { barrier, lanes } => self.perform_cp_async_arrive(at, barrier, lanes),
+            Action::CpAsyncArrive { barrier, lanes, copies } => self.perform_cp_async_arrive(at, barrier, lanes, &copies),
             Action::TmaLoad(tma) => self.perform_tma_load(at, &tma),
             Action::TmaStore(tma) => self.perform_tma_store(at, &tma),
             Action::BulkLoad { src, bytes, targets } => self.perform_bulk_load(at, src, bytes, &targets),
@@ -150,40 +201,93 @@ impl<'a> Cluster<'a> {
 
     /// Whether lanes must still wait until at most `allowed` of their latest groups are outstanding.
     pub(super) fn must_wait(&self, groups: &Groups, lanes: u32, allowed: u32) -> bool {
-        let mut newer = [0u32; 32];
-        for group in groups.committed.iter().rev() {
-            for lane in (0..32).filter(|lane| (lanes & group.lanes) >> lane & 1 == 1) {
-                newer[lane] += 1;
-                let outstanding = |(id, who): &(OpId, u32)| (who >> lane) & 1 == 1 && self.queue.is_outstanding(*id);
-                if newer[lane] > allowed && group.ops.iter().any(outstanding) {
-                    return true;
+        groups
+            .beyond(lanes, allowed)
+            .any(|(group, lanes)| group.ops.iter().any(|op| op.lanes & lanes != 0 && self.queue.is_outstanding(op.id)))
+    }
+
+    /// The lanes' wait is over: all but their `allowed` latest groups are behind the warp.
+    pub(super) fn pass_groups(&mut self, groups: &mut Groups, at: &At, lanes: u32, allowed: u32, part: Part) {
+        let Some(check) = &mut self.check else {
+            groups.settle(lanes, allowed, part);
+            return;
+        };
+        let mut last = None;
+        for (group, lanes) in groups.beyond(lanes, allowed) {
+            for token in group.ops.iter().filter(|op| op.lanes & lanes != 0).filter_map(|op| op.token) {
+                if last != Some(token) {
+                    check.waited(at.cta, at.warp, token, part);
+                    last = Some(token);
                 }
             }
         }
-        false
+        groups.settle(lanes, allowed, part);
     }
 
-    /// Whether operations are recorded at all: with early delivery everything is complete when it is issued.
+    /// Whether operations are recorded at all: with early delivery everything is complete when it is issued, and only
+    /// the checker needs to know who waited.
     pub(super) fn tracks_groups(&self) -> bool {
-        self.m.schedule.delivery != Delivery::Early
+        self.m.schedule.delivery != Delivery::Early || self.check.is_some()
     }
 }
 
 impl Groups {
+    /// An operation whose reads nobody waited for.
+    pub fn unread(&self) -> Option<&GroupOp> {
+        let committed = self.committed.iter().filter(|group| !group.read).flat_map(|group| &group.ops);
+        self.open.iter().chain(committed).find(|op| !op.told)
+    }
+
     /// Closes a group for `lanes`.
     pub fn commit(&mut self, lanes: u32) {
-        let mut group = Group { lanes, ops: Vec::new() };
-        self.open.retain_mut(|(id, who)| {
-            if *who & lanes != 0 {
-                group.ops.push((*id, *who & lanes));
+        let mut group = Group { lanes, ops: Vec::new(), read: false };
+        self.open.retain_mut(|op| {
+            if op.lanes & lanes != 0 {
+                group.ops.push(GroupOp { lanes: op.lanes & lanes, ..*op });
             }
-            *who &= !lanes;
-            *who != 0
+            op.lanes &= !lanes;
+            op.lanes != 0
         });
         self.committed.push_back(group);
         // No wait can name more groups than this.
         if self.committed.len() > 4_096 {
             self.committed.pop_front();
+        }
+    }
+
+    /// Committed groups, latest first, with the lanes for which they are older than the `allowed` latest ones.
+    fn beyond(&self, lanes: u32, allowed: u32) -> impl Iterator<Item = (&Group, u32)> {
+        let mut newer = [0u32; 32];
+        self.committed.iter().rev().map(move |group| {
+            let mut old = 0;
+            for lane in (0..32).filter(|lane| (lanes & group.lanes) >> lane & 1 == 1) {
+                newer[lane] += 1;
+                old |= u32::from(newer[lane] > allowed) << lane;
+            }
+            (group, old)
+        })
+    }
+
+    /// Forgets groups that were waited for by all who committed them.
+    fn settle(&mut self, lanes: u32, allowed: u32, part: Part) {
+        let mut newer = [0u32; 32];
+        for at in (0..self.committed.len()).rev() {
+            let group = &mut self.committed[at];
+            let mut old = 0;
+            for lane in (0..32).filter(|lane| (lanes & group.lanes) >> lane & 1 == 1) {
+                newer[lane] += 1;
+                old |= u32::from(newer[lane] > allowed) << lane;
+            }
+            if old != group.lanes {
+                continue;
+            }
+            match part {
+                // A wait for all of it may follow.
+                Part::Reads => group.read = true,
+                Part::All => {
+                    self.committed.remove(at);
+                }
+            }
         }
     }
 }

@@ -5,6 +5,14 @@ use super::regs::{FULL, Regs, Row, Row64};
 use crate::program::op::{Carry, Logic, Parts};
 use crate::program::{Op, P};
 
+/// A comparison's lanes joined with a predicate.
+fn combined(regs: &Regs, bits: u32, defined: u32, combine: Option<(Logic, P, bool)>) -> (u32, u32) {
+    match combine {
+        None => (bits, defined),
+        Some((op, p, negated)) => (logic(op, bits, regs.pred((p, negated))), defined & regs.pdef(p)),
+    }
+}
+
 /// The register-only operations that are worth no loop of their own.
 #[inline(never)]
 pub(super) fn rare(regs: &mut Regs, op: &Op, m: u32) -> bool {
@@ -89,14 +97,57 @@ pub(super) fn rare(regs: &mut Regs, op: &Op, m: u32) -> bool {
             let defined = regs.qdef(*a);
             regs.put(*d, &out, m, defined);
         }
-        Op::Compare32 { f, d, a, b, one } => {
-            map2!(regs, m, *d, *a, *b, |x, y| if f(x, y) { *one } else { 0 });
+        Op::Compare32 { f, d, a, b, one, combine } => {
+            let bits = test2!(regs.r(*a), regs.r(*b), |x, y| f(x, y));
+            let (bits, defined) = combined(regs, bits, regs.rdef(*a) & regs.rdef(*b), *combine);
+            regs.put(*d, &std::array::from_fn(|lane| if (bits >> lane) & 1 == 1 { *one } else { 0 }), m, defined);
         }
-        Op::Compare64 { f, d, a, b, one } => {
-            let (x, y) = (regs.q(*a), regs.q(*b));
-            let out = std::array::from_fn(|lane| if f(x[lane], y[lane]) { *one } else { 0 });
-            let defined = regs.qdef(*a) & regs.qdef(*b);
-            regs.put(*d, &out, m, defined);
+        Op::Compare64 { f, d, a, b, one, combine } => {
+            let bits = test2!(regs.q(*a), regs.q(*b), |x, y| f(x, y));
+            let (bits, defined) = combined(regs, bits, regs.qdef(*a) & regs.qdef(*b), *combine);
+            regs.put(*d, &std::array::from_fn(|lane| if (bits >> lane) & 1 == 1 { *one } else { 0 }), m, defined);
+        }
+        Op::CompareHalves { f, d, a, b, one, combine } => {
+            let low = test2!(regs.r(*a), regs.r(*b), |x, y| f(x & 0xffff, y & 0xffff));
+            let high = test2!(regs.r(*a), regs.r(*b), |x, y| f(x >> 16, y >> 16));
+            let sources = regs.rdef(*a) & regs.rdef(*b);
+            let (low, defined) = combined(regs, low, sources, *combine);
+            let (high, _) = combined(regs, high, sources, *combine);
+            let half = |bits: u32, lane: usize| if (bits >> lane) & 1 == 1 { *one } else { 0 };
+            regs.put(*d, &std::array::from_fn(|lane| half(low, lane) | (half(high, lane) << 16)), m, defined);
+        }
+        Op::Lop3P(op) => {
+            let rows = op.sources.map(|r| regs.r(r));
+            let table = |lane: usize| {
+                (0..32).fold(0u32, |out, bit| {
+                    let index = rows.iter().fold(0, |index, row| (index << 1) | ((row[lane] >> bit) & 1));
+                    out | (u32::from(op.lut >> index & 1) << bit)
+                })
+            };
+            let out: Row = std::array::from_fn(table);
+            let set = (0..32).fold(0, |bits, lane| bits | (u32::from(out[lane] != 0) << lane));
+            let defined = op.sources.iter().fold(FULL, |all, r| all & regs.rdef(*r));
+            let (bits, p_defined) = combined(regs, set, defined, Some((op.op, op.q.0, op.q.1)));
+            regs.put(op.d, &out, m, defined);
+            regs.put_pred(op.p, bits, m, p_defined);
+        }
+        Op::MadCarry64(op) => {
+            let (a, b) = (regs.q(op.a), regs.q(op.b));
+            let product = |lane: usize| {
+                let wide = if op.signed {
+                    (i128::from(a[lane] as i64) * i128::from(b[lane] as i64)) as u128
+                } else {
+                    u128::from(a[lane]) * u128::from(b[lane])
+                };
+                (if op.high { wide >> 64 } else { wide }) as u64
+            };
+            let x: Row64 = std::array::from_fn(product);
+            let y = *regs.q(op.c);
+            let (out, flags) = add_carry(regs, op.carry, &x, &y, 64);
+            let sources = regs.qdef(op.a) & regs.qdef(op.b) & regs.qdef(op.c);
+            let defined = carry_defined(regs, op.carry, sources);
+            regs.put64(op.d, &out, m, defined);
+            finish_carry(regs, op.carry, flags, m, defined);
         }
         Op::AddCarry32(carry, d, a, b) => {
             let (x, y) = (regs.r(*a).map(u64::from), regs.r(*b).map(u64::from));

@@ -18,7 +18,16 @@ pub struct Regs {
     pub rd: Vec<u32>,
     pub qd: Vec<u32>,
     pub pd: Vec<u32>,
+    /// What registers of `wgmma` are doing, by their number in the kernel's watch.
+    pub held: Vec<u8>,
 }
+
+/// An unfinished `wgmma` accumulates here.
+pub const HELD_AS_D: u8 = 1;
+/// An unfinished `wgmma` reads its operand a here.
+pub const HELD_AS_A: u8 = 2;
+/// An ordinary instruction touched it since the last `wgmma.fence`.
+pub const UNFENCED: u8 = 4;
 
 /// What undefined registers hold.
 const POISON32: u32 = 0xcccc_cccc;

@@ -2,9 +2,9 @@
 
 use super::alu::{self, Why};
 use super::cluster::{At, Cluster};
-use super::probe::SyncEvent;
 use super::regs::FULL;
-use super::warp::{NO_JOIN, State, Wait, Warp};
+use super::warp::{Groups, State, Wait, Warp};
+use crate::check::GroupKind;
 use crate::finding::FindingKind;
 use crate::program::op::Clock;
 use crate::program::{Guard, Op};
@@ -27,8 +27,8 @@ impl<'a> Cluster<'a> {
         let kernel = self.m.kernel;
         loop {
             let split = warp.splits[index];
-            let stop = if split.join == NO_JOIN { u32::MAX } else { warp.joins[split.join as usize].pc };
-            let ran = alu::run(&mut warp.regs, &kernel.code, split.pc, split.mask, stop, *left);
+            let stop = warp.stop_of(&split);
+            let ran = alu::run(&mut warp.regs, kernel, split.pc, split.mask, stop, *left);
             let count = ran.alu + ran.branches;
             self.clock += u64::from(count);
             self.probe.counters.warp_instructions += u64::from(count);
@@ -40,6 +40,7 @@ impl<'a> Cluster<'a> {
             match ran.why {
                 Why::Join => return warp.park(index),
                 Why::Budget => return,
+                Why::Held => self.touches_held(warp, &at, split.mask),
                 Why::UndefinedGuard => {
                     if let Some(guard) = kernel.code[ran.pc as usize].guard {
                         self.undefined_guard(warp, guard, &at, split.mask);
@@ -51,6 +52,7 @@ impl<'a> Cluster<'a> {
                         Flow::Next => warp.splits[index].pc = ran.pc + 1,
                         Flow::Jump(target) => warp.splits[index].pc = target,
                         Flow::Block(wait) => {
+                            self.probe.counters.waits += 1;
                             warp.splits[index].state = State::Blocked(wait);
                             return;
                         }
@@ -94,11 +96,18 @@ impl<'a> Cluster<'a> {
         if mask == 0 {
             return Flow::Next;
         }
+        if gathers(&inst.op) {
+            warp.meetings += 1;
+        }
         match &inst.op {
             Op::Bra(target) => self.branch(warp, index, at, mask, *target),
             Op::Brx { index: selector, targets } => self.branch_table(warp, index, at, mask, *selector, targets),
             Op::Exit => self.exit(warp, index, at, mask),
             Op::Trap => self.trap(at, mask),
+            Op::Call(op) => self.call(warp, index, at, mask, op),
+            Op::Ret => self.ret(warp, index, at, mask),
+            Op::LdFrame(op) => Self::ld_frame(warp, index, mask, op, self.m.kernel.local_bytes),
+            Op::StFrame(op) => Self::st_frame(warp, index, mask, op, self.m.kernel.local_bytes),
             Op::Clock32(clock, d) => {
                 let value = self.clock_value(*clock);
                 warp.regs.put(*d, &[value as u32; 32], mask, FULL);
@@ -121,12 +130,7 @@ impl<'a> Cluster<'a> {
             Op::Atom(op) => self.atom(warp, at, mask, op),
             Op::Prefetch(op) => self.prefetch(warp, at, mask, op),
             Op::CpAsync(op) => self.cp_async(warp, at, mask, op),
-            Op::CpAsyncCommit => {
-                if self.tracks_groups() {
-                    warp.cp_async.commit(mask);
-                }
-                Flow::Next
-            }
+            Op::CpAsyncCommit => self.commit(&mut warp.cp_async, at, mask, GroupKind::CpAsync),
             Op::CpAsyncWait(pending) => self.cp_async_wait(warp, at, mask, *pending),
             Op::LdMatrix(op) => self.ldmatrix(warp, at, mask, op),
             Op::StMatrix(op) => self.stmatrix(warp, at, mask, op),
@@ -134,36 +138,28 @@ impl<'a> Cluster<'a> {
             Op::AsyncStore(op) => self.async_store(warp, at, mask, op),
             Op::Bulk(op) => self.bulk(warp, at, mask, op),
             Op::Tma(op) => self.tma(warp, at, mask, op),
-            Op::BulkCommit => {
-                if self.tracks_groups() {
-                    warp.bulk.commit(mask);
-                }
-                Flow::Next
-            }
-            Op::BulkWait(pending) => self.bulk_wait(warp, at, mask, *pending),
+            Op::BulkCommit => self.commit(&mut warp.bulk, at, mask, GroupKind::Bulk),
+            Op::BulkWait { pending, read } => self.bulk_wait(warp, at, mask, *pending, *read),
             Op::Bar(op) => self.bar(warp, at, mask, op),
             Op::ClusterArrive { aligned, relaxed } => self.cluster_arrive(warp, at, mask, *aligned, *relaxed),
             Op::ClusterWait { aligned } => self.cluster_wait(warp, at, mask, *aligned),
             Op::MBarrier(op) => self.mbarrier(warp, index, at, mask, op),
             Op::Fence(fence) => {
-                self.probe.sync(*at, mask, SyncEvent::Fence(*fence));
+                self.observe_fence(at, *fence);
                 Flow::Next
             }
             Op::SetMaxNReg { increase, registers } => self.set_max_registers(warp, at, mask, *increase, *registers),
             Op::Mma(op) => self.mma(warp, at, mask, op),
             Op::WgmmaFence => {
                 self.check_aligned(warp, at, mask, "wgmma.fence");
-                self.probe.sync(*at, mask, SyncEvent::WgmmaFence);
+                self.fence_wgmma(warp);
                 Flow::Next
             }
             Op::Wgmma(_) => self.wgmma(warp, at, mask),
             Op::WgmmaCommit => {
                 self.check_aligned(warp, at, mask, "wgmma.commit_group");
-                self.probe.sync(*at, mask, SyncEvent::WgmmaCommit);
-                if self.tracks_groups() {
-                    warp.wgmma.commit(mask);
-                }
-                Flow::Next
+                warp.wgmma_groups.commit();
+                self.commit(&mut warp.wgmma, at, mask, GroupKind::Wgmma)
             }
             Op::WgmmaWait(pending) => self.wgmma_wait(warp, at, mask, *pending),
             // The hot loop runs all others.
@@ -171,12 +167,24 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    fn commit(&mut self, groups: &mut Groups, at: &At, mask: u32, kind: GroupKind) -> Flow {
+        if self.tracks_groups() {
+            groups.commit(mask);
+        }
+        if let Some(check) = &mut self.check {
+            check.commit(kind, at.cta, at.warp);
+        }
+        Flow::Next
+    }
+
     fn count(&mut self, op: &Op) {
         let counters = &mut self.probe.counters;
         counters.warp_instructions += 1;
         let class = match op {
-            Op::Bra(_) | Op::Brx { .. } | Op::Exit | Op::Trap => &mut counters.control,
+            Op::Bra(_) | Op::Brx { .. } | Op::Exit | Op::Trap | Op::Call(_) | Op::Ret => &mut counters.control,
             Op::LdParam(_)
+            | Op::LdFrame(_)
+            | Op::StFrame(_)
             | Op::Load(_)
             | Op::Store(_)
             | Op::Atom(_)
@@ -191,7 +199,7 @@ impl<'a> Cluster<'a> {
             | Op::Bulk(_)
             | Op::Tma(_)
             | Op::BulkCommit
-            | Op::BulkWait(_) => &mut counters.async_copy,
+            | Op::BulkWait { .. } => &mut counters.async_copy,
             Op::Mma(_) | Op::Wgmma(_) => &mut counters.tensor,
             Op::Clock32(..) | Op::Clock64(..) => &mut counters.alu,
             _ => &mut counters.sync,
@@ -235,4 +243,24 @@ impl<'a> Cluster<'a> {
         }
         aligned
     }
+}
+
+/// Whether lanes meet at an instruction, beside those that name their members.
+fn gathers(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Bar(_)
+            | Op::ClusterArrive { .. }
+            | Op::ClusterWait { .. }
+            | Op::MBarrier(_)
+            | Op::Fence(_)
+            | Op::LdMatrix(_)
+            | Op::StMatrix(_)
+            | Op::MovMatrix(..)
+            | Op::Mma(_)
+            | Op::WgmmaFence
+            | Op::Wgmma(_)
+            | Op::WgmmaCommit
+            | Op::WgmmaWait(_)
+    )
 }

@@ -4,13 +4,14 @@ use super::access::lanes_of;
 use super::cluster::{At, Cluster};
 use super::copies::{Chunk, merge};
 use super::probe::Access;
-use super::queue::{Action, BulkTarget, TmaAction};
+use super::queue::{Action, BulkTarget, Issued, TmaAction};
 use super::step::Flow;
-use super::warp::Warp;
+use super::warp::{GroupOp, Warp};
 use crate::finding::FindingKind;
 use crate::memory::space::Target;
 use crate::parse::ast::Space;
 use crate::program::memory_op::{AtomOp, Completion, Tma, TmaReduce};
+use crate::tensor::Arithmetic;
 use crate::tensor::tma::{TensorDType, TensorMap};
 
 impl<'a> Cluster<'a> {
@@ -90,9 +91,9 @@ impl<'a> Cluster<'a> {
         if !op.load {
             let source = BulkTarget { cta: place.cta, offset: place.offset, barrier: (0, 0) };
             let action = TmaAction { map, coords, targets: vec![source], reduce: op.reduce };
-            let id = self.issue(*at, Action::TmaStore(Box::new(action)), &mut due);
+            let Issued { id, token } = self.issue(*at, Action::TmaStore(Box::new(action)), &mut due);
             if self.tracks_groups() {
-                warp.bulk.open.push((id, lanes));
+                warp.bulk.open.push(GroupOp { id, lanes, pc: at.pc, token, told: false });
             }
             return Some(());
         }
@@ -128,7 +129,7 @@ impl<'a> Cluster<'a> {
                     self.report(FindingKind::Oob, &at, 1, Some(address), || format!("tensor copy reads {why}"));
                 }
             }
-            self.global_range(at, Access::Read, address, run.bytes);
+            self.global_range(at, Access::Read, address, run.bytes, None);
         }
         for target in &tma.targets {
             self.shared_range(at, Access::Write, target.cta, target.offset, bytes);
@@ -164,7 +165,9 @@ impl<'a> Cluster<'a> {
             offset += 16;
         }
         self.shared_range(at, Access::Read, source.cta, source.offset, bytes);
-        let reduce = match tma.reduce.map(|op| reduce_op(op, map.dtype)) {
+        let ring = self.m.arithmetic == Arithmetic::Ring;
+        let element_op = |op| reduce_op(op, map.dtype).map(|op| if ring { op.in_ring() } else { op });
+        let reduce = match tma.reduce.map(element_op) {
             Some(None) => {
                 let dtype = map.dtype;
                 self.report(FindingKind::Unsupported, &at, 1, None, || {
@@ -182,7 +185,7 @@ impl<'a> Cluster<'a> {
             let range = run.shared_offset as usize..(run.shared_offset + run.bytes) as usize;
             let mut part = Chunk { data: image.data[range.clone()].to_vec(), init: image.init[range].to_vec() };
             let access = if reduce.is_some() { Access::Atomic } else { Access::Write };
-            self.global_range(at, access, address, run.bytes);
+            self.global_range(at, access, address, run.bytes, Some(&part.data));
             match self.m.global.find(address, run.bytes.into()) {
                 Ok(buffer) => {
                     let to = address - buffer.base;

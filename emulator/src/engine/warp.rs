@@ -5,13 +5,19 @@
 //! that spin do not starve the others (independent thread scheduling); lanes parked in a join can be let go by the
 //! scheduler when nothing else moves.
 
+use super::calls::Frame;
 use super::queue::OpId;
 use super::regs::Regs;
+use super::wgmma_regs::WgmmaGroups;
+use crate::check::Token;
 use crate::memory::shared::Bytes;
 use std::collections::VecDeque;
 
 /// No join: the split runs to its exit.
 pub const NO_JOIN: u32 = u32::MAX;
+
+/// The frame of the entry itself.
+pub const NO_FRAME: u32 = u32::MAX;
 
 /// What a blocked split waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +50,8 @@ pub struct Split {
     pub pc: u32,
     pub mask: u32,
     pub join: u32,
+    /// The call it is in.
+    pub frame: u32,
     pub state: State,
     /// The instruction at `pc` was issued before and is tried again: it counts once.
     pub retry: bool,
@@ -52,8 +60,8 @@ pub struct Split {
 }
 
 impl Split {
-    pub fn ready(pc: u32, mask: u32, join: u32) -> Self {
-        Split { pc, mask, join, state: State::Ready, retry: false, timed_out: false }
+    pub fn ready(pc: u32, mask: u32, join: u32, frame: u32) -> Self {
+        Split { pc, mask, join, frame, state: State::Ready, retry: false, timed_out: false }
     }
 }
 
@@ -61,6 +69,8 @@ impl Split {
 #[derive(Clone, Copy, Debug)]
 pub struct Join {
     pub pc: u32,
+    /// The call in which `pc` is to be reached: recursion passes it in others.
+    pub frame: u32,
     /// Lanes still on their way.
     pub pending: u32,
     /// Lanes that are here.
@@ -69,17 +79,30 @@ pub struct Join {
     in_use: bool,
 }
 
-/// Asynchronous operations committed together, with the lanes that issued each.
+/// An asynchronous operation with the lanes that issued it.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupOp {
+    pub id: OpId,
+    pub lanes: u32,
+    pub pc: u32,
+    pub token: Option<Token>,
+    /// An mbarrier is told when it is done.
+    pub told: bool,
+}
+
+/// Asynchronous operations committed together.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     pub lanes: u32,
-    pub ops: Vec<(OpId, u32)>,
+    pub ops: Vec<GroupOp>,
+    /// All who committed it waited for its reads.
+    pub read: bool,
 }
 
 /// Uncommitted operations and committed groups of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
-    pub open: Vec<(OpId, u32)>,
+    pub open: Vec<GroupOp>,
     pub committed: VecDeque<Group>,
 }
 
@@ -88,6 +111,7 @@ pub struct Warp {
     pub regs: Regs,
     pub splits: Vec<Split>,
     pub joins: Vec<Join>,
+    pub frames: Vec<Frame>,
     /// Lanes that exist and have not exited.
     pub live: u32,
     pub queued: bool,
@@ -104,11 +128,14 @@ pub struct Warp {
     pub cp_async: Groups,
     pub bulk: Groups,
     pub wgmma: Groups,
+    pub wgmma_groups: WgmmaGroups,
     /// Lanes that arrived at the cluster barrier and have not waited yet, and the phase they arrived in.
     pub cluster_arrived: u32,
     pub cluster_phase: u64,
     /// Lanes that arrived at each named barrier while others of the warp had not.
     pub bar_lanes: [u32; 16],
+    /// How often the lanes have met: at `bar.warp.sync`, barriers, and whatever else gathers the warp.
+    pub meetings: u32,
     /// Lanes were let go from a join to make progress: being apart is no mistake of the program any more.
     pub forced_apart: bool,
     /// The latest delivery time given to an operation of the warp, which keeps them in order.
@@ -128,18 +155,37 @@ impl Warp {
 
     /// Splits `mask` of split `index` off to several places, meeting again at `meet`.
     pub fn diverge(&mut self, index: usize, parts: &[(u32, u32)], meet: u32) {
-        let Split { join, mask, .. } = self.splits[index];
-        let inherited = join != NO_JOIN && self.joins[join as usize].pc == meet;
-        let join = if meet == u32::MAX || inherited { join } else { self.open_join(meet, mask, join) };
+        let frame = self.splits[index].frame;
+        let join = self.join_at(index, meet);
         self.splits.remove(index);
         for &(pc, mask) in parts {
-            self.splits.push(Split::ready(pc, mask, join));
+            self.splits.push(Split::ready(pc, mask, join, frame));
         }
         self.turn = index;
     }
 
-    fn open_join(&mut self, pc: u32, pending: u32, parent: u32) -> u32 {
-        let join = Join { pc, pending, arrived: 0, parent, in_use: true };
+    /// The join at `meet` for the parts of a split, a new one unless it is already on the way there.
+    pub fn join_at(&mut self, index: usize, meet: u32) -> u32 {
+        let Split { join, mask, frame, .. } = self.splits[index];
+        let inherited = self.is_at(join, meet, frame);
+        if meet == u32::MAX || inherited { join } else { self.open_join(meet, mask, join, frame) }
+    }
+
+    /// Whether a join is at this place.
+    fn is_at(&self, join: u32, pc: u32, frame: u32) -> bool {
+        self.joins.get(join as usize).is_some_and(|join| join.pc == pc && join.frame == frame)
+    }
+
+    /// Where a split stops to wait for others.
+    pub fn stop_of(&self, split: &Split) -> u32 {
+        match self.joins.get(split.join as usize) {
+            Some(join) if join.frame == split.frame => join.pc,
+            _ => u32::MAX,
+        }
+    }
+
+    fn open_join(&mut self, pc: u32, pending: u32, parent: u32, frame: u32) -> u32 {
+        let join = Join { pc, frame, pending, arrived: 0, parent, in_use: true };
         match self.joins.iter().position(|join| !join.in_use) {
             Some(at) => {
                 self.joins[at] = join;
@@ -163,7 +209,7 @@ impl Warp {
 
     /// Lets the lanes of a join go on when nobody is missing.
     fn settle(&mut self, join: u32) {
-        let Join { pc, pending, arrived, parent, in_use } = self.joins[join as usize];
+        let Join { pc, frame, pending, arrived, parent, in_use } = self.joins[join as usize];
         if pending != 0 || !in_use {
             return;
         }
@@ -172,8 +218,8 @@ impl Warp {
         if arrived == 0 {
             return;
         }
-        self.splits.push(Split::ready(pc, arrived, parent));
-        if parent != NO_JOIN && self.joins[parent as usize].pc == pc {
+        self.splits.push(Split::ready(pc, arrived, parent, frame));
+        if self.is_at(parent, pc, frame) {
             self.park(self.splits.len() - 1);
         }
     }
@@ -181,7 +227,11 @@ impl Warp {
     /// Lanes of split `index` exit.
     pub fn exit(&mut self, index: usize, lanes: u32) {
         self.live &= !lanes;
-        let join = self.splits[index].join;
+        let Split { join, mut frame, .. } = self.splits[index];
+        while frame != NO_FRAME {
+            self.frames[frame as usize].live &= !lanes;
+            frame = self.frames[frame as usize].parent;
+        }
         self.splits[index].mask &= !lanes;
         if self.splits[index].mask == 0 {
             self.splits.remove(index);
@@ -199,20 +249,20 @@ impl Warp {
     pub fn release_parked(&mut self) -> bool {
         let mut released = false;
         for at in 0..self.joins.len() {
-            let Join { pc, arrived, parent, in_use, .. } = self.joins[at];
+            let Join { pc, frame, arrived, parent, in_use, .. } = self.joins[at];
             if !in_use || arrived == 0 {
                 continue;
             }
             self.joins[at].arrived = 0;
             let mut up = parent;
             // Joins above at the same place do not wait for these lanes either.
-            while up != NO_JOIN && self.joins[up as usize].pc == pc {
+            while self.is_at(up, pc, frame) {
                 let next = self.joins[up as usize].parent;
                 self.joins[up as usize].pending &= !arrived;
                 self.settle(up);
                 up = next;
             }
-            self.splits.push(Split::ready(pc, arrived, up));
+            self.splits.push(Split::ready(pc, arrived, up, frame));
             released = true;
         }
         self.forced_apart |= released;

@@ -1,10 +1,10 @@
 //! wgmma.mma_async: four warps meet, then the operation goes to the queue.
 
 use super::cluster::{At, Cluster, Event};
-use super::queue::{Action, WgmmaAction};
+use super::queue::{Action, Issued, WgmmaAction};
 use super::regs::FULL;
 use super::step::Flow;
-use super::warp::{State, Wait, Warp};
+use super::warp::{GroupOp, State, Wait, Warp};
 use crate::finding::FindingKind;
 use crate::memory::space::RESERVED_SHARED;
 use crate::program::Op;
@@ -54,13 +54,14 @@ impl<'a> Cluster<'a> {
         }
         let Op::Wgmma(op) = &self.m.kernel.code[pcs[0] as usize].op else { return };
         if let Some(action) = self.wgmma_action(op, &at, first_warp) {
+            self.hold_wgmma(&at, op);
             let mut due = self.ctas[cta].warps[first_warp].last_due;
-            let id = self.issue(at, Action::Wgmma(Box::new(action)), &mut due);
+            let Issued { id, token } = self.issue(at, Action::Wgmma(Box::new(action)), &mut due);
             let tracks = self.tracks_groups();
             for warp in &mut self.ctas[cta].warps[first_warp..first_warp + 4] {
                 warp.last_due = due;
                 if tracks {
-                    warp.wgmma.open.push((id, FULL));
+                    warp.wgmma.open.push(GroupOp { id, lanes: FULL, pc: at.pc, token, told: false });
                 }
             }
         }
@@ -130,6 +131,14 @@ impl<'a> Cluster<'a> {
 
     /// Reads an operand into a panel; bytes that do not exist or were never written are findings.
     fn load_panel(&mut self, at: &At, which: usize, ty: crate::tensor::element::ElementType, operand: &SharedOperand) -> bool {
+        if self.check.is_some() {
+            // A warp reads its own 16 rows of a, and all of b.
+            let view = |row: u32| if which == 0 { 1 + row as usize / 16 } else { 0 };
+            let inside = |address: u32| address >= RESERVED_SHARED && address < self.m.shared_window;
+            let chunks = operand.chunks_by_row().filter(|(address, _)| inside(*address));
+            let chunks: Vec<(u32, usize)> = chunks.map(|(address, row)| (address, view(row))).collect();
+            self.observe_operand(at, &chunks);
+        }
         let mut panel = std::mem::take(&mut self.panels[which]);
         let shared = &self.ctas[at.cta].shared;
         let (mut outside, mut unwritten, mut bytes) = (None, None, 0u64);
@@ -182,7 +191,7 @@ impl<'a> Cluster<'a> {
         }
         let scale = Scale { d: action.scale_d, negate_a: op.negate_a, negate_b: op.negate_b };
         let files = [&mut w0.regs.r[..], &mut w1.regs.r[..], &mut w2.regs.r[..], &mut w3.regs.r[..]];
-        let result = wgmma(kind, self.m.numerics, panel_a, panel_b, scale, Accumulators { files, slots: &op.d });
+        let result = wgmma(kind, self.m.arithmetic, panel_a, panel_b, scale, Accumulators { files, slots: &op.d });
         for warp in [w0, w1, w2, w3] {
             for &slot in &op.d {
                 warp.regs.rd[slot as usize] = FULL;

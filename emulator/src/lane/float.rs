@@ -1,6 +1,6 @@
 //! f32 and f64 arithmetic with PTX's modifiers.
 
-use super::round;
+use super::{round, soft64};
 
 pub const CANONICAL_NAN: u32 = 0x7fff_ffff;
 pub const CANONICAL_NAN64: u64 = 0x7ff8_0000_0000_0000;
@@ -80,19 +80,23 @@ pub fn sub64<const RND: u8>(a: u64, b: u64) -> u64 {
 }
 
 pub fn mul64<const RND: u8>(a: u64, b: u64) -> u64 {
-    canonical64(round::mul_f64(ff(a), ff(b), RND))
+    canonical64(soft64::mul(ff(a), ff(b), RND))
 }
 
 pub fn div64<const RND: u8>(a: u64, b: u64) -> u64 {
-    canonical64(round::div_f64(ff(a), ff(b), RND))
+    canonical64(soft64::div(ff(a), ff(b), RND))
 }
 
 pub fn rcp64<const RND: u8>(a: u64) -> u64 {
-    canonical64(round::div_f64(1.0, ff(a), RND))
+    canonical64(soft64::div(1.0, ff(a), RND))
 }
 
 pub fn sqrt64<const RND: u8>(a: u64) -> u64 {
-    canonical64(round::sqrt_f64(ff(a), RND))
+    canonical64(soft64::sqrt(ff(a), RND))
+}
+
+pub fn fma64<const RND: u8>(a: u64, b: u64, c: u64) -> u64 {
+    canonical64(soft64::fma(ff(a), ff(b), ff(c), RND))
 }
 
 /// `min`/`max` of two floats: a NaN operand loses, unless `.NaN`; -0 is less than +0.

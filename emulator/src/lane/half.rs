@@ -60,6 +60,11 @@ fn flush<H: Half, const FTZ: bool>(bits: u16) -> u16 {
     if FTZ && tiny { bits & 0x8000 } else { bits }
 }
 
+/// Both f16 halves of a register with subnormals made zero.
+pub fn flushed(a: u32) -> u32 {
+    u32::from(flush::<F16, true>(a as u16)) | (u32::from(flush::<F16, true>((a >> 16) as u16)) << 16)
+}
+
 fn smallest_normal<H: Half>() -> u16 {
     // One in the exponent field: bit 10 for f16, bit 7 for bf16; told apart by what 1.0 looks like.
     if H::narrow(1.0) == 0x3c00 { 1 << 10 } else { 1 << 7 }
@@ -125,8 +130,8 @@ pub fn pick<H: Half, const MAX: bool, const FTZ: bool, const NAN: bool, const XO
 }
 
 /// A unary approximate function, rounded once.
-pub fn unary<H: Half>(a: u16, g: impl Fn(f64) -> f64) -> u16 {
-    H::narrow64(g(f64::from(H::widen(a))))
+pub fn unary<H: Half, const FTZ: bool>(a: u16, g: fn(f64) -> f64) -> u16 {
+    flush::<H, FTZ>(H::narrow64(g(f64::from(H::widen(flush::<H, FTZ>(a))))))
 }
 
 pub fn compare<H: Half>(f: fn(f64, f64) -> bool, a: u16, b: u16) -> bool {

@@ -5,3 +5,4 @@ pub mod float;
 pub mod half;
 pub mod int;
 pub mod round;
+pub mod soft64;

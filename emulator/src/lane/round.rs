@@ -93,9 +93,13 @@ pub fn direct_f64(value: f64, error: f64, mode: u8) -> f64 {
     }
 }
 
-/// The exact sign of an exact zero sum differs by mode: x + (-x) is -0 only when rounding down.
+/// The sign of an exact zero sum differs by mode: x + (-x) is -0 only when rounding down, of zeros too.
 fn zero_sum_f32(result: f32, a: f64, b: f64, mode: u8) -> f32 {
-    if result == 0.0 && a == -b && a != 0.0 && mode == RM { -0.0 } else { result }
+    if result == 0.0 && are_opposite(a, b) && mode == RM { -0.0 } else { result }
+}
+
+fn are_opposite(a: f64, b: f64) -> bool {
+    a == -b && a.is_sign_negative() != b.is_sign_negative()
 }
 
 pub fn add_f32(a: f32, b: f32, mode: u8) -> f32 {
@@ -135,33 +139,8 @@ pub fn add_f64(a: f64, b: f64, mode: u8) -> f64 {
     if sum.is_infinite() && a.is_finite() && b.is_finite() {
         return direct_f64(sum, -sum, mode);
     }
-    if sum == 0.0 && a == -b && a != 0.0 && mode == RM {
+    if are_opposite(a, b) && mode == RM {
         return -0.0;
     }
     direct_f64(sum, sum_error(a, b, sum), mode)
-}
-
-pub fn mul_f64(a: f64, b: f64, mode: u8) -> f64 {
-    let product = a * b;
-    if mode == RN {
-        return product;
-    }
-    if product.is_infinite() && a.is_finite() && b.is_finite() {
-        return direct_f64(product, -product, mode);
-    }
-    direct_f64(product, a.mul_add(b, -product), mode)
-}
-
-pub fn div_f64(a: f64, b: f64, mode: u8) -> f64 {
-    let q = a / b;
-    if mode == RN || !q.is_finite() {
-        return q;
-    }
-    let remainder = (-q).mul_add(b, a);
-    direct_f64(q, if b < 0.0 { -remainder } else { remainder }, mode)
-}
-
-pub fn sqrt_f64(a: f64, mode: u8) -> f64 {
-    let root = a.sqrt();
-    if mode == RN || !root.is_finite() { root } else { direct_f64(root, (-root).mul_add(root, a), mode) }
 }

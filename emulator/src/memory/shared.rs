@@ -50,6 +50,13 @@ impl Bytes {
         self.init[(offset >> 4) as usize] & mask == mask
     }
 
+    /// Whether any of the bytes is defined: copies of structs read padding along with members.
+    #[inline]
+    pub fn is_partly_init(&self, offset: u32, bytes: u32) -> bool {
+        let mask = granule_mask(u64::from(offset), bytes);
+        self.init[(offset >> 4) as usize] & mask != 0
+    }
+
     #[inline]
     pub fn mark(&mut self, offset: u32, bytes: u32, defined: bool) {
         let mask = granule_mask(u64::from(offset), bytes);
@@ -106,6 +113,13 @@ impl Bytes {
             }
             self.mark(offset, 4 * N as u32, true);
         }
+    }
+
+    /// Makes bytes undefined again; offset and size are multiples of 16.
+    pub fn forget(&mut self, offset: u32, bytes: u32) {
+        let granules = (offset / 16) as usize..((offset + bytes) / 16) as usize;
+        self.init[granules].fill(0);
+        self.data[offset as usize..(offset + bytes) as usize].fill(POISON);
     }
 
     pub fn read_bytes(&self, offset: u32, out: &mut [u8], init: &mut [bool]) {

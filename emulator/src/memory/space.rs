@@ -7,6 +7,8 @@ pub const SHARED_WINDOW: u64 = 0x7f10_0000_0000;
 pub const LOCAL_WINDOW: u64 = 0x7f20_0000_0000;
 /// Start of the parameter window.
 pub const PARAM_WINDOW: u64 = 0x7f30_0000_0000;
+/// Start of the addresses of device functions; nothing can be read there.
+pub const FUNCTION_WINDOW: u64 = 0x7f40_0000_0000;
 /// Size of each window.
 pub const WINDOW_BYTES: u64 = 1 << 32;
 
@@ -27,6 +29,11 @@ pub enum Target {
 
 pub fn in_window(address: u64, window: u64) -> bool {
     address.wrapping_sub(window) < WINDOW_BYTES
+}
+
+/// The address of the n-th function of a module.
+pub fn function_address(index: usize) -> u64 {
+    FUNCTION_WINDOW + 16 * (index as u64 + 1)
 }
 
 pub fn classify(address: u64) -> Target {

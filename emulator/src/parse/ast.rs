@@ -54,6 +54,8 @@ pub enum Operand {
         extra: Vec<Operand>,
     },
     Vector(Vec<Operand>),
+    /// `(a, b)` of a call
+    Args(Vec<Operand>),
     /// `a|b`
     Pair(Box<Operand>, Box<Operand>),
     /// `_`
@@ -92,6 +94,21 @@ pub enum InitItem {
         name: String,
         offset: i64,
     },
+    /// One byte of such an address, the lowest first.
+    SymbolByte {
+        name: String,
+        offset: i64,
+        byte: u32,
+    },
+}
+
+/// A formal parameter or return value of a device function.
+#[derive(Clone, Debug)]
+pub enum Formal {
+    /// `.param`
+    Memory(Variable),
+    /// `.reg`
+    Register(RegId),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -99,7 +116,11 @@ pub struct Function {
     pub name: String,
     pub is_entry: bool,
     pub line: u32,
+    /// Parameters of an entry.
     pub params: Vec<Variable>,
+    /// Parameters and return values of a device function.
+    pub formals: Vec<Formal>,
+    pub returns: Vec<Formal>,
     pub reqntid: Option<[u32; 3]>,
     pub maxntid: Option<[u32; 3]>,
     pub reqcluster: Option<[u32; 3]>,
@@ -111,7 +132,7 @@ pub struct Function {
     pub scopes: Vec<ScopeId>,
     pub labels: FxHashMap<(ScopeId, String), u32>,
     pub branch_targets: FxHashMap<(ScopeId, String), Vec<String>>,
-    /// `.shared` and `.local` variables declared inside.
+    /// `.shared`, `.local` and call `.param` variables declared inside; those of nested scopes under unique names.
     pub variables: Vec<Variable>,
     pub body: Vec<Instr>,
 }
@@ -122,6 +143,17 @@ pub struct Module {
     pub target: String,
     pub variables: Vec<Variable>,
     pub functions: Vec<Function>,
+    /// `.alias` names and what they stand for.
+    pub aliases: Vec<(String, String)>,
     /// `file:line` strings of `.loc`.
     pub sources: Vec<String>,
+}
+
+impl Module {
+    /// The index of a function with a body, by its name or an alias.
+    pub fn function(&self, name: &str) -> Option<usize> {
+        let alias = self.aliases.iter().find(|(alias, _)| alias == name).map(|(_, target)| target.as_str());
+        let name = alias.unwrap_or(name);
+        self.functions.iter().position(|function| function.name == name)
+    }
 }

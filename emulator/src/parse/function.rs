@@ -1,6 +1,6 @@
 //! Entries, functions and the statements of their bodies.
 
-use super::ast::{Function, Instr, RegClass, RegId, ScopeId, Space};
+use super::ast::{Formal, Function, Instr, RegClass, RegId, ScopeId, Space, Variable};
 use super::lexer::Token;
 use super::module::{Parser, describe, type_bits};
 use crate::error::ParseError;
@@ -12,6 +12,8 @@ pub(super) struct Body {
     /// `%r<24>`: prefix to first register and count.
     ranges: Vec<FxHashMap<String, (u32, u32)>>,
     open: Vec<ScopeId>,
+    /// Variables of each open scope: the name in the text to the one in [`Function::variables`].
+    variables: Vec<FxHashMap<String, String>>,
 }
 
 impl Body {
@@ -31,6 +33,11 @@ impl Body {
             }
         }
         None
+    }
+
+    /// The unique name of a variable declared in an open scope.
+    pub fn variable(&self, name: &str) -> Option<&String> {
+        self.variables.iter().rev().find_map(|names| names.get(name))
     }
 
     pub fn scope(&self) -> ScopeId {
@@ -53,13 +60,23 @@ impl Parser {
     /// After `.entry` or `.func`.
     pub(super) fn function(&mut self, is_entry: bool) -> Result<(), ParseError> {
         let mut function = Function { is_entry, ..Function::default() };
+        let mut body = Body {
+            names: vec![FxHashMap::default()],
+            ranges: vec![FxHashMap::default()],
+            open: vec![ScopeId(0)],
+            variables: vec![FxHashMap::default()],
+        };
         if !is_entry && self.is_sign('(') {
-            self.parameters()?;
+            function.returns = self.formals(&mut function, &mut body)?;
         }
         function.line = self.line();
         function.name = self.word("a function name")?;
         if self.is_sign('(') {
-            function.params = self.parameters()?;
+            if is_entry {
+                function.params = self.parameters()?;
+            } else {
+                function.formals = self.formals(&mut function, &mut body)?;
+            }
         }
         loop {
             match self.peek().clone() {
@@ -79,7 +96,6 @@ impl Parser {
                 other => return self.error(format!("expected a function body, found {}", describe(&other))),
             }
         }
-        let mut body = Body { names: vec![FxHashMap::default()], ranges: vec![FxHashMap::default()], open: vec![ScopeId(0)] };
         function.scopes.push(ScopeId(0));
         self.body(&mut function, &mut body)?;
         self.module.functions.push(function);
@@ -99,6 +115,65 @@ impl Parser {
             self.accept(',');
         }
         Ok(params)
+    }
+
+    /// Formals of a device function; those in registers are declared in its body.
+    fn formals(&mut self, function: &mut Function, body: &mut Body) -> Result<Vec<Formal>, ParseError> {
+        self.expect('(')?;
+        let mut formals = Vec::new();
+        while !self.accept(')') {
+            match self.next() {
+                Token::Dot(name) if name == "param" => {
+                    let (align, bits) = self.declared_type()?;
+                    formals.push(Formal::Memory(self.declarator(Space::Param, align, bits)?));
+                }
+                Token::Dot(name) if name == "reg" => {
+                    let class = self.class()?;
+                    let name = self.word("a register name")?;
+                    let reg = RegId(function.regs.len() as u32);
+                    if let Some(names) = body.names.first_mut() {
+                        names.insert(name.clone(), reg);
+                    }
+                    function.regs.push((name, class));
+                    formals.push(Formal::Register(reg));
+                }
+                other => return self.error(format!("expected `.param` or `.reg`, found {}", describe(&other))),
+            }
+            if !self.accept(',') && !self.is_sign(')') {
+                return self.error("expected `,` or `)` after a parameter");
+            }
+        }
+        Ok(formals)
+    }
+
+    fn class(&mut self) -> Result<RegClass, ParseError> {
+        match self.next() {
+            Token::Dot(name) => match register_class(&name) {
+                Some(class) => Ok(class),
+                None => self.error(format!("registers of type `.{name}` are not supported")),
+            },
+            other => self.error(format!("expected a register type, found {}", describe(&other))),
+        }
+    }
+
+    /// Keeps the variables of a statement. Names of nested scopes are made unique; call parameters of the same name and
+    /// shape in scopes that follow each other share one place.
+    fn keep_variables(&mut self, function: &mut Function, body: &mut Body, variables: Vec<Variable>) {
+        let nested = body.open.len() > 1;
+        for mut variable in variables {
+            let name = variable.name.clone();
+            if variable.space == Space::Param {
+                variable.name = format!("{name}#{}:{}:{}", body.open.len(), variable.bytes, variable.align);
+            } else if nested {
+                variable.name = format!("{name}#{}", body.scope().0);
+            }
+            if let Some(names) = body.variables.last_mut() {
+                names.insert(name, variable.name.clone());
+            }
+            if variable.space != Space::Param || function.variables.iter().all(|old| old.name != variable.name) {
+                function.variables.push(variable);
+            }
+        }
     }
 
     fn triple(&mut self) -> Result<[u32; 3], ParseError> {
@@ -141,11 +216,13 @@ impl Parser {
                     body.open.push(scope);
                     body.names.push(FxHashMap::default());
                     body.ranges.push(FxHashMap::default());
+                    body.variables.push(FxHashMap::default());
                 }
                 Token::Sign('}') => {
                     body.open.pop();
                     body.names.pop();
                     body.ranges.pop();
+                    body.variables.pop();
                     if body.open.is_empty() {
                         return Ok(());
                     }
@@ -156,13 +233,14 @@ impl Parser {
                     "loc" => source = Some(self.loc()?),
                     "file" => self.file()?,
                     "pragma" => self.skip_statement(),
-                    "shared" | "local" => {
-                        let space = if name == "shared" { Space::Shared } else { Space::Local };
-                        let mut variables = self.variables(space, false)?;
-                        function.variables.append(&mut variables);
-                    }
-                    "param" => {
-                        return Err(ParseError::on(line, "function calls are not supported: inline the callee"));
+                    "shared" | "local" | "param" => {
+                        let space = match name.as_str() {
+                            "shared" => Space::Shared,
+                            "local" => Space::Local,
+                            _ => Space::Param,
+                        };
+                        let variables = self.variables(space, false)?;
+                        self.keep_variables(function, body, variables);
                     }
                     other => return Err(ParseError::on(line, format!("unknown directive `.{other}` in a function"))),
                 },
@@ -208,6 +286,13 @@ impl Parser {
             function.branch_targets.insert(key, targets);
             return Ok(());
         }
+        if let Token::Dot(name) = self.peek()
+            && matches!(name.as_str(), "callprototype" | "calltargets")
+        {
+            // The call's own arguments say the same, and every function's address is known.
+            self.skip_statement();
+            return Ok(());
+        }
         let name = key.1.clone();
         if function.labels.insert(key, function.body.len() as u32).is_some() {
             return Err(ParseError::on(line, format!("label `{name}` is defined twice")));
@@ -217,13 +302,7 @@ impl Parser {
 
     /// After `.reg`: `.b32 %r<24>, %x;`
     fn registers(&mut self, function: &mut Function, body: &mut Body) -> Result<(), ParseError> {
-        let class = match self.next() {
-            Token::Dot(name) => match register_class(&name) {
-                Some(class) => class,
-                None => return self.error(format!("registers of type `.{name}` are not supported")),
-            },
-            other => return self.error(format!("expected a register type, found {}", describe(&other))),
-        };
+        let class = self.class()?;
         loop {
             let name = self.word("a register name")?;
             let first = function.regs.len() as u32;

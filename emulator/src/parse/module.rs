@@ -7,8 +7,14 @@ use rustc_hash::FxHashMap;
 
 /// Parses a whole module.
 pub fn parse(text: &str) -> Result<Module, ParseError> {
-    let mut parser =
-        Parser { tokens: lex(text)?, at: 0, module: Module::default(), files: FxHashMap::default(), places: Vec::new() };
+    let mut parser = Parser {
+        tokens: lex(text)?,
+        at: 0,
+        module: Module::default(),
+        files: FxHashMap::default(),
+        places: Vec::new(),
+        dims: Vec::new(),
+    };
     parser.module()?;
     let files = &parser.files;
     let name = |(file, line): &(u64, u64)| format!("{}:{line}", files.get(file).map_or("?", String::as_str));
@@ -23,6 +29,8 @@ pub(super) struct Parser {
     pub files: FxHashMap<u64, String>,
     /// File and line of each source; named at the end, since compilers print `.file` after the code.
     pub places: Vec<(u64, u64)>,
+    /// Extents of the array declared last.
+    dims: Vec<u64>,
 }
 
 /// Bits of a fundamental type; predicates have none in memory.
@@ -127,7 +135,8 @@ impl Parser {
                     "extern" => linkage.external = true,
                     "file" => self.file()?,
                     "section" => self.skip_section()?,
-                    "pragma" | "alias" => self.skip_statement(),
+                    "pragma" => self.skip_statement(),
+                    "alias" => self.alias()?,
                     "entry" | "func" => {
                         self.function(name == "entry")?;
                         linkage = Linkage::default();
@@ -213,6 +222,15 @@ impl Parser {
         self.accept(';');
     }
 
+    /// `.alias name, target;`
+    fn alias(&mut self) -> Result<(), ParseError> {
+        let name = self.word("an alias")?;
+        self.expect(',')?;
+        let target = self.word("a function")?;
+        self.module.aliases.push((name, target));
+        self.expect(';')
+    }
+
     fn skip_section(&mut self) -> Result<(), ParseError> {
         while !self.is_sign('{') {
             if *self.peek() == Token::End {
@@ -242,7 +260,8 @@ impl Parser {
             let mut variable = self.declarator(space, align, bits)?;
             variable.external = external;
             if self.accept('=') {
-                self.initialiser(bits / 8, &mut variable.init)?;
+                let dims = std::mem::take(&mut self.dims);
+                self.initialiser(bits / 8, &dims, &mut variable.init)?;
                 if variable.bytes == 0 {
                     variable.bytes = init_bytes(&variable.init);
                 }
@@ -320,8 +339,10 @@ impl Parser {
         let line = self.line();
         let name = self.word("a variable name")?;
         let mut bytes = u64::from(bits / 8);
+        self.dims.clear();
         while self.accept('[') {
             let count = if self.is_sign(']') { 0 } else { self.int("an array size")? };
+            self.dims.push(count);
             let Some(total) = bytes.checked_mul(count) else {
                 return Err(ParseError::on(line, format!("array `{name}` is too large")));
             };
@@ -331,19 +352,39 @@ impl Parser {
         Ok(Variable { name, space, align, bytes, external: false, init: Vec::new(), line })
     }
 
-    fn initialiser(&mut self, item_bytes: u32, out: &mut Vec<InitItem>) -> Result<(), ParseError> {
+    /// The value of a variable with the extents `dims`; what a list leaves out is zero.
+    fn initialiser(&mut self, item_bytes: u32, dims: &[u64], out: &mut Vec<InitItem>) -> Result<(), ParseError> {
         if self.accept('{') {
+            let inner = dims.get(1..).unwrap_or_default();
+            let start = init_bytes(out);
             while !self.accept('}') {
-                self.initialiser(item_bytes, out)?;
+                self.initialiser(item_bytes, inner, out)?;
                 if !self.accept(',') && !self.is_sign('}') {
                     return self.error("expected `,` or `}` in an initialiser");
                 }
+            }
+            let full = dims.iter().fold(u64::from(item_bytes), |all, count| all.saturating_mul(*count));
+            let missing = full.saturating_sub(init_bytes(out) - start);
+            // The last list of a variable needs no zeros: that is what memory starts with.
+            if missing > 0 && missing < 1 << 20 {
+                out.push(InitItem::Bytes(vec![0; missing as usize]));
             }
             return Ok(());
         }
         let negative = self.accept('-');
         let size = item_bytes as usize;
         let bytes = match self.next() {
+            // `0xFF00(variable)`: the byte of its address under the mask.
+            Token::Int(mask) if self.accept('(') => {
+                let (name, offset) = self.symbol()?;
+                self.expect(')')?;
+                let byte = mask.trailing_zeros() / 8;
+                if mask.checked_shr(8 * byte) != Some(0xff) || item_bytes != 1 {
+                    return self.error("a mask of an address must select one byte of an 8-bit element");
+                }
+                out.push(InitItem::SymbolByte { name, offset, byte });
+                return Ok(());
+            }
             Token::Int(value) => {
                 let value = if negative { value.wrapping_neg() } else { value };
                 value.to_le_bytes()[..size.min(8)].to_vec()
@@ -353,16 +394,9 @@ impl Parser {
                 let value = if negative { -value } else { value };
                 if size == 4 { (value as f32).to_le_bytes().to_vec() } else { value.to_le_bytes().to_vec() }
             }
-            Token::Word(word) => {
-                let name = if word == "generic" {
-                    self.expect('(')?;
-                    let inner = self.word("a variable")?;
-                    self.expect(')')?;
-                    inner
-                } else {
-                    word
-                };
-                let offset = if self.accept('+') { self.int("an offset")? as i64 } else { 0 };
+            Token::Word(_) => {
+                self.at -= 1;
+                let (name, offset) = self.symbol()?;
                 out.push(InitItem::Symbol { name, offset });
                 return Ok(());
             }
@@ -373,13 +407,32 @@ impl Parser {
     }
 }
 
+impl Parser {
+    /// `variable + 4`, `generic(variable) - 4`
+    fn symbol(&mut self) -> Result<(String, i64), ParseError> {
+        let mut name = self.word("a variable")?;
+        if name == "generic" && self.accept('(') {
+            name = self.word("a variable")?;
+            self.expect(')')?;
+        }
+        let negative = self.is_sign('-');
+        let offset = if self.accept('+') || self.accept('-') { self.int("an offset")? as i64 } else { 0 };
+        Ok((name, if negative { offset.wrapping_neg() } else { offset }))
+    }
+}
+
 #[derive(Default)]
 struct Linkage {
     external: bool,
 }
 
 fn init_bytes(items: &[InitItem]) -> u64 {
-    items.iter().map(|item| if let InitItem::Bytes(bytes) = item { bytes.len() as u64 } else { 8 }).sum()
+    let bytes = |item: &InitItem| match item {
+        InitItem::Bytes(bytes) => bytes.len() as u64,
+        InitItem::Symbol { .. } => 8,
+        InitItem::SymbolByte { .. } => 1,
+    };
+    items.iter().map(bytes).sum()
 }
 
 /// A token as an error message shows it.

@@ -45,6 +45,7 @@ impl Parser {
         let line = self.line();
         match self.next() {
             Token::Sign('{') => Ok(Operand::Vector(self.list(body, '}')?)),
+            Token::Sign('(') => Ok(Operand::Args(self.list(body, ')')?)),
             Token::Sign('[') => self.address(body),
             Token::Sign('!') => {
                 let name = self.word("a predicate")?;
@@ -88,7 +89,8 @@ impl Parser {
             }
             return Err(ParseError::on(line, format!("`{word}` is not a declared register")));
         }
-        Ok(Operand::Name { name: word, scope: body.scope(), offset: 0 })
+        let name = body.variable(&word).cloned().unwrap_or(word);
+        Ok(Operand::Name { name, scope: body.scope(), offset: 0 })
     }
 
     fn offset(&mut self) -> Result<i64, ParseError> {

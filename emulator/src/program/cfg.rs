@@ -6,6 +6,20 @@ use super::op::{Inst, Op};
 /// No reconvergence before the exit.
 const NONE: u32 = u32::MAX;
 
+/// Whether an instruction can come to itself again.
+pub fn in_loop(code: &[Inst], pc: usize) -> bool {
+    let Blocks { starts, successors } = blocks(code);
+    let home = starts.partition_point(|&start| start as usize <= pc).saturating_sub(1);
+    let mut seen = vec![false; starts.len()];
+    let mut open: Vec<usize> = successors[home].clone();
+    while let Some(block) = open.pop() {
+        if !std::mem::replace(&mut seen[block], true) {
+            open.extend(&successors[block]);
+        }
+    }
+    seen.get(home) == Some(&true)
+}
+
 struct Blocks {
     /// First instruction of each block, in order.
     starts: Vec<u32>,
@@ -32,7 +46,7 @@ fn blocks(code: &[Inst]) -> Blocks {
                 targets.iter().for_each(|target| mark(*target as usize));
                 mark(pc + 1);
             }
-            Op::Exit | Op::Trap => mark(pc + 1),
+            Op::Exit | Op::Trap | Op::Ret => mark(pc + 1),
             _ => {}
         }
     }
@@ -52,7 +66,7 @@ fn blocks(code: &[Inst]) -> Blocks {
                     next.extend(targets.iter().map(|target| block_of(*target)));
                     last.guard.is_some()
                 }
-                Op::Exit | Op::Trap => last.guard.is_some(),
+                Op::Exit | Op::Trap | Op::Ret => last.guard.is_some(),
                 _ => true,
             };
             if falls_through && block + 1 < starts.len() {

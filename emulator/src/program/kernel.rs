@@ -1,7 +1,9 @@
 //! A decoded kernel.
 
+use super::call_op::Callee;
 use super::op::Inst;
 use super::reg::{D, R, Reg};
+use super::watch::Watch;
 
 /// A value that is the same in every instruction of a launch and is kept in a row of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,6 +14,11 @@ pub enum Const {
     Shared {
         offset: u32,
         generic: bool,
+    },
+    /// Address in the frame of the n-th device function; set when it is called.
+    Frame {
+        function: u32,
+        offset: u32,
     },
     /// Address of the n-th module variable.
     Global {
@@ -49,6 +56,8 @@ pub enum Special {
     DynamicSmemSize,
     ReservedSmemBegin,
     ReservedSmemEnd,
+    /// 0: not launched by a graph.
+    CurrentGraphExec,
 }
 
 #[derive(Clone, Debug)]
@@ -84,7 +93,11 @@ pub struct Kernel {
     /// Bytes of static shared memory, and where the dynamic part starts, both from the first user byte.
     pub static_shared: u32,
     pub dynamic_shared_at: u32,
+    /// Local memory of a thread: the entry's own frame, then the stack of calls.
     pub local_bytes: u32,
+    /// The entry's part of it.
+    pub frame_bytes: u32,
+    pub callees: Vec<Callee>,
     pub reqntid: Option<[u32; 3]>,
     pub maxntid: Option<[u32; 3]>,
     pub reqcluster: Option<[u32; 3]>,
@@ -93,4 +106,6 @@ pub struct Kernel {
     pub maxnreg: Option<u32>,
     /// Blocks may talk to each other through global memory, so all of them must make progress together.
     pub talks_through_global: bool,
+    /// Registers of `wgmma`.
+    pub watch: Watch,
 }

@@ -61,7 +61,6 @@ pub struct Load {
     pub dst: Regs,
     pub order: Order,
     /// Without meaning for weak operations.
-    #[allow(dead_code, reason = "what a checker of the order of accesses needs")]
     pub scope: Scope,
 }
 
@@ -81,7 +80,6 @@ pub struct Store {
     pub src: Regs,
     pub order: Order,
     /// Without meaning for weak operations.
-    #[allow(dead_code, reason = "what a checker of the order of accesses needs")]
     pub scope: Scope,
 }
 
@@ -113,6 +111,24 @@ pub enum AtomOp {
     MaxF16x2,
     MinBf16x2,
     MaxBf16x2,
+    Add16x2,
+    MinS16x2,
+    MaxS16x2,
+}
+
+impl AtomOp {
+    /// The same on payloads of the ring.
+    pub fn in_ring(self) -> AtomOp {
+        match self {
+            AtomOp::AddF32 | AtomOp::AddF64 | AtomOp::AddF16 | AtomOp::AddBf16 => AtomOp::Add,
+            AtomOp::AddF16x2 | AtomOp::AddBf16x2 => AtomOp::Add16x2,
+            AtomOp::MinF16 | AtomOp::MinBf16 => AtomOp::MinS,
+            AtomOp::MaxF16 | AtomOp::MaxBf16 => AtomOp::MaxS,
+            AtomOp::MinF16x2 | AtomOp::MinBf16x2 => AtomOp::MinS16x2,
+            AtomOp::MaxF16x2 | AtomOp::MaxBf16x2 => AtomOp::MaxS16x2,
+            other => other,
+        }
+    }
 }
 
 /// `atom` and `red`.
@@ -128,7 +144,6 @@ pub struct Atom {
     /// New value of `cas`.
     pub swap: Option<Reg>,
     pub order: Order,
-    #[allow(dead_code, reason = "what a checker of the order of accesses needs")]
     pub scope: Scope,
 }
 

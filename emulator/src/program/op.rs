@@ -1,5 +1,6 @@
 //! One decoded instruction.
 
+use super::call_op::{Call, FrameAccess};
 use super::convert_op::{Convert, ConvertPack, ConvertUnpack};
 use super::memory_op::{
     Addr, AsyncStore, Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, Order, Prefetch, Scope, StMatrix, Store, Tma,
@@ -20,6 +21,8 @@ pub struct Inst {
     pub op: Op,
     pub guard: Option<Guard>,
     pub line: u32,
+    /// Entry in [`super::watch::Watch`] if it touches registers of `wgmma`, or 0.
+    pub watch: u32,
 }
 
 /// Binary operations on 32-bit rows with a loop of their own; the rest go through [`Op::L2`].
@@ -160,6 +163,29 @@ pub enum Clock {
     CyclesHigh,
     Nanoseconds,
     NanosecondsHigh,
+}
+
+/// 64-bit `mad.cc` and `madc`.
+#[derive(Clone, Debug)]
+pub struct MadCarry64 {
+    pub carry: Carry,
+    pub high: bool,
+    pub signed: bool,
+    pub d: D,
+    pub a: D,
+    pub b: D,
+    pub c: D,
+}
+
+/// `lop3` with `p = (d != 0) op q`.
+#[derive(Clone, Debug)]
+pub struct Lop3P {
+    pub lut: u8,
+    pub d: R,
+    pub p: P,
+    pub sources: [R; 3],
+    pub op: Logic,
+    pub q: (P, bool),
 }
 
 /// `mov` between a register and the parts it is made of.
@@ -308,6 +334,7 @@ pub enum Op {
         a: R,
         b: R,
         one: u32,
+        combine: Option<(Logic, P, bool)>,
     },
     Compare64 {
         f: fn(u64, u64) -> bool,
@@ -315,6 +342,16 @@ pub enum Op {
         a: D,
         b: D,
         one: u32,
+        combine: Option<(Logic, P, bool)>,
+    },
+    /// `set` on packed halves: `one` or 0 in each.
+    CompareHalves {
+        f: fn(u32, u32) -> bool,
+        d: R,
+        a: R,
+        b: R,
+        one: u32,
+        combine: Option<(Logic, P, bool)>,
     },
     AddCarry32(Carry, R, R, R),
     AddCarry64(Carry, D, D, D),
@@ -327,6 +364,8 @@ pub enum Op {
         b: R,
         c: R,
     },
+    MadCarry64(Box<MadCarry64>),
+    Lop3P(Box<Lop3P>),
     PredOf {
         f: fn(u32) -> bool,
         d: P,
@@ -352,6 +391,11 @@ pub enum Op {
     },
     Exit,
     Trap,
+    Call(Box<Call>),
+    /// Back to the caller.
+    Ret,
+    LdFrame(Box<FrameAccess>),
+    StFrame(Box<FrameAccess>),
 
     // Lanes of a warp together.
     Shfl(Box<Shfl>),
@@ -377,8 +421,11 @@ pub enum Op {
     Bulk(Box<Bulk>),
     Tma(Box<Tma>),
     BulkCommit,
-    /// `.read` is the same: a copy reads and writes at once.
-    BulkWait(u32),
+    BulkWait {
+        pending: u32,
+        /// `.read`: the sources may be written again, but the copies may not have arrived.
+        read: bool,
+    },
 
     // Synchronisation.
     Bar(Box<Bar>),

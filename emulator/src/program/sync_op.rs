@@ -153,9 +153,7 @@ pub struct MBarrier {
     pub addr: Addr,
     pub space: Space,
     /// Release or relaxed where it arrives, acquire or relaxed where it waits, relaxed for transaction counts.
-    #[allow(dead_code, reason = "what a checker of the order of accesses needs")]
     pub order: Order,
-    #[allow(dead_code, reason = "what a checker of the order of accesses needs")]
     pub scope: Scope,
 }
 

@@ -202,6 +202,16 @@ impl SharedOperand {
     }
 
     /// Extents of the arguments of [`SharedOperand::chunk_address`].
+    /// Each 16-byte chunk's address, with the first row (of M or N) it holds elements of.
+    pub(crate) fn chunks_by_row(&self) -> impl Iterator<Item = (u32, u32)> {
+        let (outer, inner) = self.chunk_counts();
+        let rows = match self.major {
+            Major::K => 1,
+            Major::Mn => 16 / self.element_bytes,
+        };
+        (0..outer).flat_map(move |o| (0..inner).map(move |i| (self.chunk_address(o, i), o * rows)))
+    }
+
     pub(super) const fn chunk_counts(&self) -> (u32, u32) {
         match self.major {
             Major::K => (self.mn, 2),

@@ -44,6 +44,17 @@ pub enum AccumulatorType {
     F64,
 }
 
+/// What the codes of a float operand stand for. Integers are values either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// Numbers.
+    #[default]
+    Values,
+    /// Payloads of the [`ring`](crate::ring): the code as a signed integer, widened to 32 bits and carried as the bits
+    /// of an f32, which moves leave alone. A tf32 has all 32.
+    Payloads,
+}
+
 impl ElementType {
     const NAMES: [(ElementType, &'static str); 10] = [
         (ElementType::F16, "f16"),
@@ -98,16 +109,23 @@ impl ElementType {
 
     /// The values of element `j` of a register, by lane.
     #[inline(always)]
-    pub(super) fn register_values(self, register: &WarpReg, j: u32) -> [f32; 32] {
+    pub(super) fn register_values(self, reading: Reading, register: &WarpReg, j: u32) -> [f32; 32] {
         let shift = self.bits() * j;
         let mut values = [0.0; 32];
-        self.for_each_code(&mut values, |lane| register[lane] >> shift);
+        self.for_each_code(reading, &mut values, |lane| register[lane] >> shift);
         values
     }
 
     /// `values[i] = self.value(code(i))`, with the choice of type outside of the loop so that it vectorises.
     #[inline(always)]
-    pub(super) fn for_each_code(self, values: &mut [f32], code: impl Fn(usize) -> u32) {
+    pub(super) fn for_each_code(self, reading: Reading, values: &mut [f32], code: impl Fn(usize) -> u32) {
+        if reading == Reading::Payloads && !self.is_integer() {
+            let unused = 32 - self.bits();
+            for (i, value) in values.iter_mut().enumerate() {
+                *value = f32::from_bits(((code(i) << unused) as i32 >> unused) as u32);
+            }
+            return;
+        }
         macro_rules! each {
             ($ty:expr) => {
                 for (i, value) in values.iter_mut().enumerate() {
@@ -246,7 +264,7 @@ mod tests {
         for (ty, _) in ElementType::NAMES {
             assert_eq!(ElementType::parse(&ty.to_string()), Some(ty));
             for j in 0..32 / ty.bits() {
-                for (word, value) in register.iter().zip(ty.register_values(&register, j)) {
+                for (word, value) in register.iter().zip(ty.register_values(Reading::Values, &register, j)) {
                     assert_eq!(value.to_bits(), ty.value(word >> (ty.bits() * j)).to_bits(), "{ty}");
                 }
             }

@@ -1,10 +1,11 @@
 //! `mma.sync`: its kinds and its arithmetic (PTX ISA 9.7.14.5.14).
 
 use super::element::{AccumulatorType, ElementType};
+use super::exact::DotUnit;
 use super::fragment::{a_element, a_element_m8, b_element, c_element, elements_per_register};
 use super::simd::vectorised;
-use super::tile::{ARow, Accumulate, BRow, TileRegisters, accumulate_tiles};
-use super::{Numerics, WarpReg};
+use super::tile::{ARow, Accumulate, BRow, Sums, TileRegisters, accumulate_tiles};
+use super::{Arithmetic, WarpReg};
 
 /// A dense `mma.sync` of one warp, D = A * B + C; N is always 8, A row-major and B column-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,16 +133,15 @@ impl MmaKind {
     }
 }
 
-/// `D = A * B + C` for one converged warp, rounded as [`Numerics`] says; `.satfinite` clamps once, at the end.
+/// `D = A * B + C` for one converged warp, computed as [`Arithmetic`] says; `.satfinite` clamps once, at the end.
 pub fn mma(
     kind: &MmaKind,
-    numerics: Numerics,
+    arithmetic: Arithmetic,
     a: &[WarpReg],
     b: &[WarpReg],
     c: &[WarpReg],
     d: &mut [WarpReg],
 ) -> Result<(), MmaError> {
-    let Numerics::Fast = numerics;
     let counts = [
         ('a', kind.a_regs(), a.len()),
         ('b', kind.b_regs(), b.len()),
@@ -155,21 +155,26 @@ pub fn mma(
     }
     d.copy_from_slice(c);
     if kind.d == AccumulatorType::F64 {
-        mma_f64(kind, a, b, d);
+        mma_f64(kind, arithmetic, a, b, d);
         return Ok(());
     }
-    mma_narrow(kind, a, b, d);
+    let sums = match arithmetic {
+        Arithmetic::Fast => Sums::Fused,
+        Arithmetic::Exact(chip) => DotUnit::of_mma(chip, kind).map_or(Sums::Fused, Sums::Exact),
+        Arithmetic::Ring => Sums::Ring,
+    };
+    mma_narrow(kind, sums, a, b, d);
     Ok(())
 }
 
 vectorised! {
-    fn mma_narrow(kind: &MmaKind, a: &[WarpReg], b: &[WarpReg], d: &mut [WarpReg]) {
+    fn mma_narrow(kind: &MmaKind, sums: Sums, a: &[WarpReg], b: &[WarpReg], d: &mut [WarpReg]) {
         match kind.k {
-            4 => multiply::<4>(kind, a, b, d),
-            8 => multiply::<8>(kind, a, b, d),
-            16 => multiply::<16>(kind, a, b, d),
-            32 => multiply::<32>(kind, a, b, d),
-            64 => multiply::<64>(kind, a, b, d),
+            4 => multiply::<4>(kind, sums, a, b, d),
+            8 => multiply::<8>(kind, sums, a, b, d),
+            16 => multiply::<16>(kind, sums, a, b, d),
+            32 => multiply::<32>(kind, sums, a, b, d),
+            64 => multiply::<64>(kind, sums, a, b, d),
             k => unreachable!("no kind has k = {k}"),
         }
     }
@@ -180,12 +185,13 @@ vectorised! {
 /// With E elements in a register, element j in lane 4g + t of A's register r is row g of the slab `r % 2` (of the only
 /// slab if m is 8) at `k = E t + j + 4 E (r / 2)`, which [`a_element`] says in general; B is the same with column g.
 #[inline(always)]
-fn multiply<const K: usize>(kind: &MmaKind, a: &[WarpReg], b: &[WarpReg], d: &mut [WarpReg]) {
+fn multiply<const K: usize>(kind: &MmaKind, sums: Sums, a: &[WarpReg], b: &[WarpReg], d: &mut [WarpReg]) {
     let e = elements_per_register(kind.a.bits()) as usize;
+    let reading = sums.reading();
     let mut rows_of_b: [BRow; K] = [[0.0; 8]; K];
     for (reg, register) in b.iter().enumerate() {
         for j in 0..e {
-            let values = kind.b.register_values(register, j as u32);
+            let values = kind.b.register_values(reading, register, j as u32);
             for t in 0..4 {
                 let row = &mut rows_of_b[e * t + j + 4 * e * reg];
                 for column in 0..8 {
@@ -194,13 +200,13 @@ fn multiply<const K: usize>(kind: &MmaKind, a: &[WarpReg], b: &[WarpReg], d: &mu
             }
         }
     }
-    let how = Accumulate { ty: kind.d, keep: true, satfinite: kind.satfinite };
+    let how = Accumulate { ty: kind.d, keep: true, satfinite: kind.satfinite, sums };
     let slabs = kind.m as usize / 8;
     for (slab, d) in d.chunks_exact_mut(how.registers()).enumerate() {
         let mut rows_of_a: [ARow; K] = [[0.0; 32]; K];
         for (reg, register) in a.iter().skip(slab).step_by(slabs).enumerate() {
             for j in 0..e {
-                let values = kind.a.register_values(register, j as u32);
+                let values = kind.a.register_values(reading, register, j as u32);
                 for t in 0..4 {
                     let row = &mut rows_of_a[e * t + j + 4 * e * reg];
                     for lane in 0..32 {
@@ -225,7 +231,7 @@ impl TileRegisters for Registers<'_> {
 }
 
 vectorised! {
-    fn mma_f64(kind: &MmaKind, a: &[WarpReg], b: &[WarpReg], d: &mut [WarpReg]) {
+    fn mma_f64(kind: &MmaKind, arithmetic: Arithmetic, a: &[WarpReg], b: &[WarpReg], d: &mut [WarpReg]) {
         let position = |lane, reg| {
             if kind.m == 8 { a_element_m8(64, lane, reg, 0) } else { a_element(64, lane, reg, 0) }
         };
@@ -248,7 +254,14 @@ vectorised! {
             for (reg, words) in d.chunks_exact_mut(2).enumerate() {
                 let [row, column] = c_element(lane as u32, reg as u32);
                 let terms = values_of_a[row as usize].iter().zip(&values_of_b[column as usize]);
-                let sum = terms.take(kind.k as usize).fold(read(words, lane), |sum, (a, b)| a.mul_add(*b, sum)).to_bits();
+                let terms = terms.take(kind.k as usize);
+                let old = read(words, lane);
+                let sum = if arithmetic == Arithmetic::Ring {
+                    let product = |a: &f64, b: &f64| a.to_bits().wrapping_mul(b.to_bits());
+                    terms.fold(old.to_bits(), |sum, (a, b)| sum.wrapping_add(product(a, b)))
+                } else {
+                    crate::lane::float::canonical64(terms.fold(old, |sum, (a, b)| a.mul_add(*b, sum)))
+                };
                 words[0][lane] = sum as u32;
                 words[1][lane] = (sum >> 32) as u32;
             }

@@ -11,14 +11,17 @@
 //! - [`mma`](mod@mma): `mma.sync`, parsed from its modifiers, and its arithmetic.
 //! - [`wgmma`](mod@wgmma): the same for `wgmma.mma_async`; [`descriptor`]: its view of shared memory;
 //!   [`panel`]: an operand as values, from shared memory or registers.
+//! - [`numerics`]: the modes of arithmetic; [`exact`]: the sums of tensor cores to the bit.
 //! - [`tma`]: tensor maps, their encode rules and the walk over a box.
 
 pub mod convert;
 pub mod descriptor;
 pub mod element;
+pub mod exact;
 pub mod fragment;
 pub mod matrix;
 pub mod mma;
+pub mod numerics;
 pub mod panel;
 pub mod swizzle;
 pub mod tma;
@@ -30,15 +33,7 @@ mod tile;
 #[cfg(test)]
 mod tests;
 
+pub use numerics::{Arithmetic, Chip, Numerics};
+
 /// One register of a warp: bits by lane.
 pub type WarpReg = [u32; 32];
-
-/// How tensor-core sums are rounded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Numerics {
-    /// Floating products are added with one f32 FMA each, k ascending, onto the accumulator; f64 the same in f64;
-    /// integers exact. f16 accumulators are rounded once, to nearest even, when the instruction ends.
-    #[default]
-    Fast,
-}

@@ -2,7 +2,7 @@
 
 use super::WarpReg;
 use super::descriptor::{Major, SharedOperand};
-use super::element::ElementType;
+use super::element::{ElementType, Reading};
 use super::fragment;
 use super::simd::vectorised;
 
@@ -13,15 +13,26 @@ pub struct Panel {
     mn: usize,
     k: usize,
     ty: Option<ElementType>,
+    reading: Reading,
     values: Vec<f32>,
     /// What the last [`Panel::load_shared`] read.
     raw: Vec<[u8; 16]>,
 }
 
 impl Panel {
-    /// An empty panel, to be loaded.
+    /// An empty panel, to be loaded with values.
     pub fn new() -> Panel {
         Panel::default()
+    }
+
+    /// An empty panel, to be loaded with what `reading` says.
+    pub fn reading_as(reading: Reading) -> Panel {
+        Panel { reading, ..Panel::default() }
+    }
+
+    /// What codes of floats are read as.
+    pub fn reading(&self) -> Reading {
+        self.reading
     }
 
     /// Rows: M or N.
@@ -71,7 +82,7 @@ impl Panel {
                 self.raw.push(read(operand.chunk_address(outer, inner)));
             }
         }
-        decode(ty, operand.major(), &self.raw, self.mn, &mut self.values);
+        decode(ty, self.reading, operand.major(), &self.raw, self.mn, &mut self.values);
     }
 
     /// Loads operand A from registers: register r of warp w is `files[w][slots[r]]`, four of them.
@@ -86,10 +97,10 @@ impl Panel {
             for (reg, slot) in slots.iter().enumerate() {
                 let register = &file[*slot as usize];
                 for j in 0..fragment::elements_per_register(bits) {
+                    let values = ty.register_values(self.reading, register, j);
                     for lane in 0..32 {
                         let [row, k] = fragment::wgmma_a_element(bits, warp as u32, lane as u32, reg as u32, j);
-                        let code = fragment::extract(register, bits, lane, j);
-                        self.values[k as usize * 64 + row as usize] = ty.value(code);
+                        self.values[k as usize * 64 + row as usize] = values[lane];
                     }
                 }
             }
@@ -103,16 +114,16 @@ impl Panel {
 }
 
 vectorised! {
-    fn decode(ty: ElementType, major: Major, raw: &[[u8; 16]], rows: usize, values: &mut [f32]) {
+    fn decode(ty: ElementType, reading: Reading, major: Major, raw: &[[u8; 16]], rows: usize, values: &mut [f32]) {
         // The type is a constant in every arm, so that each is a loop of its own.
         match ty {
-            ElementType::F16 => decode_as::<2>(ElementType::F16, major, raw, rows, values),
-            ElementType::Bf16 => decode_as::<2>(ElementType::Bf16, major, raw, rows, values),
-            ElementType::Tf32 => decode_as::<4>(ElementType::Tf32, major, raw, rows, values),
-            ElementType::E4m3 => decode_as::<1>(ElementType::E4m3, major, raw, rows, values),
-            ElementType::E5m2 => decode_as::<1>(ElementType::E5m2, major, raw, rows, values),
-            ElementType::S8 => decode_as::<1>(ElementType::S8, major, raw, rows, values),
-            ElementType::U8 => decode_as::<1>(ElementType::U8, major, raw, rows, values),
+            ElementType::F16 => decode_as::<2>(ElementType::F16, reading, major, raw, rows, values),
+            ElementType::Bf16 => decode_as::<2>(ElementType::Bf16, reading, major, raw, rows, values),
+            ElementType::Tf32 => decode_as::<4>(ElementType::Tf32, reading, major, raw, rows, values),
+            ElementType::E4m3 => decode_as::<1>(ElementType::E4m3, reading, major, raw, rows, values),
+            ElementType::E5m2 => decode_as::<1>(ElementType::E5m2, reading, major, raw, rows, values),
+            ElementType::S8 => decode_as::<1>(ElementType::S8, reading, major, raw, rows, values),
+            ElementType::U8 => decode_as::<1>(ElementType::U8, reading, major, raw, rows, values),
             ElementType::S4 | ElementType::U4 | ElementType::F64 => {
                 unreachable!("{ty} operands are never in shared memory")
             }
@@ -122,7 +133,14 @@ vectorised! {
 
 /// Chunks as [`SharedOperand::chunk_address`] counts them, `inner` fastest if K-major, `outer` fastest if MN-major.
 #[inline(always)]
-fn decode_as<const BYTES: usize>(ty: ElementType, major: Major, raw: &[[u8; 16]], rows: usize, values: &mut [f32]) {
+fn decode_as<const BYTES: usize>(
+    ty: ElementType,
+    reading: Reading,
+    major: Major,
+    raw: &[[u8; 16]],
+    rows: usize,
+    values: &mut [f32],
+) {
     let code = |chunk: &[u8; 16], i: usize| match BYTES {
         1 => chunk[i].into(),
         2 => u16::from_le_bytes([chunk[2 * i], chunk[2 * i + 1]]).into(),
@@ -136,14 +154,14 @@ fn decode_as<const BYTES: usize>(ty: ElementType, major: Major, raw: &[[u8; 16]]
                 for half in 0..2 {
                     for i in 0..count {
                         let to = &mut values[(half * count + i) * rows + 8 * block..][..8];
-                        ty.for_each_code(to, |row| code(&chunks[2 * row + half], i));
+                        ty.for_each_code(reading, to, |row| code(&chunks[2 * row + half], i));
                     }
                 }
             }
         }
         Major::Mn => {
             for (chunk, to) in raw.iter().zip(values.chunks_exact_mut(count)) {
-                ty.for_each_code(to, |i| code(chunk, i));
+                ty.for_each_code(reading, to, |i| code(chunk, i));
             }
         }
     }

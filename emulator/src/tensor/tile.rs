@@ -7,7 +7,8 @@
 //! - `b[k][4s + t]` is B's column `2t + s`.
 
 use super::WarpReg;
-use super::element::{AccumulatorType, f16_to_f32, f32_to_f16_bits};
+use super::element::{AccumulatorType, Reading, f16_to_f32, f32_to_f16_bits};
+use super::exact::{self, DotUnit};
 
 /// A's step along k of a fragment tile, by lane.
 pub(super) type ARow = [f32; 32];
@@ -22,6 +23,24 @@ pub(super) struct Accumulate {
     pub keep: bool,
     /// s32 only: clamp the sum instead of wrapping.
     pub satfinite: bool,
+    pub sums: Sums,
+}
+
+/// How the products of floats are added; those of integers know one way only.
+#[derive(Clone, Copy)]
+pub(super) enum Sums {
+    /// An f32 fused multiply-add each.
+    Fused,
+    Exact(DotUnit),
+    /// Operands are payloads of the ring, carried as the bits of f32 values.
+    Ring,
+}
+
+impl Sums {
+    /// What operands have to be read as.
+    pub const fn reading(self) -> Reading {
+        if matches!(self, Sums::Ring) { Reading::Payloads } else { Reading::Values }
+    }
 }
 
 impl Accumulate {
@@ -42,9 +61,15 @@ pub(super) trait TileRegisters {
 /// To be called inside of a [`vectorised`](super::simd) function.
 #[inline(always)]
 pub(super) fn accumulate_tiles(how: Accumulate, k: usize, a: &[ARow], b: &[BRow], registers: &mut impl TileRegisters) {
+    if let (Sums::Exact(unit), AccumulatorType::F16 | AccumulatorType::F32) = (how.sums, how.ty) {
+        return exact::accumulate(how, &unit, k, a, b, registers);
+    }
     for (i, a) in a.chunks_exact(k).enumerate() {
         for (j, b) in b.chunks_exact(k).enumerate() {
             match how.ty {
+                AccumulatorType::F16 | AccumulatorType::F32 if matches!(how.sums, Sums::Ring) => {
+                    ring_tile(how, a, b, registers, [i, j]);
+                }
                 AccumulatorType::F32 => f32_tile(how, a, b, registers, [i, j]),
                 AccumulatorType::S32 => s32_tile(how, a, b, registers, [i, j]),
                 AccumulatorType::F16 => f16_tile(how, a, b, registers.register(i, j, 0)),
@@ -104,6 +129,35 @@ fn f16_tile(how: Accumulate, a: &[ARow], b: &[BRow], register: &mut WarpReg) {
     add_products(a, b, &mut sums);
     for lane in 0..32 {
         register[lane] = f32_to_f16_bits(sums[0][lane]) | f32_to_f16_bits(sums[1][lane]) << 16;
+    }
+}
+
+/// Products and sums modulo 2^32, or of f16 modulo 2^16, which is the same cut short.
+#[inline(always)]
+fn ring_tile(how: Accumulate, a: &[ARow], b: &[BRow], registers: &mut impl TileRegisters, [i, j]: [usize; 2]) {
+    let mut sums = [[0u32; 32]; 2];
+    for (a, b) in a.iter().zip(b) {
+        for (s, sums) in sums.iter_mut().enumerate() {
+            for lane in 0..32 {
+                let product = a[lane].to_bits().wrapping_mul(b[4 * s + lane % 4].to_bits());
+                sums[lane] = sums[lane].wrapping_add(product);
+            }
+        }
+    }
+    if how.ty == AccumulatorType::F16 {
+        let register = registers.register(i, j, 0);
+        for lane in 0..32 {
+            let old = if how.keep { register[lane] } else { 0 };
+            let (low, high) = (sums[0][lane].wrapping_add(old), sums[1][lane].wrapping_add(old >> 16));
+            register[lane] = low & 0xffff | high << 16;
+        }
+    } else {
+        for (s, sums) in sums.iter().enumerate() {
+            let register = registers.register(i, j, s);
+            for lane in 0..32 {
+                register[lane] = if how.keep { register[lane].wrapping_add(sums[lane]) } else { sums[lane] };
+            }
+        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 
-use super::element::{AccumulatorType, ElementType};
+use super::element::{AccumulatorType, ElementType, Reading};
+use super::exact::DotUnit;
 use super::panel::Panel;
 use super::simd::vectorised;
-use super::tile::{ARow, Accumulate, BRow, TileRegisters, accumulate_tiles};
-use super::{Numerics, WarpReg};
+use super::tile::{ARow, Accumulate, BRow, Sums, TileRegisters, accumulate_tiles};
+use super::{Arithmetic, WarpReg};
 
 /// A dense `wgmma.mma_async`, shape m64nNkK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +76,14 @@ pub enum WgmmaError {
         warp: usize,
         /// Size of its file.
         registers: usize,
+    },
+    /// A panel holds values where payloads of the ring are needed, or the other way round.
+    #[error("operand {operand} was not read as {want:?}")]
+    Reading {
+        /// `'a'` or `'b'`.
+        operand: char,
+        /// What the arithmetic works on.
+        want: Reading,
     },
     /// A panel was loaded for another kind.
     #[error("operand {operand} of {kind:?} needs a panel of {want_mn} x {want_k} {want}, got {mn} x {k} {}", .got.map_or("nothing".into(), |ty| ty.to_string()))]
@@ -181,29 +190,34 @@ impl WgmmaKind {
 
 /// `D = A * B (+ D)` for the 64 rows of a warpgroup.
 ///
-/// With [`Numerics::Fast`] element (row, column) of D becomes `fma(a[row, k], b[k, column], D)` for k ascending, in
-/// f32, starting from D or +0. NaN results are canonical.
+/// With [`Arithmetic::Fast`] element (row, column) of D becomes `fma(a[row, k], b[k, column], D)` for k ascending, in
+/// f32, starting from D or +0. NaN results are canonical. [`exact`](super::exact) and [`ring`](crate::ring) say what the
+/// other two compute; for the ring, float panels hold payloads.
 pub fn wgmma(
     kind: &WgmmaKind,
-    numerics: Numerics,
+    arithmetic: Arithmetic,
     a: &Panel,
     b: &Panel,
     scale: Scale,
     mut d: Accumulators<'_>,
 ) -> Result<(), WgmmaError> {
-    let Numerics::Fast = numerics;
-    kind.check(a, b, &d)?;
-    let negate = scale.negate_a != scale.negate_b;
-    let sign = if negate && kind.has_scale() { -1.0 } else { 1.0 };
+    let sums = match arithmetic {
+        Arithmetic::Fast => Sums::Fused,
+        // Whatever the device is called, only Hopper's tensor cores have the instruction.
+        Arithmetic::Exact(_) => DotUnit::of_wgmma(kind).map_or(Sums::Fused, Sums::Exact),
+        Arithmetic::Ring => Sums::Ring,
+    };
+    kind.check(a, b, sums.reading(), &d)?;
+    let negate = scale.negate_a != scale.negate_b && kind.has_scale();
     let k = kind.k() as usize;
-    let how = Accumulate { ty: kind.d, keep: scale.d, satfinite: kind.satfinite };
+    let how = Accumulate { ty: kind.d, keep: scale.d, satfinite: kind.satfinite, sums };
     thread_local! {
         static PACKED: RefCell<(Vec<ARow>, Vec<BRow>)> = const { RefCell::new((Vec::new(), Vec::new())) };
     }
     PACKED.with_borrow_mut(|(rows_of_a, rows_of_b)| {
         rows_of_a.resize(8 * k, [0.0; 32]);
         rows_of_b.resize(kind.n as usize / 8 * k, [0.0; 8]);
-        multiply(how, [a, b], sign, rows_of_a, rows_of_b, &mut Slots { d: &mut d, each: how.registers() });
+        multiply(how, [a, b], negate, rows_of_a, rows_of_b, &mut Slots { d: &mut d, each: how.registers() });
     });
     Ok(())
 }
@@ -212,24 +226,36 @@ vectorised! {
     fn multiply(
         how: Accumulate,
         operands: [&Panel; 2],
-        sign: f32,
+        negate: bool,
         rows_of_a: &mut [ARow],
         rows_of_b: &mut [BRow],
         registers: &mut Slots<'_, '_>,
     ) {
         let [a, b] = operands;
         let k = a.k();
+        let plain = matches!(how.sums, Sums::Ring);
+        let sign = if negate { -1.0 } else { 1.0 };
         for step in 0..k {
             for (slab, rows) in a.step(step).chunks_exact(8).enumerate() {
                 let packed = &mut rows_of_a[slab * k + step];
                 for lane in 0..32 {
-                    packed[lane] = rows[lane / 4] * sign;
+                    packed[lane] = if plain { rows[lane / 4] } else { rows[lane / 4] * sign };
                 }
             }
             for (block, columns) in b.step(step).chunks_exact(8).enumerate() {
                 let packed = &mut rows_of_b[block * k + step];
                 for i in 0..8 {
                     packed[i] = columns[2 * (i % 4) + i / 4];
+                }
+            }
+        }
+        if negate && matches!(how.sums, Sums::Ring) {
+            for step in 0..k {
+                for (slab, rows) in a.step(step).chunks_exact(8).enumerate() {
+                    for lane in 0..32 {
+                        let payload = rows[lane / 4].to_bits();
+                        rows_of_a[slab * k + step][lane] = f32::from_bits(payload.wrapping_neg());
+                    }
                 }
             }
         }
@@ -252,13 +278,16 @@ impl TileRegisters for Slots<'_, '_> {
 }
 
 impl WgmmaKind {
-    fn check(&self, a: &Panel, b: &Panel, d: &Accumulators<'_>) -> Result<(), WgmmaError> {
+    fn check(&self, a: &Panel, b: &Panel, reading: Reading, d: &Accumulators<'_>) -> Result<(), WgmmaError> {
         for (operand, panel, ty, want_mn) in [('a', a, self.a, 64), ('b', b, self.b, self.n as usize)] {
             let (mn, k, want_k) = (panel.mn(), panel.k(), self.k() as usize);
             if (mn, k, panel.ty()) != (want_mn, want_k, Some(ty)) {
                 let got = panel.ty();
                 return Err(WgmmaError::PanelShape { kind: *self, operand, want: ty, got, want_mn, want_k, mn, k });
             }
+        }
+        if let Some((operand, _)) = [('a', a), ('b', b)].into_iter().find(|(_, panel)| panel.reading() != reading) {
+            return Err(WgmmaError::Reading { operand, want: reading });
         }
         let (want, got) = (self.d_regs(), d.slots.len());
         if want != got {

@@ -44,6 +44,7 @@ pub struct Case {
     unwritten: Vec<(String, u64)>,
     counters: Vec<(String, u64)>,
     findings: Vec<Expected>,
+    printed: Vec<String>,
 }
 
 type Result<T> = std::result::Result<T, String>;
@@ -177,6 +178,7 @@ impl Case {
                 self.expect.push((name, ty.clone(), values(&ty, &items)?));
             }
             "unwritten" => self.unwritten.push((word(), word().parse().map_err(|_| "unwritten: name bytes")?)),
+            "printed" => self.printed.push(rest.replace("\\n", "\n")),
             "counter" => self.counters.push((word(), word().parse().map_err(|_| "counter: name value")?)),
             _ => {}
         }
@@ -209,7 +211,32 @@ impl Case {
     }
 
     fn check_seed(&self, module: &Module, seed: u64) -> Result<()> {
-        let mut device = Device::new(DeviceConfig { seed, ..DeviceConfig::default() });
+        let (device, ids, report) = self.launch(module, DeviceConfig { seed, ..DeviceConfig::default() })?;
+        self.check_findings(&report)?;
+        if report.printed != self.printed {
+            return Err(format!("printed {:?}, expected {:?}", report.printed, self.printed));
+        }
+        self.check_values(&device, &ids)?;
+        let json = serde_json::to_value(report.counters).map_err(|error| error.to_string())?;
+        for (name, value) in &self.counters {
+            if json[name].as_u64() != Some(*value) {
+                return Err(format!("counter {name} is {}, expected {value}", json[name]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs it whatever findings it expects; the second part says where memory is not as expected.
+    ///
+    /// # Errors
+    /// Why it cannot be launched.
+    pub fn run(&self, module: &Module, config: DeviceConfig) -> Result<(Report, Option<String>)> {
+        let (device, ids, report) = self.launch(module, config)?;
+        Ok((report, self.check_values(&device, &ids).err()))
+    }
+
+    fn launch(&self, module: &Module, config: DeviceConfig) -> Result<(Device, HashMap<&str, BufferId>, Report)> {
+        let mut device = Device::new(config);
         let mut ids: HashMap<&str, BufferId> = HashMap::new();
         for spec in &self.buffers {
             let fill = if spec.zero { Fill::Zero } else { Fill::Bytes(&spec.bytes) };
@@ -233,7 +260,10 @@ impl Case {
             args,
         };
         let report = device.launch(module, &launch).map_err(|error| error.to_string())?;
-        self.check_findings(&report)?;
+        Ok((device, ids, report))
+    }
+
+    fn check_values(&self, device: &Device, ids: &HashMap<&str, BufferId>) -> Result<()> {
         for (name, ty, bytes) in &self.expect {
             let id = ids.get(name.as_str()).ok_or(format!("no buffer {name}"))?;
             let got = &device.read(*id)[..bytes.len().min(device.read(*id).len())];
@@ -249,12 +279,6 @@ impl Case {
             let got = device.unwritten(*id);
             if got != *bytes {
                 return Err(format!("{got} bytes of {name} are unwritten, expected {bytes}"));
-            }
-        }
-        let json = serde_json::to_value(report.counters).map_err(|error| error.to_string())?;
-        for (name, value) in &self.counters {
-            if json[name].as_u64() != Some(*value) {
-                return Err(format!("counter {name} is {}, expected {value}", json[name]));
             }
         }
         Ok(())

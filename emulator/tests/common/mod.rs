@@ -2,4 +2,7 @@
 #![allow(dead_code)] // each test uses its part
 
 pub mod case;
+pub mod gemm;
 pub mod kernel;
+pub mod numbers;
+pub mod spec;

@@ -2,7 +2,7 @@ use super::Random;
 use crate::tensor::element::{AccumulatorType, ElementType};
 use crate::tensor::fragment::*;
 use crate::tensor::mma::{MmaError, MmaKind, mma};
-use crate::tensor::{Numerics, WarpReg};
+use crate::tensor::{Arithmetic, WarpReg};
 
 const KINDS: &[&str] = &[
     "m16n8k8.row.col.f32.f16.f16.f32",
@@ -92,7 +92,7 @@ fn tensor_mma_is_a_matrix_product() {
         };
         let c = registers(&mut random, kind.c_regs(), like);
         let mut d = c.clone();
-        mma(&kind, Numerics::Fast, &a, &b, &c, &mut d).unwrap();
+        mma(&kind, Arithmetic::Fast, &a, &b, &c, &mut d).unwrap();
         for lane in 0..32u32 {
             let l = lane as usize;
             for reg in 0..kind.m / 4 {
@@ -137,7 +137,7 @@ fn tensor_mma_integers_wrap_or_clamp() {
         let kind = parse(text).unwrap();
         let ones = [[0x0101_0101; 32]; 4];
         let mut d = [[0; 32]; 4];
-        mma(&kind, Numerics::Fast, &ones, &ones[..2], &[[i32::MAX as u32; 32]; 4], &mut d).unwrap();
+        mma(&kind, Arithmetic::Fast, &ones, &ones[..2], &[[i32::MAX as u32; 32]; 4], &mut d).unwrap();
         assert_eq!(d, [[want; 32]; 4]);
     }
 }
@@ -147,7 +147,7 @@ fn tensor_mma_nan_is_canonical() {
     let kind = parse("m16n8k8.row.col.f32.f16.f16.f32").unwrap();
     let mut d = [[0; 32]; 4];
     let ones = [[0x3c00_3c00; 32]; 2];
-    mma(&kind, Numerics::Fast, &[[0xfe01_3c00; 32]; 2], &ones[..1], &[[0; 32]; 4], &mut d).unwrap();
+    mma(&kind, Arithmetic::Fast, &[[0xfe01_3c00; 32]; 2], &ones[..1], &[[0; 32]; 4], &mut d).unwrap();
     assert_eq!(d, [[0x7fff_ffff; 32]; 4]);
 }
 
@@ -164,7 +164,7 @@ fn tensor_mma_register_counts() {
     assert_eq!(counts("m16n8k16.row.col.f64.f64.f64.f64"), (16, 8, 8, 8));
     assert_eq!(counts("m8n8k4.row.col.f64.f64.f64.f64"), (2, 2, 4, 4));
     let kind = parse("m16n8k16.row.col.f32.bf16.bf16.f32").unwrap();
-    let short = mma(&kind, Numerics::Fast, &[[0; 32]; 3], &[[0; 32]; 2], &[[0; 32]; 4], &mut [[0; 32]; 4]);
+    let short = mma(&kind, Arithmetic::Fast, &[[0; 32]; 3], &[[0; 32]; 2], &[[0; 32]; 4], &mut [[0; 32]; 4]);
     assert_eq!(short, Err(MmaError::RegisterCount { kind, operand: 'a', want: 4, got: 3 }));
 }
 

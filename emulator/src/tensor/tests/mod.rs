@@ -1,6 +1,7 @@
 //! Formulas against brute force.
 
 mod convert;
+mod exact;
 mod mma;
 mod tma;
 mod wgmma;

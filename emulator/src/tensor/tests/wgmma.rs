@@ -6,7 +6,7 @@ use crate::tensor::panel::Panel;
 use crate::tensor::swizzle::Swizzle;
 use crate::tensor::tma::{Interleave, OobFill, TensorDType, TensorMap};
 use crate::tensor::wgmma::{Accumulators, Scale, WgmmaError, WgmmaKind, wgmma};
-use crate::tensor::{Numerics, WarpReg};
+use crate::tensor::{Arithmetic, WarpReg};
 
 fn parse(text: &str) -> Result<WgmmaKind, WgmmaError> {
     let modifiers: Vec<&str> = ["mma_async", "sync", "aligned"].into_iter().chain(text.split('.')).collect();
@@ -212,7 +212,7 @@ fn panel(random: &mut Random, ty: ElementType, mn: u32) -> Panel {
 fn run(kind: &WgmmaKind, a: &Panel, b: &Panel, scale: Scale, files: &mut [Vec<WarpReg>], slots: &[u32]) {
     let [w0, w1, w2, w3] = files else { panic!("four warps") };
     let d = Accumulators { files: [w0, w1, w2, w3], slots };
-    wgmma(kind, Numerics::Fast, a, b, scale, d).unwrap();
+    wgmma(kind, Arithmetic::Fast, a, b, scale, d).unwrap();
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn tensor_wgmma_checks_its_operands() {
     let mut files = vec![vec![[0; 32]; 4]; 4];
     let mut call = |a: &Panel, b: &Panel, slots: &[u32]| {
         let [w0, w1, w2, w3] = &mut files[..] else { unreachable!() };
-        wgmma(&kind, Numerics::Fast, a, b, scale, Accumulators { files: [w0, w1, w2, w3], slots })
+        wgmma(&kind, Arithmetic::Fast, a, b, scale, Accumulators { files: [w0, w1, w2, w3], slots })
     };
     assert_eq!(call(&a, &b, &[0, 1, 2, 3]), Ok(()));
     assert!(matches!(call(&a, &b, &[0, 1, 2]), Err(WgmmaError::RegisterCount { want: 4, got: 3, .. })));
