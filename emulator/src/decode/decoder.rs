@@ -244,6 +244,8 @@ impl<'a> Decoder<'a> {
             | "griddepcontrol" | "setmaxnreg" | "nanosleep" | "pmevent" => self.sync(root, &mut m, ops)?,
             "ldmatrix" | "stmatrix" | "movmatrix" | "mma" | "wgmma" => self.matrix(root, &mut m, ops)?,
             "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" => self.control(root, &mut m, ops)?,
+            "multimem" => return self.error("multicast objects of several GPUs are not emulated"),
+            "clusterlaunchcontrol" | "tcgen05" => return self.error("needs sm_100, the emulator runs sm_80 to sm_90a"),
             "call" => {
                 m.take("uni");
                 self.call(ops)?

@@ -51,7 +51,18 @@ impl Decoder<'_> {
             "prefetch" | "prefetchu" | "applypriority" => {
                 let space = take_space(m).unwrap_or(Space::Generic);
                 let tensormap = m.take("tensormap");
-                m.take_cache_hints();
+                let level = m.choose(&[("L1", false), ("L2", false), ("L2::evict_last", true), ("L2::evict_normal", true)]);
+                let spaces_fit = match (tensormap, root, level) {
+                    (true, "prefetch", None) => matches!(space, Space::Generic | Space::Const | Space::Param),
+                    (false, "prefetchu", Some(false)) => space == Space::Generic,
+                    (false, "prefetch", Some(false)) => matches!(space, Space::Generic | Space::Global | Space::Local),
+                    (false, "prefetch", Some(true)) => space == Space::Global,
+                    (false, "applypriority", Some(true)) => matches!(space, Space::Generic | Space::Global),
+                    _ => false,
+                };
+                if !spaces_fit {
+                    return self.unknown();
+                }
                 // `applypriority` has a size, which is always 128.
                 self.expect_operands(ops, if root == "applypriority" { 2 } else { 1 })?;
                 Ok(Op::Prefetch(Box::new(Prefetch { space, addr: self.addr(&ops[0])?, tensormap })))
@@ -72,7 +83,7 @@ impl Decoder<'_> {
     }
 
     /// Registers of a load or store, checked against the vector length and element size.
-    fn data(&mut self, operand: &Operand, count: usize, ty: Ty, is_source: bool) -> Result<Regs> {
+    pub(super) fn data(&mut self, operand: &Operand, count: usize, ty: Ty, is_source: bool) -> Result<Regs> {
         let regs = self.any_regs(operand, ty.bits(), is_source)?;
         if regs.len() != count {
             return self.error(format!("expected {count} registers, found {}", regs.len()));
@@ -121,10 +132,13 @@ impl Decoder<'_> {
     }
 
     fn store(&mut self, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
-        let (order, scope) = access_order(m);
-        if m.take("async") || m.take("bulk") {
-            return self.error("st.async and st.bulk are not supported");
+        if m.take("async") {
+            return self.async_store(false, m, ops);
         }
+        if m.take("bulk") {
+            return self.error("st.bulk needs sm_100");
+        }
+        let (order, scope) = access_order(m);
         let space = take_space(m).unwrap_or(Space::Generic);
         m.take_any(&["wb", "cg", "cs", "wt"]);
         m.take_cache_hints();
@@ -153,7 +167,7 @@ impl Decoder<'_> {
 
     fn atom(&mut self, returns: bool, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
         if m.take("async") {
-            return self.error("red.async is not supported");
+            return if returns { self.unknown() } else { self.async_store(true, m, ops) };
         }
         // PTX ISA 9.7.13.5: relaxed at GPU scope unless it says more.
         let (order, scope) = take_order(m);

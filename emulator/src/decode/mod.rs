@@ -3,6 +3,7 @@
 mod arith;
 mod arith_int;
 mod async_copy;
+mod async_store;
 mod bits;
 mod calls;
 mod carry;

@@ -232,7 +232,7 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    fn read_shared_chunk(&self, (cta, offset): (usize, u32), bytes: u32) -> Chunk {
+    pub(super) fn read_shared_chunk(&self, (cta, offset): (usize, u32), bytes: u32) -> Chunk {
         let mut chunk = Chunk::new(bytes as usize);
         self.ctas[cta].shared.read_bytes(offset, &mut chunk.data, &mut chunk.init);
         chunk

@@ -6,6 +6,7 @@ mod map;
 pub mod access;
 mod advice;
 pub mod alu;
+mod async_store;
 mod atomics;
 mod barriers;
 mod calls;

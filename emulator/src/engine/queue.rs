@@ -1,5 +1,6 @@
 //! Asynchronous operations between their issue and their effect.
 
+use super::async_store::AsyncStoreAction;
 use super::cluster::{At, Cluster};
 use super::machine::Delivery;
 use super::warp::{Group, GroupOp, Groups};
@@ -34,6 +35,7 @@ pub enum Action<'a> {
     BulkStore { src: (usize, u32), dst: u64, bytes: u32, reduce: Option<(AtomOp, u32)> },
     BulkPeer { src: (usize, u32), dst: (usize, u32), bytes: u32, barrier: BarrierAt, reduce: Option<(AtomOp, u32)> },
     Wgmma(Box<WgmmaAction<'a>>),
+    AsyncStore(Box<AsyncStoreAction>),
 }
 
 #[derive(Clone, Debug)]
@@ -120,6 +122,7 @@ impl Action<'_> {
             Action::BulkLoad { .. } | Action::BulkPeer { .. } => (How::Bulk, None),
             Action::BulkStore { .. } => (How::Bulk, Some(GroupKind::Bulk)),
             Action::Wgmma(_) => (How::Wgmma, Some(GroupKind::Wgmma)),
+            Action::AsyncStore(_) => (How::StAsync, None),
         })
     }
 }
@@ -192,6 +195,7 @@ impl<'a> Cluster<'a> {
                 self.perform_bulk_peer(at, src, dst, bytes, barrier, reduce);
             }
             Action::Wgmma(action) => self.perform_wgmma(at, &action),
+            Action::AsyncStore(store) => self.perform_async_store(at, &store),
         }
     }
 

@@ -135,6 +135,7 @@ impl<'a> Cluster<'a> {
             Op::LdMatrix(op) => self.ldmatrix(warp, at, mask, op),
             Op::StMatrix(op) => self.stmatrix(warp, at, mask, op),
             Op::MovMatrix(d, a) => self.movmatrix(warp, at, mask, *d, *a),
+            Op::AsyncStore(op) => self.async_store(warp, at, mask, op),
             Op::Bulk(op) => self.bulk(warp, at, mask, op),
             Op::Tma(op) => self.tma(warp, at, mask, op),
             Op::BulkCommit => self.commit(&mut warp.bulk, at, mask, GroupKind::Bulk),
@@ -194,6 +195,7 @@ impl<'a> Cluster<'a> {
             Op::CpAsync(_)
             | Op::CpAsyncCommit
             | Op::CpAsyncWait(_)
+            | Op::AsyncStore(_)
             | Op::Bulk(_)
             | Op::Tma(_)
             | Op::BulkCommit

@@ -147,6 +147,18 @@ pub struct Atom {
     pub scope: Scope,
 }
 
+/// `st.async` and `red.async` to shared memory of the cluster.
+#[derive(Clone, Debug)]
+pub struct AsyncStore {
+    pub space: Space,
+    pub addr: Addr,
+    /// Of each element.
+    pub bytes: u32,
+    pub src: Regs,
+    pub barrier: Addr,
+    pub reduce: Option<AtomOp>,
+}
+
 #[derive(Clone, Debug)]
 pub struct Prefetch {
     pub space: Space,

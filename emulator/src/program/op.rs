@@ -2,7 +2,9 @@
 
 use super::call_op::{Call, FrameAccess};
 use super::convert_op::{Convert, ConvertPack, ConvertUnpack};
-use super::memory_op::{Addr, Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, Order, Prefetch, Scope, StMatrix, Store, Tma};
+use super::memory_op::{
+    Addr, AsyncStore, Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, Order, Prefetch, Scope, StMatrix, Store, Tma,
+};
 use super::reg::{D, P, R, Reg};
 use super::sync_op::{Bar, Elect, MBarrier, Match, Mma, Redux, Shfl, Vote, Wgmma};
 use crate::parse::ast::Space;
@@ -415,6 +417,7 @@ pub enum Op {
     LdMatrix(Box<LdMatrix>),
     StMatrix(Box<StMatrix>),
     MovMatrix(R, R),
+    AsyncStore(Box<AsyncStore>),
     Bulk(Box<Bulk>),
     Tma(Box<Tma>),
     BulkCommit,
