@@ -318,21 +318,25 @@ fn swap_world(check: &mut Option<Box<Checker>>, world: &mut World) {
     }
 }
 
+fn product(extents: &[u32; 3]) -> u64 {
+    extents.iter().fold(1, |all: u64, n| all.saturating_mul(u64::from(*n)))
+}
+
 fn check_shape(kernel: &Kernel, launch: &Launch) -> Result<(), LaunchError> {
     let shape = |message: String| Err(LaunchError::Shape(message));
     let Launch { grid, block, cluster, .. } = launch;
     if grid.contains(&0) || block.contains(&0) || cluster.contains(&0) {
         return shape(format!("grid {grid:?}, block {block:?} and cluster {cluster:?} must not contain 0"));
     }
-    let blocks: u64 = grid.iter().map(|n| u64::from(*n)).product();
+    let blocks: u64 = product(grid);
     if grid[0] > i32::MAX as u32 || grid[1] > 65_535 || grid[2] > 65_535 || blocks > u64::from(u32::MAX) {
         return shape(format!("grid {grid:?} is too large"));
     }
-    let threads: u64 = block.iter().map(|n| u64::from(*n)).product();
+    let threads: u64 = product(block);
     if threads > 1024 || block[2] > 64 {
         return shape(format!("block {block:?} has more than 1024 threads, or more than 64 in z"));
     }
-    let ranks: u64 = cluster.iter().map(|n| u64::from(*n)).product();
+    let ranks: u64 = product(cluster);
     if ranks > 16 {
         return shape(format!("cluster {cluster:?} has more than 16 blocks"));
     }
@@ -345,7 +349,7 @@ fn check_shape(kernel: &Kernel, launch: &Launch) -> Result<(), LaunchError> {
         return shape(format!("block {block:?} differs from .reqntid {required:?} of `{}`", kernel.name));
     }
     if let Some(most) = kernel.maxntid {
-        let limit: u64 = most.iter().map(|n| u64::from(*n)).product();
+        let limit: u64 = product(&most);
         if threads > limit {
             return shape(format!("block {block:?} exceeds .maxntid {most:?} of `{}`", kernel.name));
         }
@@ -401,10 +405,10 @@ fn shared_window(kernel: &Kernel, launch: &Launch, arch: Arch) -> Result<u32, La
 /// Registers of each thread when a kernel starts: what it asks for, or what the register file of 64 Ki gives its
 /// threads, in steps of 8. Unknown unless the block size is.
 fn launch_registers(kernel: &Kernel) -> Option<u32> {
-    let threads: u32 = kernel.reqntid.or(kernel.maxntid)?.iter().product();
+    let threads = kernel.reqntid.or(kernel.maxntid)?.iter().try_fold(1u32, |all, n| all.checked_mul(*n))?;
     if let Some(registers) = kernel.maxnreg {
         return Some(registers.next_multiple_of(8));
     }
-    let share = 65_536 / (threads.next_multiple_of(128) * kernel.min_ctas.unwrap_or(1)).max(1);
+    let share = 65_536 / (threads.min(1024).next_multiple_of(128).saturating_mul(kernel.min_ctas.unwrap_or(1))).max(1);
     Some((share / 8 * 8).min(248))
 }

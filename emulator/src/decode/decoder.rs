@@ -26,9 +26,9 @@ pub fn decode(module: &ast::Module, arch: Arch, entry: &ast::Function, ring: boo
         std::iter::once(entry).chain(functions()).map(|function| Layout::new(module, function, &mut shared)).collect();
     let dynamic_shared_at = shared.dynamic_at();
     layouts.iter_mut().for_each(|layout| layout.place_dynamic(dynamic_shared_at));
-    let frames: Vec<u32> = layouts.iter().map(|layout| layout.frame_bytes.next_multiple_of(16).max(16)).collect();
+    let frames: Vec<u32> = layouts.iter().map(|layout| whole_frame(layout).max(16)).collect();
     // A kernel that calls nothing may have no local memory at all.
-    let frame_bytes = layouts.front().map_or(0, |layout| layout.frame_bytes.next_multiple_of(16));
+    let frame_bytes = layouts.front().map_or(0, whole_frame);
     let local_bytes = match layouts.front() {
         Some(layout) if reach.functions.is_empty() => layout.frame_bytes,
         _ => frame_bytes.saturating_add(reach.stack_bytes(&frames[1..])),
@@ -63,6 +63,11 @@ pub fn decode(module: &ast::Module, arch: Arch, entry: &ast::Function, ring: boo
     }
     decoder.line = entry.line;
     decoder.check_slots()?;
+    if local_bytes > MAX_LOCAL_BYTES {
+        let name = &entry.name;
+        let text = format!("`{name}` needs {local_bytes} bytes of local memory a thread, a device has {MAX_LOCAL_BYTES}");
+        return Err(ParseError::on(entry.line, text));
+    }
     let join = cfg::reconvergence(&code.insts);
     let Code { mut insts, sources, names, named } = code;
     let watch = Watch::new(&mut insts, &named);
@@ -94,6 +99,13 @@ pub fn decode(module: &ast::Module, arch: Arch, entry: &ast::Function, ring: boo
         watch,
     })
 }
+
+fn whole_frame(layout: &Layout) -> u32 {
+    layout.frame_bytes.checked_next_multiple_of(16).unwrap_or(u32::MAX)
+}
+
+/// Local memory of a thread (CUDA C++ Programming Guide, "Compute Capabilities").
+const MAX_LOCAL_BYTES: u32 = 512 << 10;
 
 /// Decoded instructions of the entry and its functions, one after the other.
 #[derive(Default)]

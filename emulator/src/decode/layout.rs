@@ -53,7 +53,7 @@ impl SharedLayout {
 }
 
 fn align_up(at: u32, align: u32) -> u32 {
-    at.next_multiple_of(align.max(1))
+    at.checked_next_multiple_of(align.max(1)).unwrap_or(u32::MAX)
 }
 
 impl Layout {
@@ -63,7 +63,7 @@ impl Layout {
         for param in &function.params {
             let offset = align_up(layout.param_bytes, param.align);
             let bytes = param.bytes as u32;
-            layout.param_bytes = offset + bytes;
+            layout.param_bytes = offset.saturating_add(bytes);
             layout.places.insert(param.name.clone(), Place::Param { offset, bytes });
             layout.params.push(ParamSlot { name: param.name.clone(), offset, bytes });
         }

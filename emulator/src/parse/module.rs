@@ -349,6 +349,15 @@ impl Parser {
             bytes = total;
             self.expect(']')?;
         }
+        // Beyond what any device has; smaller sizes that do not fit are refused where the device is known.
+        let limit: u64 = match space {
+            Space::Param => 32_764,
+            Space::Shared | Space::SharedCluster | Space::Local => 1 << 24,
+            _ => 1 << 36,
+        };
+        if bytes > limit {
+            return Err(ParseError::on(line, format!("`{name}` has {bytes} bytes, more than the {limit} there can be")));
+        }
         Ok(Variable { name, space, align, bytes, external: false, init: Vec::new(), line })
     }
 

@@ -299,7 +299,7 @@ impl TensorMap {
     /// Bytes of the whole box in shared memory, which is what a copy adds to the transaction count of its mbarrier,
     /// whatever part of the box is outside of the tensor.
     pub fn box_bytes(&self) -> u32 {
-        self.row_bytes() * (1..self.rank()).map(|dim| self.box_count(dim)).product::<u32>()
+        (1..self.rank()).fold(self.row_bytes(), |all, dim| all.saturating_mul(self.box_count(dim)))
     }
 
     /// Walks the box whose first element is at `coords`, in the order of shared memory; the runs cover it without
