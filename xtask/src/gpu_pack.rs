@@ -10,12 +10,17 @@ pub const HELP: &str = "\
 Usage: cargo xtask gpu-pack [--target sm90] [--out DIR]
 
 Gathers in DIR (.gpu-kit by default) what a machine with a GPU and a driver needs to check and time the kernels: the
-runtime's shared library, kernels-generated/<target> and benches/gpu/run.py. Needs no LLVM. Prints the folder's name to
-stdout.
+runtime's shared library, kernels-generated/<target>, random programs with the emulator's answers, and the scripts of
+benches/gpu. Needs no LLVM. Prints the folder's name to stdout.
 ";
 
 /// The most a kit may weigh, so that it goes anywhere in one piece.
 const LIMIT_BYTES: u64 = 60 << 20;
+
+const SCRIPTS: [&str; 2] = ["run.py", "differential.py"];
+
+/// Programs for the comparison of the emulator with the GPU.
+const RANDOM_PROGRAMS: &str = "300";
 
 const LIBRARY: &str = "libtilewright_runtime.so";
 
@@ -37,13 +42,20 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
     }
     fs::create_dir_all(&options.out).with_context(|| format!("cannot make `{}`", options.out.display()))?;
     let mut size = copy(&library, &options.out.join(LIBRARY))?;
-    size += copy(&shell::root().join("benches/gpu/run.py"), &options.out.join("run.py"))?;
+    for script in SCRIPTS {
+        size += copy(&shell::root().join("benches/gpu").join(script), &options.out.join(script))?;
+    }
+    size += random_programs(&options.out.join("random"))?;
     size += copy_tree(&kernels, &options.out.join("kernels-generated").join(&options.target))?;
     if size >= LIMIT_BYTES {
         bail!("the kit has {} MiB, more than {} MiB: ship fewer kernels", size >> 20, LIMIT_BYTES >> 20);
     }
     println!("{}", options.out.display());
-    eprintln!("{:.1} MiB. On a machine with a GPU:  python3 {}/run.py", size as f64 / 1048576.0, options.out.display());
+    eprintln!(
+        "{:.1} MiB. On a machine with a GPU:  cd {} && python3 run.py; python3 differential.py",
+        size as f64 / 1048576.0,
+        options.out.display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -75,6 +87,21 @@ fn build() -> Result<PathBuf> {
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut files = messages.split('"').filter(|word| word.ends_with(LIBRARY));
     files.next_back().map(PathBuf::from).with_context(|| format!("cargo built no `{LIBRARY}`"))
+}
+
+/// Has the emulator write random programs and what they give.
+fn random_programs(folder: &Path) -> Result<u64> {
+    let mut command = shell::cargo();
+    command.args(["run", "--release", "-q", "-p", "tilewright-emulator", "--example", "differential", "--"]);
+    let status = command.arg(folder).arg(RANDOM_PROGRAMS).status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the emulator could not write the random programs");
+    }
+    let mut size = 0;
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))? {
+        size += entry?.metadata()?.len();
+    }
+    Ok(size)
 }
 
 /// Empties a folder, if it is a kit.
