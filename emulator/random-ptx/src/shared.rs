@@ -20,7 +20,7 @@ impl Writer {
         self.feature("atomics");
         let (start, value, at, into) = (self.word(), self.word(), self.word(), self.word());
         let op = *self.c.pick(&["add.u32", "min.u32", "max.s32", "and.b32", "or.b32", "xor.b32", "min.s32"]);
-        self.lines(format!("shl.b32 %t0, %x1, 2; add.u32 %t0, %t0, %x2; setp.eq.u32 %q0, %x3, 0"));
+        self.lines("shl.b32 %t0, %x1, 2; add.u32 %t0, %t0, %x2; setp.eq.u32 %q0, %x3, 0");
         self.line(format!("@%q0 st.shared.b32 [%t0], {start}"));
         self.block_barrier();
         self.lines(format!("and.b32 %t1, {at}, 31; shl.b32 %t1, %t1, 2; add.u32 %t1, %t1, %x2"));
