@@ -254,7 +254,7 @@ impl<'a> Decoder<'a> {
             "cp" => self.async_copy(&mut m, ops)?,
             "shfl" | "vote" | "match" | "redux" | "elect" | "bar" | "barrier" | "mbarrier" | "membar" | "fence"
             | "griddepcontrol" | "setmaxnreg" | "nanosleep" | "pmevent" => self.sync(root, &mut m, ops)?,
-            "ldmatrix" | "stmatrix" | "movmatrix" | "mma" | "wgmma" => self.matrix(root, &mut m, ops)?,
+            "ldmatrix" | "stmatrix" | "movmatrix" | "mma" | "wmma" | "wgmma" => self.matrix(root, &mut m, ops)?,
             "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" => self.control(root, &mut m, ops)?,
             "multimem" => return self.error("multicast objects of several GPUs are not emulated"),
             "clusterlaunchcontrol" | "tcgen05" => return self.error("needs sm_100, the emulator runs sm_80 to sm_90a"),

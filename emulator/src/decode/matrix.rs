@@ -11,7 +11,7 @@ use crate::program::{Op, P, Reg};
 use crate::tensor::{mma::MmaKind, wgmma::WgmmaKind};
 
 /// 32-bit words in a set of registers.
-fn words(regs: &Regs) -> usize {
+pub(super) fn words(regs: &Regs) -> usize {
     regs.iter().map(|reg| if matches!(reg, Reg::D(_)) { 2 } else { 1 }).sum()
 }
 
@@ -27,6 +27,7 @@ impl Decoder<'_> {
                 Ok(Op::MovMatrix(self.dst32(&ops[0])?, self.src32(&ops[1], Ty::B(32))?))
             }
             "mma" => self.mma(m, ops),
+            "wmma" => self.wmma(m, ops),
             _ => self.wgmma(m, ops),
         }
     }

@@ -25,6 +25,7 @@ mod slots;
 mod special;
 mod sync;
 mod ty;
+mod wmma;
 
 pub use decoder::decode;
 pub use special::is_special;

@@ -134,29 +134,14 @@ impl Cluster<'_> {
             self.fatal = true;
             return Flow::Ended;
         }
-        let mut at_word = 0;
-        for reg in &op.d {
-            match reg {
-                Reg::R(r) => {
-                    warp.regs.put(*r, &out[at_word], mask, FULL);
-                    at_word += 1;
-                }
-                Reg::D(d) => {
-                    let (low, high) = (&out[at_word], &out[at_word + 1]);
-                    let row = std::array::from_fn(|lane| u64::from(low[lane]) | (u64::from(high[lane]) << 32));
-                    warp.regs.put64(*d, &row, mask, FULL);
-                    at_word += 2;
-                }
-                _ => {}
-            }
-        }
+        warp.regs.put_words(&op.d, &out, mask);
         self.probe.counters.tensor_flops += 2 * u64::from(op.kind.m) * 8 * u64::from(op.kind.k);
         Flow::Next
     }
 }
 
 /// Copies registers as 32-bit words, low word first; returns how many.
-fn fill(regs: &Regs, list: &RegList, out: &mut [Row]) -> usize {
+pub(super) fn fill(regs: &Regs, list: &RegList, out: &mut [Row]) -> usize {
     let mut at = 0;
     for reg in list {
         match reg {

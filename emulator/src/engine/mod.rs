@@ -35,3 +35,4 @@ mod tma;
 pub mod warp;
 mod wgmma;
 mod wgmma_regs;
+mod wmma;

@@ -116,6 +116,26 @@ impl Regs {
         }
     }
 
+    /// Sets registers to 32-bit words, low word first.
+    pub fn put_words(&mut self, list: &[Reg], words: &[Row], mask: u32) {
+        let mut at = 0;
+        for reg in list {
+            match reg {
+                Reg::R(r) => {
+                    self.put(*r, &words[at], mask, FULL);
+                    at += 1;
+                }
+                Reg::D(d) => {
+                    let (low, high) = (&words[at], &words[at + 1]);
+                    let row = std::array::from_fn(|lane| u64::from(low[lane]) | (u64::from(high[lane]) << 32));
+                    self.put64(*d, &row, mask, FULL);
+                    at += 2;
+                }
+                _ => {}
+            }
+        }
+    }
+
     #[inline(always)]
     pub fn put_pred(&mut self, d: P, value: u32, mask: u32, defined: u32) {
         let at = d.0 as usize;

@@ -150,6 +150,8 @@ impl<'a> Cluster<'a> {
             }
             Op::SetMaxNReg { increase, registers } => self.set_max_registers(warp, at, mask, *increase, *registers),
             Op::Mma(op) => self.mma(warp, at, mask, op),
+            Op::Wmma(op) => self.wmma(warp, at, mask, op),
+            Op::WmmaMemory(op) => self.wmma_memory(warp, at, mask, op),
             Op::WgmmaFence => {
                 self.check_aligned(warp, at, mask, "wgmma.fence");
                 self.fence_wgmma(warp);
@@ -191,7 +193,8 @@ impl<'a> Cluster<'a> {
             | Op::Prefetch(_)
             | Op::LdMatrix(_)
             | Op::StMatrix(_)
-            | Op::MovMatrix(..) => &mut counters.memory,
+            | Op::MovMatrix(..)
+            | Op::WmmaMemory(_) => &mut counters.memory,
             Op::CpAsync(_)
             | Op::CpAsyncCommit
             | Op::CpAsyncWait(_)
@@ -200,7 +203,7 @@ impl<'a> Cluster<'a> {
             | Op::Tma(_)
             | Op::BulkCommit
             | Op::BulkWait { .. } => &mut counters.async_copy,
-            Op::Mma(_) | Op::Wgmma(_) => &mut counters.tensor,
+            Op::Mma(_) | Op::Wmma(_) | Op::Wgmma(_) => &mut counters.tensor,
             Op::Clock32(..) | Op::Clock64(..) => &mut counters.alu,
             _ => &mut counters.sync,
         };
@@ -258,6 +261,8 @@ fn gathers(op: &Op) -> bool {
             | Op::StMatrix(_)
             | Op::MovMatrix(..)
             | Op::Mma(_)
+            | Op::Wmma(_)
+            | Op::WmmaMemory(_)
             | Op::WgmmaFence
             | Op::Wgmma(_)
             | Op::WgmmaCommit

@@ -6,7 +6,7 @@ use super::memory_op::{
     Addr, AsyncStore, Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, Order, Prefetch, Scope, StMatrix, Store, Tma,
 };
 use super::reg::{D, P, R, Reg};
-use super::sync_op::{Bar, Elect, MBarrier, Match, Mma, Redux, Shfl, Vote, Wgmma};
+use super::sync_op::{Bar, Elect, MBarrier, Match, Mma, Redux, Shfl, Vote, Wgmma, Wmma, WmmaMemory};
 use crate::parse::ast::Space;
 
 /// When an instruction runs.
@@ -446,6 +446,8 @@ pub enum Op {
 
     // Tensor cores.
     Mma(Box<Mma>),
+    Wmma(Box<Wmma>),
+    WmmaMemory(Box<WmmaMemory>),
     WgmmaFence,
     Wgmma(Box<Wgmma>),
     WgmmaCommit,

@@ -3,7 +3,11 @@
 use super::memory_op::{Addr, Order, Regs, Scope};
 use super::reg::{D, P, R};
 use crate::parse::ast::Space;
-use crate::tensor::{mma::MmaKind, wgmma::WgmmaKind};
+use crate::tensor::{
+    mma::MmaKind,
+    wgmma::WgmmaKind,
+    wmma::{WmmaKind, WmmaMatrix},
+};
 use smallvec::SmallVec;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +168,28 @@ pub struct Mma {
     pub b: Regs,
     pub c: Regs,
     pub d: Regs,
+}
+
+/// `wmma.mma`
+#[derive(Clone, Debug)]
+pub struct Wmma {
+    pub kind: WmmaKind,
+    pub a: Regs,
+    pub b: Regs,
+    pub c: Regs,
+    pub d: Regs,
+}
+
+/// `wmma.load` and `wmma.store`
+#[derive(Clone, Debug)]
+pub struct WmmaMemory {
+    pub load: bool,
+    pub matrix: WmmaMatrix,
+    pub space: Space,
+    pub addr: Addr,
+    /// Elements from line to line.
+    pub stride: Option<R>,
+    pub regs: Regs,
 }
 
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@
 //! - [`mma`](mod@mma): `mma.sync`, parsed from its modifiers, and its arithmetic.
 //! - [`wgmma`](mod@wgmma): the same for `wgmma.mma_async`; [`descriptor`]: its view of shared memory;
 //!   [`panel`]: an operand as values, from shared memory or registers.
+//! - [`wmma`](mod@wmma): matrices, fragments and products of `wmma`.
 //! - [`numerics`]: the modes of arithmetic; [`exact`]: the sums of tensor cores to the bit.
 //! - [`tma`]: tensor maps, their encode rules and the walk over a box.
 
@@ -26,6 +27,7 @@ pub mod panel;
 pub mod swizzle;
 pub mod tma;
 pub mod wgmma;
+pub mod wmma;
 
 mod simd;
 mod tile;
