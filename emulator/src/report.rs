@@ -43,7 +43,8 @@ impl<'a> Rendering<'a> {
         self
     }
 
-    /// A command line that shows a finding again; `--seed` and the finding's seed are put at its end.
+    /// A command line that shows a finding again; `--seed` and the finding's seed, or `--schedules` and as many as it
+    /// takes, are put at its end.
     #[must_use]
     pub fn replay(mut self, command: impl Into<String>) -> Self {
         self.replay = Some(command.into());
@@ -97,7 +98,11 @@ impl<'a> Rendering<'a> {
             let _ = writeln!(out, "   = help: {help}");
         }
         if let Some(replay) = &self.replay {
-            let _ = writeln!(out, "   = replay: {replay} --seed {}", f.seed);
+            // Different values take two schedules to show.
+            let _ = match f.kind {
+                FindingKind::Nondeterminism => writeln!(out, "   = replay: {replay} --schedules {}", f.seed.saturating_add(1)),
+                _ => writeln!(out, "   = replay: {replay} --seed {}", f.seed),
+            };
         }
         out
     }

@@ -46,7 +46,8 @@ pub fn emulate(args: &EmulateArgs) -> Res<()> {
     let counts = Report { findings: Vec::new(), ..total.all.clone() }.render("", &path);
     let counts = counts.strip_prefix("0 errors, 0 lints\n").unwrap_or(&counts);
     let (errors, lints): (Vec<&Finding>, Vec<&Finding>) = total.all.findings.iter().partition(|f| is_error(f));
-    eprint!("{words}{} errors, {} lints in {} schedules\n{counts}", errors.len(), lints.len(), total.schedules);
+    let (e, l, s) = (count(errors.len(), "error"), count(lints.len(), "lint"), count(total.schedules as usize, "schedule"));
+    eprint!("{words}{e}, {l} in {s}\n{counts}");
     if let Some(path) = &args.report {
         files::write_whole(path, format!("{:#}\n", total.json(&launches)).as_bytes())?;
     }
@@ -55,6 +56,11 @@ pub fn emulate(args: &EmulateArgs) -> Res<()> {
     }
     let Some(left) = total.left else { return failed("no schedule was run") };
     tensors::write(&args.output, &left.tensors)
+}
+
+/// `1 lint`, `2 lints`.
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// How to compute.
