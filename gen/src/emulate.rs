@@ -13,6 +13,7 @@ use tilewright_emulator::{Checks, DeviceConfig, Finding, FindingKind, Module, Nu
 /// Runs the command.
 pub fn emulate(args: &EmulateArgs) -> Res<()> {
     let at = |path: &std::path::Path, e: &dyn std::fmt::Display| Fail::Usage(format!("{}: {e}", path.display()));
+    [Some(&args.output), args.report.as_ref()].into_iter().flatten().try_for_each(|path| files::check_folder(path))?;
     let text = std::fs::read_to_string(&args.ptx).map_err(|e| at(&args.ptx, &e))?;
     let module = Module::parse(&text).map_err(|e| at(&args.ptx, &e))?;
     let file = std::fs::read_to_string(&args.launch).map_err(|e| at(&args.launch, &e))?;

@@ -39,6 +39,7 @@ pub fn run(args: &RunArgs) -> Res<()> {
     if args.op != "gemm" {
         return usage(format!("op `{}`: expected gemm; attention, sparse_conv and the other ops are not built yet", args.op));
     }
+    [Some(&args.output), args.report.as_ref()].into_iter().flatten().try_for_each(|path| files::check_folder(path))?;
     let arch: Arch = args.target.parse().map_err(bad_input)?;
     let cuda = device_ordinal(&args.device)?;
     let request = request(&args.set, tensors::read(&args.input)?)?;
