@@ -281,12 +281,22 @@ fn numerics_are_fast_exact_or_the_ring() {
     assert_eq!(f32::from_bits(run("33554432", "fast")), 33_554_432.0);
     assert_eq!(f32::from_bits(run("33554432", "exact")), 33_554_440.0);
     assert_eq!(f32::from_bits(run("0", "fast")), 8.0);
-    // In the ring numbers are payloads: no float comes out, and the order of a sum does not matter.
-    assert_ne!(run("0", "ring"), 8f32.to_bits());
-    let twice = module(
+    // In the ring a number is the payload it stands for, and raw bytes are a payload already.
+    let payload = tilewright_emulator::ring::of_f32(2.5);
+    let store = module(
         ".visible .entry k(.param .u64 d, .param .f32 c) {\n.reg .f32 %f<3>;\n.reg .b64 %rd<2>;\nld.param.u64 %rd1, [d];\n\
-         ld.param.f32 %f1, [c];\nlg2.approx.ftz.f32 %f2, %f1;\nst.global.f32 [%rd1], %f2;\nret;\n}\n",
+         ld.param.f32 %f1, [c];\nst.global.f32 [%rd1], %f1;\nret;\n}\n",
     );
-    let r = emulate(&twice, &launch("1"), &[x()], &["--numerics", "ring"]);
-    assert!(r.code == 2 && r.line.contains("in the ring, line") || r.code == 0, "{}", r.text);
+    for (arg, numerics, want) in [("2.5", "ring", payload), ("2.5", "fast", 2.5f32.to_bits()), ("2.5", "exact", 2.5f32.to_bits())]
+    {
+        let bytes = emulate(&store, &launch(arg), &[x()], &["--numerics", numerics]).bytes("d");
+        assert_eq!(bytes[..4], want.to_le_bytes(), "{arg} {numerics}");
+    }
+    let raw = launch("0").replace(r#"{"f32":0}"#, r#"{"bytes":"01020304"}"#);
+    assert_eq!(emulate(&store, &raw, &[x()], &["--numerics", "ring"]).bytes("d")[..4], [1, 2, 3, 4]);
+    // What has no meaning there is refused before it runs.
+    let convert = ".reg .f64 %g<2>;\nmov.f64 %g1, 0d3FF0000000000000;\ncvt.rn.sat.f32.f64 %f1, %g1;\nst.global";
+    let rounded = store.replace("st.global", convert);
+    assert_eq!(emulate(&rounded, &launch("1"), &[x()], &[]).code, 0);
+    emulate(&rounded, &launch("1"), &[x()], &["--numerics", "ring"]).refused("in the ring, line 11: ");
 }
