@@ -134,6 +134,20 @@ impl Device {
         Ok(id)
     }
 
+    /// Calls a buffer by a name in findings.
+    ///
+    /// # Errors
+    /// A buffer that is gone.
+    pub fn name(&mut self, id: BufferId, name: impl Into<String>) -> Result<(), DeviceError> {
+        match self.buffers.get_mut(id.0 as usize) {
+            Some(Ok(buffer)) => {
+                buffer.name = Some(name.into());
+                Ok(())
+            }
+            _ => Err(DeviceError::NoBuffer { id }),
+        }
+    }
+
     /// The address of the first byte, 0 for a buffer that is gone.
     pub fn address(&self, id: BufferId) -> u64 {
         self.live(id).map_or(0, |buffer| buffer.base)
@@ -208,6 +222,7 @@ impl Device {
             if !self.symbols.contains_key(&(module.id, index)) {
                 // Variables without an initialiser are zero (PTX ISA 5.4.4).
                 let id = self.alloc(variable.bytes, Fill::Zero)?;
+                self.name(id, &variable.name)?;
                 self.symbols.insert((module.id, index), id);
                 fresh.push((index, id));
             }

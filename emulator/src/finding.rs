@@ -48,8 +48,6 @@ pub enum FindingKind {
     Register,
     /// Something reaches a block that has exited, or a thread trapped.
     Exit,
-    /// An asynchronous group that is left behind.
-    Group,
     /// A case of a known instruction that is not emulated.
     Unsupported,
     /// Schedules without findings that end with different values.

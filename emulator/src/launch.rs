@@ -225,8 +225,7 @@ fn crossing_finding(machine: &Machine<'_>, crossing: &Crossing) -> Finding {
     let line = |mark: &Mark| machine.kernel.code.get(mark.pc as usize).map_or(0, |inst| inst.line);
     let Crossing { address, first, second, second_writes, equal } = crossing;
     let does = if *second_writes { "write" } else { "read" };
-    let place = machine.global.find(*address, 1);
-    let place = place.map_or_else(|_| format!("{address:#x}"), |buffer| format!("offset {} of a buffer", address - buffer.base));
+    let place = machine.global.place(*address);
     let same = if *equal { ", both of the same bytes" } else { "" };
     Finding {
         kind: if *equal { FindingKind::RaceEqual } else { FindingKind::Race },

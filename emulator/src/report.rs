@@ -43,7 +43,8 @@ impl<'a> Rendering<'a> {
         self
     }
 
-    /// A command line that shows a finding again; `--seed` and the finding's seed are put at its end.
+    /// A command line that shows a finding again; `--seed` and the finding's seed, or `--schedules` and as many as it
+    /// takes, are put at its end.
     #[must_use]
     pub fn replay(mut self, command: impl Into<String>) -> Self {
         self.replay = Some(command.into());
@@ -97,7 +98,11 @@ impl<'a> Rendering<'a> {
             let _ = writeln!(out, "   = help: {help}");
         }
         if let Some(replay) = &self.replay {
-            let _ = writeln!(out, "   = replay: {replay} --seed {}", f.seed);
+            // Different values take two schedules to show.
+            let _ = match f.kind {
+                FindingKind::Nondeterminism => writeln!(out, "   = replay: {replay} --schedules {}", f.seed.saturating_add(1)),
+                _ => writeln!(out, "   = replay: {replay} --seed {}", f.seed),
+            };
         }
         out
     }
@@ -232,7 +237,7 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// Two columns of the counters that are not 0.
+/// Two columns of the counters that are not 0, parts below their sums.
 fn counters(report: &Report) -> String {
     let c = report.counters;
     let rows = [
@@ -243,15 +248,23 @@ fn counters(report: &Report) -> String {
         ("  asynchronous copies", c.async_copy),
         ("  synchronisation", c.sync),
         ("  tensor cores", c.tensor),
+        ("waits", c.waits),
         ("tensor-core operations", c.tensor_flops),
         ("shared-memory wavefronts", c.shared_wavefronts),
         ("  without bank conflicts", c.shared_wavefronts_ideal),
+        ("shared bytes", c.shared_bytes_read + c.shared_bytes_written + c.wgmma_shared_bytes),
+        ("  read by threads", c.shared_bytes_read),
+        ("  written by threads", c.shared_bytes_written),
+        ("  read by wgmma", c.wgmma_shared_bytes),
         ("global sectors", c.global_sectors),
-        ("global bytes read", c.global_bytes_read),
-        ("global bytes written", c.global_bytes_written),
-        ("bytes read by copies", c.tma_bytes_read),
-        ("bytes written by copies", c.tma_bytes_written),
-        ("waits", c.waits),
+        ("global bytes", c.global_bytes_read + c.global_bytes_written + c.tma_bytes_read + c.tma_bytes_written),
+        ("  read by threads", c.global_bytes_read),
+        ("  written by threads", c.global_bytes_written),
+        ("  read by copies", c.tma_bytes_read),
+        ("  written by copies", c.tma_bytes_written),
+        ("L2 bytes", c.l2_bytes_read + c.l2_bytes_written),
+        ("  read", c.l2_bytes_read),
+        ("  written", c.l2_bytes_written),
     ];
     let rows = rows.into_iter().filter(|(_, value)| *value != 0);
     rows.fold(String::new(), |mut out, (name, value)| {

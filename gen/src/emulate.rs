@@ -13,6 +13,7 @@ use tilewright_emulator::{Checks, DeviceConfig, Finding, FindingKind, Module, Nu
 /// Runs the command.
 pub fn emulate(args: &EmulateArgs) -> Res<()> {
     let at = |path: &std::path::Path, e: &dyn std::fmt::Display| Fail::Usage(format!("{}: {e}", path.display()));
+    [Some(&args.output), args.report.as_ref()].into_iter().flatten().try_for_each(|path| files::check_folder(path))?;
     let text = std::fs::read_to_string(&args.ptx).map_err(|e| at(&args.ptx, &e))?;
     let module = Module::parse(&text).map_err(|e| at(&args.ptx, &e))?;
     let file = std::fs::read_to_string(&args.launch).map_err(|e| at(&args.launch, &e))?;
@@ -35,7 +36,8 @@ pub fn emulate(args: &EmulateArgs) -> Res<()> {
             .map_err(|e| at(&args.launch, &e))?;
         let left = memory.0.read(&file.outputs);
         let rendering = memory.0.name(Rendering::new(&text, &path).replay(command(args)));
-        let report = total.add(seed, std::mem::take(&mut memory.1), left, &text);
+        let compared = (config.checks == Checks::All).then_some(text.as_str());
+        let report = total.add(seed, std::mem::take(&mut memory.1), left, compared);
         // Each finding is told once, with names of the run that showed it.
         words = report.iter().fold(words, |words, finding| words + &rendering.finding(finding) + "\n");
         if total.all.findings.iter().any(is_error) {
@@ -45,7 +47,8 @@ pub fn emulate(args: &EmulateArgs) -> Res<()> {
     let counts = Report { findings: Vec::new(), ..total.all.clone() }.render("", &path);
     let counts = counts.strip_prefix("0 errors, 0 lints\n").unwrap_or(&counts);
     let (errors, lints): (Vec<&Finding>, Vec<&Finding>) = total.all.findings.iter().partition(|f| is_error(f));
-    eprint!("{words}{} errors, {} lints in {} schedules\n{counts}", errors.len(), lints.len(), total.schedules);
+    let (e, l, s) = (count(errors.len(), "error"), count(lints.len(), "lint"), count(total.schedules as usize, "schedule"));
+    eprint!("{words}{e}, {l} in {s}\n{counts}");
     if let Some(path) = &args.report {
         files::write_whole(path, format!("{:#}\n", total.json(&launches)).as_bytes())?;
     }
@@ -54,6 +57,11 @@ pub fn emulate(args: &EmulateArgs) -> Res<()> {
     }
     let Some(left) = total.left else { return failed("no schedule was run") };
     tensors::write(&args.output, &left.tensors)
+}
+
+/// `1 lint`, `2 lints`.
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// How to compute.
@@ -75,6 +83,9 @@ fn command(args: &EmulateArgs) -> String {
     words += &format!(" --output {}", args.output.display());
     if args.numerics != "fast" {
         words += &format!(" --numerics {}", args.numerics);
+    }
+    if args.checks != "all" {
+        words += &format!(" --checks {}", args.checks);
     }
     words
 }
@@ -116,8 +127,9 @@ struct Total {
 }
 
 impl Total {
-    /// Adds a schedule; gives what it found that none before did.
-    fn add(&mut self, seed: u64, reports: Vec<Report>, left: Left, ptx: &str) -> Vec<Finding> {
+    /// Adds a schedule, whose outputs are compared with the first one's if the text is there; gives what it found that none
+    /// before did.
+    fn add(&mut self, seed: u64, reports: Vec<Report>, left: Left, ptx: Option<&str>) -> Vec<Finding> {
         self.failed_at = reports.len().saturating_sub(1);
         let clean = reports.iter().all(Report::is_clean);
         let mut here = Report::default();
@@ -132,7 +144,7 @@ impl Total {
         self.schedules += 1;
         self.seed = seed;
         match &self.left {
-            Some(first) if clean => here.findings.extend(differs(first, &left, seed, ptx)),
+            Some(first) if clean => here.findings.extend(ptx.and_then(|ptx| differs(first, &left, seed, ptx))),
             Some(_) => {}
             None => self.left = Some(left),
         }
@@ -154,7 +166,8 @@ impl Total {
     }
 }
 
-/// Outputs of a schedule that differ from the first one's: wrong, unless the kernel adds floats in any order.
+/// Outputs of a schedule that differ from the first one's: wrong, unless the kernel lets threads go first come, first
+/// served.
 fn differs(first: &Left, left: &Left, seed: u64, ptx: &str) -> Option<Finding> {
     let (name, old, new) = first.tensors.iter().find_map(|(name, old)| {
         let new = left.tensors.get(name)?;
@@ -162,10 +175,14 @@ fn differs(first: &Left, left: &Left, seed: u64, ptx: &str) -> Option<Finding> {
     })?;
     let at = old.data.iter().zip(&new.data).position(|(a, b)| a != b).unwrap_or(0);
     let bytes = old.data.iter().zip(&new.data).filter(|(a, b)| a != b).count();
-    let line = ptx.lines().position(float_atomic).map(|n| n as u32 + 1);
+    let line = ptx.lines().position(is_atomic).map(|n| n as u32 + 1);
     let (severity, help) = match line {
-        Some(line) => (Severity::Lint, format!("line {line} adds floating-point numbers atomically: their order shows")),
-        None => (Severity::Error, "something depends on the order of threads or copies: look at its waits and fences".into()),
+        Some(_) => (
+            Severity::Lint,
+            "the order of atomic operations such as this one shows, as sums of floats or as places given out in turn: \
+             expected where any order is right",
+        ),
+        None => (Severity::Error, "something depends on the order of threads or copies: look at its waits and fences"),
     };
     Some(Finding {
         kind: FindingKind::Nondeterminism,
@@ -176,17 +193,17 @@ fn differs(first: &Left, left: &Left, seed: u64, ptx: &str) -> Option<Finding> {
         address: None,
         message: format!("schedule {seed} gives other values for `{name}` than the first: {bytes} bytes, from byte {at}"),
         other: None,
-        help: Some(help),
+        help: Some(help.into()),
         seed,
         count: 1,
     })
 }
 
-/// A line with an atomic operation or reduction on floating-point numbers.
-fn float_atomic(line: &str) -> bool {
+/// A line with an atomic operation or reduction.
+fn is_atomic(line: &str) -> bool {
     let text = line.trim().trim_start_matches(|c| c != '@' && !char::is_alphabetic(c));
-    let text = if text.starts_with('@') { text.split_once(' ').map_or("", |(_, rest)| rest.trim()) } else { text };
+    let text =
+        if text.starts_with('@') { text.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim()) } else { text };
     let opcode = text.split_whitespace().next().unwrap_or_default();
-    let atomic = ["atom.", "red.", "cp.reduce."].iter().any(|start| opcode.starts_with(start));
-    atomic && [".f16", ".bf16", ".f32", ".f64"].iter().any(|ty| opcode.contains(ty))
+    ["atom.", "red.", "multimem.red.", "cp.reduce."].iter().any(|start| opcode.starts_with(start))
 }

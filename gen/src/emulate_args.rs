@@ -37,7 +37,11 @@ pub fn launch(m: &mut Memory, module: &Module, spec: &LaunchSpec) -> Res<Launch>
                 "argument {i} (parameter `{name}`): {kind} is {given} bytes, the parameter is {expected} bytes"
             ));
         }
-        args.push(Arg::Bytes(bytes));
+        // In the ring a number becomes its payload, bytes stay what they are.
+        args.push(match a.f32 {
+            Some(value) => Arg::F32(value as f32),
+            None => Arg::Bytes(bytes),
+        });
     }
     Ok(Launch {
         entry: spec.entry.clone(),

@@ -9,6 +9,8 @@ use tilewright_emulator::{BufferId, Device, DeviceConfig, Fill, Module, Renderin
 
 /// Bytes that nothing wrote come out as this.
 const UNWRITTEN: u8 = 0xCC;
+/// Bytes that `alloc` may ask for in all.
+const ALLOC_LIMIT: u64 = 8 << 30;
 /// Outputs that are variables start like this.
 const SYMBOL: &str = "symbol:";
 
@@ -44,8 +46,9 @@ impl Memory {
         let mut m = Memory { device: Device::new(config), tensors: BTreeMap::new() };
         for (name, t) in inputs {
             let id = m.device.alloc(t.data.len() as u64, Fill::Bytes(&t.data)).map_err(bad_input)?;
-            m.tensors.insert(name.clone(), Placed { id, dtype: t.dtype, shape: t.shape.clone() });
+            m.place(name, Placed { id, dtype: t.dtype, shape: t.shape.clone() })?;
         }
+        limit(file)?;
         for (name, a) in &file.alloc {
             if inputs.contains_key(name) {
                 return usage(format!("tensor `{name}` is in the input file and in alloc: expected one of them"));
@@ -53,7 +56,7 @@ impl Memory {
             let (dtype, bytes) = size(name, a)?;
             let fill = if a.zero { Fill::Zero } else { Fill::Undefined };
             let id = m.device.alloc(bytes, fill).map_err(|e| Fail::Usage(format!("alloc `{name}`: {e}")))?;
-            m.tensors.insert(name.clone(), Placed { id, dtype, shape: a.shape.clone() });
+            m.place(name, Placed { id, dtype, shape: a.shape.clone() })?;
         }
         m.symbols(module, file)?;
         let mut seen = Vec::new();
@@ -76,7 +79,18 @@ impl Memory {
         let t = self.tensors.get(name).filter(|_| !name.starts_with(SYMBOL));
         let t =
             t.ok_or_else(|| Fail::Usage(format!("there is no tensor `{name}`: expected one of the input file or of alloc")))?;
-        Ok(self.device.address(t.id).wrapping_add(offset))
+        let bytes = self.device.read(t.id).len() as u64;
+        if offset > bytes {
+            return usage(format!("offset {offset} is past the end of tensor `{name}`, which has {bytes} bytes"));
+        }
+        Ok(self.device.address(t.id) + offset)
+    }
+
+    /// Adds a tensor, whose name findings use.
+    fn place(&mut self, name: &str, tensor: Placed) -> Res<()> {
+        self.device.name(tensor.id, name).map_err(failure)?;
+        self.tensors.insert(name.to_string(), tensor);
+        Ok(())
     }
 
     /// The outputs.
@@ -134,6 +148,19 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+/// All allocations together, before the first is made.
+fn limit(file: &LaunchFile) -> Res<()> {
+    let mut total = 0u64;
+    for (name, a) in &file.alloc {
+        let (_, bytes) = size(name, a)?;
+        total = total.saturating_add(bytes);
+        if total > ALLOC_LIMIT {
+            return usage(format!("alloc `{name}`: its {bytes} bytes make {total} bytes in all, expected at most {ALLOC_LIMIT}"));
+        }
+    }
+    Ok(())
 }
 
 /// Dtype and bytes of an allocation.

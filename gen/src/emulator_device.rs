@@ -1,10 +1,12 @@
 //! The runtime's device, played by the emulator: the same plans, the same dispatch, no GPU.
 
+use serde::Serialize;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use tilewright_emulator::tensor::swizzle::Swizzle as EmSwizzle;
 use tilewright_emulator::tensor::tma::{Interleave as EmInterleave, OobFill as EmOob, TensorDType, TensorMap};
 use tilewright_emulator::{
-    Arg, BufferId, Counters, Device as Emulator, DeviceConfig, Fill, Finding, FindingKind, Launch, Module, Severity,
+    Arg, BufferId, Counters, Device as Emulator, DeviceConfig, Fill, Finding, Launch, Module, Rendering, Severity,
 };
 use tilewright_runtime::arch::ComputeCapability;
 use tilewright_runtime::device::{ArgValue, Device, DeviceError, Geometry, ImageKind, KernelImage, Stream, TensorMapDesc};
@@ -20,27 +22,65 @@ pub struct EmulatorDevice {
     sms: u32,
     emulator: RefCell<Emulator>,
     log: RefCell<Log>,
+    /// What buffers are called.
+    names: RefCell<Vec<(String, BufferId)>>,
+    /// PTX text of the kernels that were loaded, by entry.
+    texts: RefCell<BTreeMap<String, String>>,
 }
 
 /// What the launches so far had to say.
 #[derive(Default)]
 pub struct Log {
-    /// Findings of all launches.
-    pub findings: Vec<Finding>,
+    /// Findings of all launches, one for each kernel, kind and line.
+    pub findings: Vec<Found>,
     /// Counters of each launch.
     pub counters: Vec<(String, Counters)>,
+}
+
+/// A finding and where it belongs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Found {
+    /// The entry.
+    pub kernel: String,
+    /// What was found.
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+impl Found {
+    /// Whether it is the same mistake, maybe at another time.
+    pub fn is_again(&self, other: &Found) -> bool {
+        let (a, b) = (&self.finding, &other.finding);
+        self.kernel == other.kernel && a.kind == b.kind && a.line == b.line && a.severity == b.severity
+    }
 }
 
 impl EmulatorDevice {
     /// A device of a compute capability; `seed` picks the schedule.
     pub fn new(capability: ComputeCapability, seed: u64, sms: u32) -> Self {
         let emulator = Emulator::new(DeviceConfig { seed, sm_count: sms, ..DeviceConfig::default() });
-        EmulatorDevice { capability, sms, emulator: RefCell::new(emulator), log: RefCell::default() }
+        EmulatorDevice {
+            capability,
+            sms,
+            emulator: RefCell::new(emulator),
+            log: RefCell::default(),
+            names: RefCell::default(),
+            texts: RefCell::default(),
+        }
     }
 
     /// Takes what was found and counted since the last call.
     pub fn take_log(&self) -> Log {
         self.log.take()
+    }
+
+    /// A finding in words, with the lines of the kernel it is about.
+    pub fn words(&self, found: &Found) -> String {
+        let (texts, path) = (self.texts.borrow(), format!("{}.ptx", found.kernel));
+        let text = texts.get(&found.kernel).map_or("", String::as_str);
+        let emulator = self.emulator.borrow();
+        let names = self.names.borrow();
+        names.iter().fold(Rendering::new(text, &path), |r, (name, id)| r.name(name, &emulator, *id)).finding(&found.finding)
     }
 
     /// Bytes of a buffer that nothing has written yet.
@@ -54,12 +94,14 @@ pub fn is_error(f: &Finding) -> bool {
     f.severity == Severity::Error
 }
 
-/// `kind at line N: message`.
+/// `kind at PTX line N: message`; some are about no line.
 pub fn describe(f: &Finding) -> String {
-    let kind = serde_json::to_value::<FindingKind>(f.kind).ok();
-    let kind = kind.as_ref().and_then(|k| k.as_str()).unwrap_or("finding").to_string();
-    let place = f.source.as_ref().map_or_else(|| format!("PTX line {}", f.line), |s| format!("PTX line {} ({s})", f.line));
-    format!("{kind} at {place}: {}", f.message)
+    let place = match (&f.source, f.line) {
+        (_, 0) => String::new(),
+        (None, line) => format!(" at PTX line {line}"),
+        (Some(source), line) => format!(" at PTX line {line} ({source})"),
+    };
+    format!("{}{place}: {}", f.kind, f.message)
 }
 
 fn refused(what: &str, why: impl std::fmt::Display) -> DeviceError {
@@ -86,6 +128,12 @@ impl Device for EmulatorDevice {
         self.emulator.borrow_mut().alloc(bytes, Fill::Undefined).map_err(|e| refused("allocating", e))
     }
 
+    fn name(&self, buffer: &BufferId, name: &str) {
+        // Only a buffer that is gone has no use for a name.
+        let _ = self.emulator.borrow_mut().name(*buffer, name);
+        self.names.borrow_mut().push((name.to_string(), *buffer));
+    }
+
     fn address(&self, buffer: &BufferId) -> u64 {
         self.emulator.borrow().address(*buffer)
     }
@@ -104,6 +152,7 @@ impl Device for EmulatorDevice {
     fn load_kernel(&self, image: &KernelImage<'_>) -> Result<Self::Kernel, DeviceError> {
         let text = std::str::from_utf8(image.bytes).map_err(|e| refused(&image.kernel.id, e))?;
         let module = Module::parse(text).map_err(|e| refused(&image.kernel.id, e))?;
+        self.texts.borrow_mut().insert(image.kernel.entry.clone(), text.to_string());
         Ok((image.kernel.entry.clone(), module))
     }
 
@@ -134,7 +183,13 @@ impl Device for EmulatorDevice {
         };
         let report = emulator.launch(module, &launch).map_err(|e| refused(entry, e))?;
         let mut log = self.log.borrow_mut();
-        log.findings.extend(report.findings);
+        for finding in report.findings {
+            let found = Found { kernel: entry.clone(), finding };
+            match log.findings.iter_mut().find(|known| known.is_again(&found)) {
+                Some(known) => known.finding.count += found.finding.count,
+                None => log.findings.push(found),
+            }
+        }
         log.counters.push((entry.clone(), report.counters));
         Ok(())
     }

@@ -1,8 +1,21 @@
 //! Files that appear whole or not at all.
 
-use crate::error::{Res, failure};
+use crate::error::{Res, failure, usage};
 use std::fs;
 use std::path::Path;
+
+/// Refuses a place for a file whose folder does not exist, before work is spent on it.
+pub fn check_folder(path: &Path) -> Res<()> {
+    if path.is_dir() {
+        return usage(format!("{}: it is a folder, expected the name of a file", path.display()));
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            usage(format!("{}: there is no folder {}", path.display(), folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Writes a file by rename, so that nobody sees half of it.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Res<()> {

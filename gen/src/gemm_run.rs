@@ -81,6 +81,7 @@ pub fn launch<D: Device>(
     let mut buffers = Vec::new();
     for t in ready.tensors() {
         let buffer = device.alloc(t.bytes).map_err(failure)?;
+        device.name(&buffer, &t.name);
         if t.role == Role::Input {
             let bytes = input(&t.name).ok_or_else(|| failure(format!("plan needs tensor `{}`", t.name)))?;
             device.upload(&buffer, 0, &bytes).map_err(failure)?;

@@ -2,8 +2,9 @@
 
 use crate::build::{Built, build, compiler};
 use crate::cli::GenerateArgs;
+use crate::emulator_device::Found;
 use crate::error::{Fail, Res, bad_input, failed, failure, usage};
-use crate::verify::{Level, verify};
+use crate::verify::{Level, Verdict, verify};
 use crate::{dispatch, files, library};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -92,7 +93,7 @@ fn verify_all(built: &mut Built, level: Level) -> Res<()> {
     let bar = Progress::new("verify");
     let count = built.plans.len();
     let done = std::sync::atomic::AtomicUsize::new(0);
-    let verdicts: Vec<Res<String>> = (0..count)
+    let verdicts: Vec<Res<Verdict>> = (0..count)
         .into_par_iter()
         .map(|i| {
             let verdict = verify(folder.path(), PlanIndex(i as u32), level);
@@ -102,13 +103,21 @@ fn verify_all(built: &mut Built, level: Level) -> Res<()> {
         })
         .collect();
     bar.done();
+    // Plans share kernels, so a lint may come with several.
+    let mut told: Vec<&Found> = Vec::new();
+    for (lint, words) in verdicts.iter().flatten().flat_map(|v| &v.lints) {
+        if !told.iter().any(|known| known.is_again(lint)) {
+            eprint!("{words}");
+            told.push(lint);
+        }
+    }
     let causes: Vec<String> = verdicts.iter().filter_map(|v| v.as_ref().err()).map(Fail::to_string).collect();
     if !causes.is_empty() {
         return failed(format!("{} of {count} plans failed verification: {}", causes.len(), causes.join("; ")));
     }
     let name = if level == Level::Full { "full" } else { "quick" };
     for (plan, verdict) in built.plans.iter().zip(verdicts) {
-        let detail = format!("{name}: {}", verdict?);
+        let detail = format!("{name}: {}", verdict?.ran);
         for launch in &plan.plan.launches {
             let kernel = built.manifest.kernels.iter_mut().find(|k| k.id == launch.kernel);
             if let Some(k) = kernel.filter(|k| !k.verified.iter().any(|v| v.by == Verifier::Emulator)) {

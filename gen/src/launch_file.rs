@@ -61,6 +61,9 @@ pub struct LaunchSpec {
 impl LaunchFile {
     /// The launches in stream order.
     pub fn take_launches(&mut self) -> Result<Vec<LaunchSpec>, String> {
+        if self.resident == Some(0) {
+            return Err("`resident` is 0: expected at least 1 block".into());
+        }
         let top = [
             ("entry", self.entry.is_some()),
             ("grid", self.grid.is_some()),

@@ -2,7 +2,7 @@
 
 use crate::build::{build, compiler};
 use crate::cli::RunArgs;
-use crate::emulator_device::{self, EmulatorDevice, SMS};
+use crate::emulator_device::{self, EmulatorDevice, Found, SMS};
 use crate::error::{Fail, Res, bad_input, failed, failure, usage};
 use crate::gemm_run::{Shape, decode, launch, vars};
 use crate::tensors::{self, Tensor, Tensors};
@@ -39,6 +39,7 @@ pub fn run(args: &RunArgs) -> Res<()> {
     if args.op != "gemm" {
         return usage(format!("op `{}`: expected gemm; attention, sparse_conv and the other ops are not built yet", args.op));
     }
+    [Some(&args.output), args.report.as_ref()].into_iter().flatten().try_for_each(|path| files::check_folder(path))?;
     let arch: Arch = args.target.parse().map_err(bad_input)?;
     let cuda = device_ordinal(&args.device)?;
     let request = request(&args.set, tensors::read(&args.input)?)?;
@@ -52,6 +53,7 @@ pub fn run(args: &RunArgs) -> Res<()> {
             Outcome {
                 out,
                 findings: Vec::new(),
+                words: String::new(),
                 counters: Value::Null,
                 kernels: kernels(&engine, chosen.plan),
                 plan: plan_id(&engine, chosen.plan),
@@ -67,8 +69,9 @@ pub fn run(args: &RunArgs) -> Res<()> {
         });
         files::write_whole(path, format!("{report:#}\n").as_bytes())?;
     }
-    if let Some(f) = outcome.findings.iter().find(|f| emulator_device::is_error(f)) {
-        return failed(format!("{}: {}", outcome.plan, emulator_device::describe(f)));
+    eprint!("{}", outcome.words);
+    if let Some(f) = outcome.findings.iter().find(|f| emulator_device::is_error(&f.finding)) {
+        return failed(format!("{}: {}", outcome.plan, emulator_device::describe(&f.finding)));
     }
     verified?;
     let [batch, m, n, _] = request.shape;
@@ -82,7 +85,9 @@ pub fn run(args: &RunArgs) -> Res<()> {
 /// What a run gave.
 struct Outcome {
     out: Vec<u8>,
-    findings: Vec<tilewright_emulator::Finding>,
+    findings: Vec<Found>,
+    /// The findings in words.
+    words: String,
     counters: Value,
     kernels: Vec<String>,
     plan: String,
@@ -208,6 +213,7 @@ fn emulated(arch: Arch, r: &Request, chosen: &Chosen) -> Res<Outcome> {
         log.counters.iter().map(|(k, c)| (k.clone(), serde_json::to_value(c).unwrap_or(Value::Null))).collect();
     Ok(Outcome {
         out,
+        words: log.findings.iter().map(|f| engine.device().words(f)).collect(),
         findings: log.findings,
         counters: counters.into(),
         kernels: kernels(&engine, chosen.plan),

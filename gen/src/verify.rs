@@ -1,6 +1,6 @@
 //! The emulator's verdict on a plan: boundary trip counts, ragged edges, several schedules.
 
-use crate::emulator_device::{self, EmulatorDevice, SMS};
+use crate::emulator_device::{self, EmulatorDevice, Found, SMS};
 use crate::error::{Res, failed, failure};
 use crate::gemm_run::{Shape, decode, launch, operand_bytes, random_operands, vars};
 use tilewright_runtime::arch::Arch as RuntimeArch;
@@ -20,8 +20,16 @@ pub enum Level {
     Full,
 }
 
-/// Runs one plan of an open pack; gives what it ran.
-pub fn verify(folder: &std::path::Path, plan: PlanIndex, level: Level) -> Res<String> {
+/// What became of a plan that holds.
+pub struct Verdict {
+    /// What was run.
+    pub ran: String,
+    /// Lints, each once, in words.
+    pub lints: Vec<(Found, String)>,
+}
+
+/// Runs one plan of an open pack. Findings that are errors fail it, lints do not.
+pub fn verify(folder: &std::path::Path, plan: PlanIndex, level: Level) -> Res<Verdict> {
     let pack = Pack::open(folder).map_err(failure)?;
     let arch: RuntimeArch = pack.manifest().arch.parse().map_err(failure)?;
     let entry = &pack.manifest().plans[plan.0 as usize];
@@ -34,6 +42,7 @@ pub fn verify(folder: &std::path::Path, plan: PlanIndex, level: Level) -> Res<St
     let device = |seed| EmulatorDevice::new(arch.base, seed, SMS);
     let mut engine = Engine::new(pack, device(0)).map_err(failure)?;
     let mut ran = 0;
+    let mut lints: Vec<(Found, String)> = Vec::new();
     for seed in 0..seeds {
         if seed > 0 {
             engine = Engine::new(Pack::open(folder).map_err(failure)?, device(seed)).map_err(failure)?;
@@ -43,8 +52,15 @@ pub fn verify(folder: &std::path::Path, plan: PlanIndex, level: Level) -> Res<St
             let o = random_operands(&p, shape, seed + 1);
             let (out, buffer) = launch(&engine, plan, shape, o.alpha as f32, &|name| operand_bytes(&p, &o, name))?;
             let what = format!("plan {id} at batch {} m {} n {} k {}, schedule {seed}", shape[0], shape[1], shape[2], shape[3]);
-            if let Some(f) = engine.device().take_log().findings.iter().find(|f| emulator_device::is_error(f)) {
-                return failed(format!("{what}: {}", emulator_device::describe(f)));
+            for found in engine.device().take_log().findings {
+                if emulator_device::is_error(&found.finding) {
+                    eprint!("{}", engine.device().words(&found));
+                    return failed(format!("{what}: {}", emulator_device::describe(&found.finding)));
+                }
+                if !lints.iter().any(|(known, _)| known.is_again(&found)) {
+                    let words = engine.device().words(&found);
+                    lints.push((found, words));
+                }
             }
             let unwritten = engine.device().unwritten(buffer);
             if unwritten > 0 {
@@ -59,7 +75,7 @@ pub fn verify(folder: &std::path::Path, plan: PlanIndex, level: Level) -> Res<St
     if ran == 0 {
         return failed(format!("plan {id}: no test shape meets its requirements"));
     }
-    Ok(format!("{ran} runs, {seeds} schedules"))
+    Ok(Verdict { ran: format!("{ran} runs, {seeds} schedules"), lints })
 }
 
 /// Shapes to try, before they are rounded to what a plan requires.

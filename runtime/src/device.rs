@@ -31,6 +31,11 @@ pub trait Device {
     /// Allocates `bytes`, aligned to 256, contents undefined. Nothing may be asked for with 0 bytes.
     fn alloc(&self, bytes: u64) -> Result<Self::Buffer, DeviceError>;
 
+    /// Says what a buffer is called, for devices that tell about buffers in their messages.
+    fn name(&self, buffer: &Self::Buffer, name: &str) {
+        let _ = (buffer, name);
+    }
+
     /// Where an allocation starts.
     fn address(&self, buffer: &Self::Buffer) -> u64;
 

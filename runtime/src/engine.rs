@@ -185,6 +185,7 @@ impl<D: Device> Engine<D> {
                 Role::Workspace => {
                     // A problem may need none of it; the address must still be one.
                     let buffer = self.device.alloc(info.bytes.max(1))?;
+                    self.device.name(&buffer, &info.name);
                     let address = self.device.address(&buffer);
                     ready.workspaces.push(buffer);
                     ready.workspace_bytes += info.bytes;

@@ -203,8 +203,9 @@ impl<'a> Cluster<'a> {
         let buffer = self.global_at(at, lanes, address, bytes, bytes)?;
         let offset = address - buffer.base;
         if !buffer.is_init(offset, bytes) {
+            let global = self.m.global;
             self.report(FindingKind::Uninit, at, lanes, Some(address), || {
-                format!("reads {bytes} bytes at offset {offset} of a buffer that nobody wrote")
+                format!("reads {bytes} bytes at {} that nobody wrote", global.place(address))
             });
         }
         Some(buffer.load(offset, bytes))

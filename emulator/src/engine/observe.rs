@@ -306,11 +306,7 @@ impl<'a> Cluster<'a> {
                 let text = format!("offset {} of shared memory{rank}", offset.saturating_sub(RESERVED_SHARED));
                 (u64::from(offset) + ((cta as u64) << CTA_SHIFT), text)
             }
-            Place::Global { address } => {
-                let found = self.m.global.find(address, 1);
-                let text = found.map_or_else(|_| format!("{address:#x}"), |b| format!("offset {} of a buffer", address - b.base));
-                (address, text)
-            }
+            Place::Global { address } => (address, self.m.global.place(address)),
         };
         let lanes = match write {
             Some((access, _)) => lanes_of(access.lanes)

@@ -16,6 +16,8 @@ pub const MAX_SLOTS: usize = 8_000;
 pub struct Buffer {
     pub base: u64,
     pub bytes: u64,
+    /// What findings call it.
+    pub name: Option<String>,
     words: Vec<u64>,
     init: Vec<u16>,
 }
@@ -34,7 +36,7 @@ impl Buffer {
         // 256-byte aligned, at least 64 KiB from the start of the slot.
         let base = start + (1 << 16) + ((jitter(seed, slot as u64) & 0xffff) << 8);
         let granules = bytes.div_ceil(16) as usize;
-        Buffer { base, bytes, words: vec![u64::from_le_bytes([POISON; 8]); 2 * granules], init: vec![0; granules] }
+        Buffer { base, bytes, name: None, words: vec![u64::from_le_bytes([POISON; 8]); 2 * granules], init: vec![0; granules] }
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -88,6 +90,8 @@ pub struct BufferView<'a> {
 #[derive(Debug)]
 pub struct GlobalView<'a> {
     slots: Vec<Slot<'a>>,
+    /// Names of the slots that have one.
+    names: Vec<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -105,6 +109,7 @@ pub struct Freed {
 
 impl<'a> GlobalView<'a> {
     pub fn new(buffers: &'a mut [Result<Buffer, Freed>]) -> Self {
+        let names = buffers.iter().map(|slot| slot.as_ref().ok().and_then(|buffer| buffer.name.clone())).collect();
         let slots = buffers
             .iter_mut()
             .map(|slot| match slot {
@@ -112,7 +117,7 @@ impl<'a> GlobalView<'a> {
                 Err(freed) => Slot::Freed { base: freed.base, bytes: freed.bytes },
             })
             .collect();
-        GlobalView { slots }
+        GlobalView { slots, names }
     }
 
     /// The buffer that holds all of `bytes` bytes at `address`, or why there is none.
@@ -129,20 +134,37 @@ impl<'a> GlobalView<'a> {
         Err(self.explain(slot, address, bytes))
     }
 
+    /// `offset 4 of` the buffer there, by name if it has one; the address where there is no buffer.
+    #[cold]
+    pub fn place(&self, address: u64) -> String {
+        let slot = ((address >> SLOT_SHIFT) as usize).wrapping_sub(1);
+        match self.find(address, 1) {
+            Ok(buffer) => match self.names.get(slot) {
+                Some(Some(name)) => format!("offset {} of `{name}`", address - buffer.base),
+                _ => format!("offset {} of a buffer", address - buffer.base),
+            },
+            Err(_) => format!("{address:#x}"),
+        }
+    }
+
     #[cold]
     fn explain(&self, slot: usize, address: u64, bytes: u64) -> String {
+        let name = match self.names.get(slot) {
+            Some(Some(name)) => format!("`{name}`"),
+            _ => format!("buffer {slot}"),
+        };
         match self.slots.get(slot) {
             Some(Slot::Live(buffer)) => {
                 let offset = address.wrapping_sub(buffer.base) as i64;
                 if offset < 0 {
-                    format!("{bytes} bytes {} bytes before the start of buffer {slot}", -offset)
+                    format!("{bytes} bytes {} bytes before the start of {name}", -offset)
                 } else {
-                    format!("{bytes} bytes at offset {offset} of buffer {slot}, which has {} bytes", buffer.bytes)
+                    format!("{bytes} bytes at offset {offset} of {name}, which has {} bytes", buffer.bytes)
                 }
             }
             Some(Slot::Freed { base, bytes: size }) => {
                 format!(
-                    "{bytes} bytes at offset {} of buffer {slot} ({size} bytes), which was freed",
+                    "{bytes} bytes at offset {} of {name} ({size} bytes), which was freed",
                     address.wrapping_sub(*base) as i64
                 )
             }

@@ -1,6 +1,8 @@
 //! What the command-line tests share: tensors in files, the reference, running the binary.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod emulation;
+
 use assert_cmd::Command;
 use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
