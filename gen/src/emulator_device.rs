@@ -230,3 +230,48 @@ fn tensor_map(d: &TensorMapDesc) -> TensorMap {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every thread writes 7 to `y`, or to the 4 bytes after it.
+    fn kernel(offset: u32) -> String {
+        format!(
+            ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 y) {{\n.reg .b64 %rd<2>;\n\
+             ld.param.b64 %rd1, [y];\nst.global.u32 [%rd1+{offset}], 7;\nret;\n}}\n"
+        )
+    }
+
+    /// The log of two launches on a named buffer, and its findings in words.
+    fn twice(ptx: &str) -> Result<(Log, Vec<String>), Box<dyn std::error::Error>> {
+        let device = EmulatorDevice::new(ComputeCapability { major: 8, minor: 0 }, 0, SMS);
+        let buffer = device.alloc(4)?;
+        device.name(&buffer, "y");
+        let kernel = ("k".to_string(), Module::parse(ptx)?);
+        device.texts.borrow_mut().insert("k".into(), ptx.into());
+        let geometry = Geometry { grid: [1; 3], block: [64, 1, 1], cluster: [1; 3], shared_bytes: 0 };
+        for _ in 0..2 {
+            device.launch(&kernel, &geometry, &[ArgValue::Ptr(device.address(&buffer))], Stream::default())?;
+        }
+        let log = device.take_log();
+        let words = log.findings.iter().map(|f| device.words(f)).collect();
+        Ok((log, words))
+    }
+
+    #[test]
+    fn findings_of_launches_are_told_once_with_names() -> Result<(), Box<dyn std::error::Error>> {
+        let (log, words) = twice(&kernel(0))?;
+        assert_eq!(log.counters.len(), 2);
+        assert_eq!(log.findings.len(), 1, "{words:?}");
+        assert!(!is_error(&log.findings[0].finding) && words[0].starts_with("lint[race-equal]"), "{words:?}");
+        assert!(words[0].contains("--> k.ptx:7") && words[0].contains("`y` + 0x0"), "{words:?}");
+        let (log, words) = twice(&kernel(4))?;
+        let errors: Vec<&Found> = log.findings.iter().filter(|f| is_error(&f.finding)).collect();
+        assert!(errors.len() == 1 && errors[0].finding.count == 128, "{words:?}");
+        assert_eq!(describe(&errors[0].finding), "oob at PTX line 7: 4 bytes at offset 4 of `y`, which has 4 bytes");
+        let json = serde_json::to_value(errors[0])?;
+        assert_eq!((json["kernel"].as_str(), json["kind"].as_str()), (Some("k"), Some("oob")));
+        Ok(())
+    }
+}

@@ -168,8 +168,7 @@ fn equal_writes_and_costly_accesses_are_lints() {
     assert_eq!(r.bytes("y")[..4], i32s([5]));
     // Each thread at the start of a row of 128 bytes: 32 passes for 128 bytes.
     let body = "mov.u32 %r2, box;\nshl.b32 %r3, %r1, 7;\nadd.u32 %r4, %r2, %r3;\n".to_string()
-        + &"st.shared.b32 [%r4], %r1;\n".repeat(1)
-        + "mov.u32 %r5, 0;\nloop:\nld.shared.b32 %r6, [%r4];\nadd.u32 %r5, %r5, 1;\nsetp.lt.u32 %p1, %r5, 20;\n@%p1 bra loop;";
+        + "st.shared.b32 [%r4], %r1;\nmov.u32 %r5, 0;\nloop:\nld.shared.b32 %r6, [%r4];\nadd.u32 %r5, %r5, 1;\nsetp.lt.u32 %p1, %r5, 20;\n@%p1 bra loop;";
     let ptx = kernel(".shared .align 128 .b8 box[4096];", &body);
     let r = emulate(&ptx, &launch(32), &[x()], &["--schedules", "3"]);
     assert_eq!(r.code, 0, "{}", r.text);
