@@ -5,6 +5,7 @@ mod exact;
 mod mma;
 mod tma;
 mod wgmma;
+mod wmma;
 
 /// Deterministic random words.
 struct Random(u64);
