@@ -220,6 +220,12 @@ fn absurd_sizes_are_refused() {
     let program = Program::random(Choices::from_seed(1), Target::Sm80);
     let body = |inside: &str| format!("{head}.visible .entry k(.param .u64 in, .param .u64 out) {{ {inside} ret; }}");
     let nested = format!("{}{}", "{".repeat(200_000), "}".repeat(200_000));
+    let operand = format!("mov.b64 %r1, {}{};", "{".repeat(200_000), "}".repeat(200_000));
+    let initialiser = format!(".global .b32 x[2] = {}{};", "{".repeat(200_000), "}".repeat(200_000));
+    let registers: String = (0..2_000).map(|i| format!(".reg .b32 %a{i}_<60000>;\n")).collect();
+    let labels: String = (0..20_000).map(|i| format!("l{i}: ")).collect();
+    let list: Vec<String> = (0..20_000).map(|i| format!("l{i}")).collect();
+    let branches = format!("{labels} ts: .branchtargets {};", list.join(", "));
     let texts = [
         body(".shared .align 16 .b8 x[9999999999999];"),
         body(".shared .b8 x[18446744073709551615];"),
@@ -228,6 +234,11 @@ fn absurd_sizes_are_refused() {
         body(".reg .b32 %r<4000000000>;"),
         body(".reg .pred %p<70000>;"),
         body(&nested),
+        body(&operand),
+        body(&registers),
+        body(&format!(".reg .b32 %r1; {branches} {}", "brx.idx %r1, ts;\n".repeat(2_000))),
+        body(".reg .b32 %r<2>; ld.shared.b32 %r1, [%r1-9223372036854775808];"),
+        format!("{head}{initialiser}\n.visible .entry k(.param .u64 in, .param .u64 out) {{ ret; }}"),
         format!("{head}.global .b8 x[9223372036854775807];\n.visible .entry k(.param .u64 in, .param .u64 out) {{ ret; }}"),
         format!("{head}.visible .entry k(.param .align 8 .b8 x[99999999999]) {{ ret; }}"),
         format!(

@@ -16,6 +16,9 @@ pub(super) struct Body {
     variables: Vec<FxHashMap<String, String>>,
 }
 
+/// Registers a function may declare, of all classes together.
+const MAX_REGISTERS: u64 = 250_000;
+
 impl Body {
     pub fn register(&self, name: &str) -> Option<RegId> {
         let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
@@ -300,7 +303,7 @@ impl Parser {
         Ok(())
     }
 
-    /// After `.reg`: `.b32 %r<24>, %x;`
+    /// After `.reg`: `.b32 %r<24>, %x;`.
     fn registers(&mut self, function: &mut Function, body: &mut Body) -> Result<(), ParseError> {
         let class = self.class()?;
         loop {
@@ -313,7 +316,7 @@ impl Parser {
                 let count = self.int("a register count")?;
                 self.expect('>')?;
                 // Slots are 16-bit numbers; ptxas itself gives up long before.
-                if count > 60_000 {
+                if count > 60_000 || function.regs.len() as u64 + count > MAX_REGISTERS {
                     return self.error(format!("{count} registers `{name}` are too many"));
                 }
                 ranges.insert(name.clone(), (first, count as u32));

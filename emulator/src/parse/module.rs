@@ -14,6 +14,7 @@ pub fn parse(text: &str) -> Result<Module, ParseError> {
         files: FxHashMap::default(),
         places: Vec::new(),
         dims: Vec::new(),
+        depth: 0,
     };
     parser.module()?;
     let files = &parser.files;
@@ -31,6 +32,8 @@ pub(super) struct Parser {
     pub places: Vec<(u64, u64)>,
     /// Extents of the array declared last.
     dims: Vec<u64>,
+    /// How many lists are open.
+    pub depth: u32,
 }
 
 /// Bits of a fundamental type; predicates have none in memory.
@@ -45,7 +48,19 @@ pub(super) fn type_bits(name: &str) -> Option<u32> {
     })
 }
 
+/// Lists in lists in lists: PTX needs a few.
+const MAX_DEPTH: u32 = 64;
+
 impl Parser {
+    /// Enters a list, which is read by recursion.
+    pub fn deeper(&mut self) -> Result<(), ParseError> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return self.error("lists are nested too deeply");
+        }
+        Ok(())
+    }
+
     pub fn peek(&self) -> &Token {
         &self.tokens[self.at.min(self.tokens.len() - 1)].token
     }
@@ -366,12 +381,14 @@ impl Parser {
         if self.accept('{') {
             let inner = dims.get(1..).unwrap_or_default();
             let start = init_bytes(out);
+            self.deeper()?;
             while !self.accept('}') {
                 self.initialiser(item_bytes, inner, out)?;
                 if !self.accept(',') && !self.is_sign('}') {
                     return self.error("expected `,` or `}` in an initialiser");
                 }
             }
+            self.depth -= 1;
             let full = dims.iter().fold(u64::from(item_bytes), |all, count| all.saturating_mul(*count));
             let missing = full.saturating_sub(init_bytes(out) - start);
             // The last list of a variable needs no zeros: that is what memory starts with.

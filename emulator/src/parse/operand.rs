@@ -31,6 +31,7 @@ impl Parser {
 
     fn list(&mut self, body: &Body, close: char) -> Result<Vec<Operand>, ParseError> {
         let mut items = Vec::new();
+        self.deeper()?;
         while !self.accept(close) {
             items.push(self.operand(body)?);
             if !self.accept(',') && !self.is_sign(close) {
@@ -38,6 +39,7 @@ impl Parser {
                 return self.error(format!("expected `,` or `{close}`, found {found}"));
             }
         }
+        self.depth -= 1;
         Ok(items)
     }
 
@@ -105,7 +107,8 @@ impl Parser {
             };
             let negative = self.accept('-');
             let value = self.int("an offset")? as i64;
-            total = total.wrapping_add(sign * if negative { value.wrapping_neg() } else { value });
+            let minus = negative != (sign < 0);
+            total = total.wrapping_add(if minus { value.wrapping_neg() } else { value });
         }
     }
 
