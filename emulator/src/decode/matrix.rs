@@ -6,9 +6,9 @@ use super::moves::take_space;
 use super::ty::Ty;
 use crate::parse::ast::{Operand, Space};
 use crate::program::memory_op::{LdMatrix, Regs, StMatrix};
-use crate::program::sync_op::{Mma, Wgmma, WgmmaA};
+use crate::program::sync_op::{Mma, Sparsity, Wgmma, WgmmaA};
 use crate::program::{Op, P, Reg};
-use crate::tensor::{mma::MmaKind, wgmma::WgmmaKind};
+use crate::tensor::{mma::MmaKind, sparse::SparseKind, wgmma::WgmmaKind};
 
 /// 32-bit words in a set of registers.
 pub(super) fn words(regs: &Regs) -> usize {
@@ -60,23 +60,41 @@ impl Decoder<'_> {
     }
 
     fn mma(&mut self, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
-        let kind = match MmaKind::parse(m.all()) {
-            Ok(kind) => kind,
+        let is_sparse = m.all().first().is_some_and(|first| first.starts_with("sp"));
+        let parsed = if is_sparse {
+            SparseKind::parse(m.all()).map(|kind| (kind.half, Some(kind)))
+        } else {
+            MmaKind::parse(m.all()).map(|kind| (kind, None))
+        };
+        let (kind, sparse_kind) = match parsed {
+            Ok(kinds) => kinds,
             Err(error) => return self.error(error),
         };
         m.take_all();
-        self.expect_operands(ops, 4)?;
+        self.expect_operands(ops, if is_sparse { 6 } else { 4 })?;
+        let sparse = match sparse_kind {
+            Some(kind) => {
+                let metadata = self.src32(&ops[4], Ty::B(32))?;
+                let selector = self.constant(ops, 5)?;
+                if selector >= kind.selectors() {
+                    return self.error(format!("the sparsity selector must be below {}", kind.selectors()));
+                }
+                Some(Sparsity { kind, metadata, selector })
+            }
+            None => None,
+        };
         let f64_bits = if kind.d_regs() != 0 && matches!(self.first_register(&ops[0]), Some(Reg::D(_))) { 64 } else { 32 };
         let d = self.any_regs(&ops[0], f64_bits, false)?;
         let a = self.any_regs(&ops[1], f64_bits, true)?;
         let b = self.any_regs(&ops[2], f64_bits, true)?;
         let c = self.any_regs(&ops[3], f64_bits, true)?;
-        let expected = [kind.d_regs(), kind.a_regs(), kind.b_regs(), kind.c_regs()];
+        let b_words = sparse_kind.map_or(kind.b_regs(), |kind| kind.b_regs());
+        let expected = [kind.d_regs(), kind.a_regs(), b_words, kind.c_regs()];
         let found = [words(&d), words(&a), words(&b), words(&c)];
         if expected != found {
             return self.error(format!("takes {expected:?} registers for d, a, b, c, has {found:?}"));
         }
-        Ok(Op::Mma(Box::new(Mma { kind, a, b, c, d })))
+        Ok(Op::Mma(Box::new(Mma { kind, sparse, a, b, c, d })))
     }
 
     fn first_register(&self, operand: &Operand) -> Option<Reg> {

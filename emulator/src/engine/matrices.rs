@@ -11,8 +11,9 @@ use crate::finding::FindingKind;
 use crate::memory::space::Target;
 use crate::parse::ast::Space;
 use crate::program::memory_op::{LdMatrix, Order, Regs as RegList, Scope, StMatrix};
-use crate::program::sync_op::Mma;
+use crate::program::sync_op::{Mma, Sparsity};
 use crate::program::{R, Reg};
+use crate::tensor::sparse::{BadCode, mma_sp};
 use crate::tensor::{matrix, mma};
 
 impl Cluster<'_> {
@@ -129,7 +130,16 @@ impl Cluster<'_> {
         let mut out = [[0; 32]; 16];
         let count = op.kind.d_regs().min(out.len());
         let (a, b, c) = (&words[..a_end], &words[a_end..b_end], &words[b_end..c_end]);
-        if let Err(error) = mma::mma(&op.kind, self.m.arithmetic, a, b, c, &mut out[..count]) {
+        let out_words = &mut out[..count];
+        let computed = match &op.sparse {
+            None => mma::mma(&op.kind, self.m.arithmetic, a, b, c, out_words),
+            Some(sparse) => {
+                self.check_metadata(warp, at, mask, sparse);
+                let Sparsity { kind, metadata, selector } = sparse;
+                mma_sp(kind, *selector, self.m.arithmetic, [a, b, c], warp.regs.r(*metadata), out_words)
+            }
+        };
+        if let Err(error) = computed {
             self.report(FindingKind::Unsupported, at, mask, None, || error.to_string());
             self.fatal = true;
             return Flow::Ended;
@@ -137,6 +147,21 @@ impl Cluster<'_> {
         warp.regs.put_words(&op.d, &out, mask);
         self.probe.counters.tensor_flops += 2 * u64::from(op.kind.m) * 8 * u64::from(op.kind.k);
         Flow::Next
+    }
+
+    /// Metadata must be defined where it is read, and its codes must have a meaning.
+    fn check_metadata(&mut self, warp: &Warp, at: &At, mask: u32, sparse: &Sparsity) {
+        let Sparsity { kind, metadata, selector } = sparse;
+        let read = (0..32).filter(|lane| kind.contributes(*selector, *lane)).fold(0, |all, lane| all | 1 << lane);
+        let undefined = mask & read & !warp.regs.rdef(*metadata);
+        if undefined != 0 {
+            self.report(FindingKind::Uninit, at, undefined, None, || "the metadata of mma.sp is undefined".into());
+        } else if let Some(bad) = kind.bad_code(*selector, warp.regs.r(*metadata)) {
+            self.report(FindingKind::Descriptor, at, 1 << bad.lane, None, || {
+                let BadCode { row, code, .. } = bad;
+                format!("metadata {code:#06b} for row {row} of a has no meaning in mma.sp")
+            });
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::reg::{D, P, R};
 use crate::parse::ast::Space;
 use crate::tensor::{
     mma::MmaKind,
+    sparse::SparseKind,
     wgmma::WgmmaKind,
     wmma::{WmmaKind, WmmaMatrix},
 };
@@ -164,10 +165,19 @@ pub struct MBarrier {
 #[derive(Clone, Debug)]
 pub struct Mma {
     pub kind: MmaKind,
+    pub sparse: Option<Sparsity>,
     pub a: Regs,
     pub b: Regs,
     pub c: Regs,
     pub d: Regs,
+}
+
+/// What `mma.sp` has beside the operands of `mma`, whose kind is that of half the depth.
+#[derive(Clone, Copy, Debug)]
+pub struct Sparsity {
+    pub kind: SparseKind,
+    pub metadata: R,
+    pub selector: u32,
 }
 
 /// `wmma.mma`

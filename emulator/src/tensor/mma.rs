@@ -28,7 +28,7 @@ pub struct MmaKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MmaError {
     /// Not a form of PTX ISA 9.7.14.5.14, or one that is not emulated (m8n8k4 of f16, b1, sub-byte floats, block
-    /// scaling, sparse).
+    /// scaling).
     #[error("mma.{modifiers}: {reason}")]
     Unsupported {
         /// All modifiers, dotted.

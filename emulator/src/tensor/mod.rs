@@ -9,6 +9,7 @@
 //! - [`matrix`]: `ldmatrix`, `stmatrix`, `movmatrix`.
 //! - [`fragment`]: which matrix element a lane's register holds, for `mma.sync` and `wgmma`.
 //! - [`mma`](mod@mma): `mma.sync`, parsed from its modifiers, and its arithmetic.
+//! - [`sparse`]: the same for `mma.sp`.
 //! - [`wgmma`](mod@wgmma): the same for `wgmma.mma_async`; [`descriptor`]: its view of shared memory;
 //!   [`panel`]: an operand as values, from shared memory or registers.
 //! - [`wmma`](mod@wmma): matrices, fragments and products of `wmma`.
@@ -24,6 +25,7 @@ pub mod matrix;
 pub mod mma;
 pub mod numerics;
 pub mod panel;
+pub mod sparse;
 pub mod swizzle;
 pub mod tma;
 pub mod wgmma;

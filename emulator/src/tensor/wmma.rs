@@ -417,17 +417,16 @@ fn multiply_tile(
     });
     mma(kind, arithmetic, &words_of_a[..a_end], &words_of_b[..b_end], &words_of_c[..c_end], &mut out[..c_end])?;
     let wide = kind.d == AccumulatorType::F64;
-    for lane in 0..32u32 {
-        let registers = if wide { c_end / 2 } else { c_end };
-        for reg in 0..registers {
+    for (reg, words) in out[..c_end].chunks_exact(if wide { 2 } else { 1 }).enumerate() {
+        for (lane, word) in words[0].iter().enumerate() {
             for j in 0..elements_per_register(kind.d.bits()) {
-                let [row, column] = place(lane, reg as u32, j);
+                let [row, column] = place(lane as u32, reg as u32, j);
                 let code = if wide {
-                    u64::from(out[2 * reg][lane as usize]) | u64::from(out[2 * reg + 1][lane as usize]) << 32
+                    u64::from(*word) | u64::from(words[1][lane]) << 32
                 } else if halves {
-                    u64::from(out[reg][lane as usize] >> (16 * j) & 0xffff)
+                    u64::from(word >> (16 * j) & 0xffff)
                 } else {
-                    u64::from(out[reg][lane as usize])
+                    u64::from(*word)
                 };
                 d(row, column, code);
             }
@@ -440,10 +439,11 @@ fn multiply_tile(
 fn fill(words: &mut [WarpReg], bits: u32, code: &dyn Fn(u32, u32, u32) -> u64) {
     if bits == 64 {
         for (reg, pair) in words.chunks_exact_mut(2).enumerate() {
-            for lane in 0..32u32 {
-                let value = code(lane, reg as u32, 0);
-                pair[0][lane as usize] = value as u32;
-                pair[1][lane as usize] = (value >> 32) as u32;
+            let [low, high] = pair else { continue };
+            for (lane, (low, high)) in low.iter_mut().zip(high).enumerate() {
+                let value = code(lane as u32, reg as u32, 0);
+                *low = value as u32;
+                *high = (value >> 32) as u32;
             }
         }
         return;
