@@ -213,7 +213,8 @@ mod tests {
         ];
         let mut bytes = [0; BYTES];
         for (at, (field, value)) in fields.into_iter().enumerate() {
-            assert!(at == 0 || decode(&bytes).is_err(), "a map with {at} fields");
+            // Until the last element stride is there; what follows may be zero.
+            assert!(at > 8 || decode(&bytes).is_err(), "a map with {at} fields");
             assert!(replace(&mut bytes, field, value));
         }
         assert_eq!(bytes, encode(&map));
