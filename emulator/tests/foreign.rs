@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use tilewright_emulator::{Finding, FindingKind, Severity};
 
 /// Fixtures that the emulator refuses so far, and the words it does so with.
-const PENDING: &[(&str, &str)] = &[("matmul_device_tma.sm_90a", "unknown instruction `tensormap.replace")];
+const PENDING: &[(&str, &str)] = &[];
 
 /// Fixtures that break the rules of PTX, and what is said of them. Triton 3.6 leaves out the proxy fence between
 /// `cp.async` and the `wgmma` that reads what it copied, and its warp specialisation puts tiles over mbarriers of which

@@ -320,20 +320,21 @@ impl Checker {
                     });
                 }
                 Place::Global { address } => {
+                    let fenced = if act.how == How::MapRead { Fenced::TensorMap } else { Fenced::Global };
                     match global.whole(address, bytes as usize) {
                         Some(cells) if all_alike(cells).is_some() => {
                             let mut cell = cells[0];
-                            visit(&mut cell, viewer, of_global, Fenced::Global, place);
+                            visit(&mut cell, viewer, of_global, fenced, place);
                             cells.fill(cell);
                         }
                         Some(cells) => {
                             for (index, cell) in cells.iter_mut().enumerate() {
                                 let place = Place::Global { address: address + 4 * index as u64 };
-                                visit(cell, viewer, of_global, Fenced::Global, place);
+                                visit(cell, viewer, of_global, fenced, place);
                             }
                         }
                         None => global.visit(address, bytes.into(), |cell, at| {
-                            visit(cell, viewer, of_global, Fenced::Global, Place::Global { address: at });
+                            visit(cell, viewer, of_global, fenced, Place::Global { address: at });
                         }),
                     }
                     if let Some((across, touched)) = across {

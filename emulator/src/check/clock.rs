@@ -62,7 +62,10 @@ impl Vector {
 pub enum Fenced {
     Shared,
     Global,
+    /// Released by the writer and acquired by the user.
     TensorMap,
+    /// Released only.
+    TensorMapReleased,
 }
 
 /// What happened before an agent, or what a synchronisation object passes on.
@@ -71,7 +74,7 @@ pub struct Clock {
     /// Accesses of any proxy.
     pub before: Vector,
     /// Generic accesses fenced towards the async proxy, to shared and to global memory, and towards tensor maps.
-    fenced: [Vector; 3],
+    fenced: [Vector; 4],
     /// Initialisations of mbarriers that `fence.mbarrier_init` made visible, which even relaxed arrivals pass on.
     pub inits: Vector,
 }
@@ -97,6 +100,12 @@ impl Clock {
     /// A proxy fence: everything before it is now visible to the other proxy.
     pub fn fence(&mut self, what: Fenced) {
         self.fenced[what as usize].copy_from(&self.before);
+    }
+
+    /// The using side's fence: what was released until then is visible.
+    pub fn acquire_maps(&mut self) {
+        let [.., visible, released] = &mut self.fenced;
+        visible.join(released);
     }
 
     pub fn fence_inits(&mut self) {

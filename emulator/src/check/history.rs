@@ -24,12 +24,14 @@ pub enum How {
     StAsync,
     /// `mbarrier.init`, `.inval`
     MBarrierInit,
+    /// A tensor map, when a copy that uses it is issued.
+    MapRead,
 }
 
 impl How {
     /// Whether it goes through the async proxy (PTX ISA 9.7.9.25.2).
     pub fn is_async(self) -> bool {
-        matches!(self, How::Bulk | How::Tensor | How::Wgmma)
+        matches!(self, How::Bulk | How::Tensor | How::Wgmma | How::MapRead)
     }
 
     /// Whether the accessing thread goes on before it is done.

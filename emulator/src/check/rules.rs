@@ -27,8 +27,8 @@ pub enum Conflict {
 #[derive(Clone, Debug, Default)]
 pub struct Viewer {
     pub clock: Clock,
-    /// Of shared and of global memory, whose histories are apart.
-    known: [Known; 2],
+    /// By what fences are about, as histories and fences differ.
+    known: [Known; 4],
 }
 
 /// Sets known to be behind, by the low bits of the id. Knowledge only grows, so this stays true, until the sets are
@@ -46,7 +46,7 @@ impl Viewer {
 
     /// The earliest access of a set that collides with `now`.
     fn collision(&mut self, histories: &Histories, id: SetId, now: &Entry, fenced: Fenced) -> Option<(Entry, Conflict)> {
-        let known = &mut self.known[usize::from(fenced == Fenced::Global)];
+        let known = &mut self.known[fenced as usize];
         if known.numbering != histories.numbering() {
             *known = Known { ids: Default::default(), numbering: histories.numbering() };
         }

@@ -39,6 +39,11 @@ impl Checker {
         self.tick(cta, warp);
     }
 
+    pub fn acquire_maps(&mut self, cta: usize, warp: usize) {
+        self.warp(cta, warp).view.clock.acquire_maps();
+        self.tick(cta, warp);
+    }
+
     pub fn fence_inits(&mut self, cta: usize, warp: usize) {
         self.warp(cta, warp).view.clock.fence_inits();
         self.tick(cta, warp);

@@ -251,6 +251,7 @@ impl<'a> Decoder<'a> {
             "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "applypriority" | "discard" | "createpolicy" => {
                 self.memory(root, &mut m, ops)?
             }
+            "tensormap" => self.tensormap(&mut m, ops)?,
             "cp" => self.async_copy(&mut m, ops)?,
             "shfl" | "vote" | "match" | "redux" | "elect" | "bar" | "barrier" | "mbarrier" | "membar" | "fence"
             | "griddepcontrol" | "setmaxnreg" | "nanosleep" | "pmevent" => self.sync(root, &mut m, ops)?,

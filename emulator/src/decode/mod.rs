@@ -24,6 +24,7 @@ mod ring;
 mod slots;
 mod special;
 mod sync;
+mod tensormap;
 mod ty;
 mod wmma;
 

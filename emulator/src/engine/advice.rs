@@ -7,6 +7,11 @@ pub fn advice(hazard: &Hazard) -> String {
     let Hazard { before, now, place, conflict, before_read, touch } = hazard;
     let space = if matches!(place, Place::Shared { .. }) { "shared::cta" } else { "global" };
     match conflict {
+        Conflict::Unfenced if now.how == How::MapRead => {
+            return "put fence.proxy.tensormap::generic.release after the write (tensormap.cp_fenceproxy has one), and \
+                    fence.proxy.tensormap::generic.acquire of the map before the copy"
+                .into();
+        }
         Conflict::Unfenced => {
             return format!(
                 "put fence.proxy.async.{space} after the write, in the writing threads and before the barrier that \

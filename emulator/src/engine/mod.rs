@@ -31,6 +31,7 @@ mod registers;
 pub mod regs;
 mod rows;
 mod step;
+mod tensormap;
 mod tma;
 pub mod warp;
 mod wgmma;

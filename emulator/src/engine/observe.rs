@@ -273,10 +273,27 @@ impl<'a> Cluster<'a> {
                 check.fence_proxy(at.cta, at.warp, what);
             }
             Fence::ProxyAsyncGeneric { .. } => check.fence_proxy(at.cta, at.warp, &[Fenced::Shared]),
-            Fence::ProxyTensorMap { .. } => check.fence_proxy(at.cta, at.warp, &[Fenced::TensorMap]),
+            // Either side is a fence between threads too.
+            Fence::ProxyTensorMap { order: Order::Acquire, scope, .. } => {
+                check.fence_memory(at.cta, at.warp, strength(Order::Acquire, scope), true, false);
+                check.acquire_maps(at.cta, at.warp);
+            }
+            Fence::ProxyTensorMap { scope, .. } => {
+                check.fence_proxy(at.cta, at.warp, &[Fenced::TensorMapReleased]);
+                check.fence_memory(at.cta, at.warp, strength(Order::Release, scope), false, true);
+            }
             Fence::MBarrierInit => check.fence_inits(at.cta, at.warp),
             _ => {}
         }
+    }
+
+    /// A copy reads its tensor map from global memory.
+    pub(super) fn observe_map(&mut self, at: &At, lanes: u32, address: u64) {
+        let actor = self.actor(at);
+        let Some(check) = &mut self.check else { return };
+        let act = Act { actor, pc: at.pc, how: How::MapRead, touch: Touch::Read, strength: Strength::Weak };
+        check.access(&act, 0, Place::Global { address }, crate::tensor_map::BYTES as u32);
+        self.report_hazards(lanes, None);
     }
 
     /// Somebody uses the mbarrier at a place.
@@ -339,6 +356,7 @@ impl<'a> Cluster<'a> {
         let line = other.line;
         let problem = match hazard.conflict {
             Conflict::Unordered => "which nothing orders before it",
+            Conflict::Unfenced if now.how == How::MapRead => "which no fence.proxy.tensormap makes visible",
             Conflict::Unfenced => "which no proxy fence makes visible to the async proxy",
             Conflict::UnfencedRead => "which no proxy fence puts before it",
         };
@@ -434,5 +452,6 @@ fn verb(how: How, touch: Touch) -> &'static str {
         How::Wgmma => "operand read by wgmma",
         How::StAsync => "write by st.async",
         How::MBarrierInit => "mbarrier.init",
+        How::MapRead => "read of a tensor map",
     }
 }

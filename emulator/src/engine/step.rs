@@ -138,6 +138,8 @@ impl<'a> Cluster<'a> {
             Op::AsyncStore(op) => self.async_store(warp, at, mask, op),
             Op::Bulk(op) => self.bulk(warp, at, mask, op),
             Op::Tma(op) => self.tma(warp, at, mask, op),
+            Op::MapReplace(op) => self.replace_in_map(warp, at, mask, op),
+            Op::MapCopy(op) => self.copy_map(warp, at, mask, op),
             Op::BulkCommit => self.commit(&mut warp.bulk, at, mask, GroupKind::Bulk),
             Op::BulkWait { pending, read } => self.bulk_wait(warp, at, mask, *pending, *read),
             Op::Bar(op) => self.bar(warp, at, mask, op),
@@ -191,6 +193,8 @@ impl<'a> Cluster<'a> {
             | Op::Store(_)
             | Op::Atom(_)
             | Op::Prefetch(_)
+            | Op::MapReplace(_)
+            | Op::MapCopy(_)
             | Op::LdMatrix(_)
             | Op::StMatrix(_)
             | Op::MovMatrix(..)
@@ -257,6 +261,7 @@ fn gathers(op: &Op) -> bool {
             | Op::ClusterWait { .. }
             | Op::MBarrier(_)
             | Op::Fence(_)
+            | Op::MapCopy(_)
             | Op::LdMatrix(_)
             | Op::StMatrix(_)
             | Op::MovMatrix(..)

@@ -36,6 +36,7 @@ impl<'a> Cluster<'a> {
             },
             Target::Global(address) => {
                 let buffer = self.global_at(at, lanes, address, 128, 1)?;
+                self.observe_map(at, lanes, address);
                 let mut init = [false; 128];
                 buffer.read_bytes(address - buffer.base, &mut bytes, &mut init);
             }
@@ -47,11 +48,9 @@ impl<'a> Cluster<'a> {
             }
         }
         match crate::tensor_map::decode(&bytes) {
-            Some(map) => Some(map),
-            None => {
-                self.report(FindingKind::Descriptor, at, lanes, Some(address), || {
-                    "these 128 bytes are not a tensor map: encode one on the host".into()
-                });
+            Ok(map) => Some(map),
+            Err(why) => {
+                self.report(FindingKind::Descriptor, at, lanes, Some(address), || why.to_string());
                 None
             }
         }

@@ -233,6 +233,39 @@ pub struct Tma {
     pub own_cta: bool,
 }
 
+/// What `tensormap.replace` replaces; dimensions count from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapField {
+    GlobalAddress,
+    /// Dimensions less one.
+    Rank,
+    BoxDim(u32),
+    GlobalDim(u32),
+    GlobalStride(u32),
+    ElementStride(u32),
+    ElementType,
+    Interleave,
+    Swizzle,
+    Fill,
+}
+
+/// `tensormap.replace`.
+#[derive(Clone, Debug)]
+pub struct MapReplace {
+    pub space: Space,
+    pub addr: Addr,
+    pub field: MapField,
+    pub value: Reg,
+}
+
+/// `tensormap.cp_fenceproxy`: 128 bytes from shared to global memory, and a releasing fence.
+#[derive(Clone, Debug)]
+pub struct MapCopy {
+    pub dst: Addr,
+    pub src: Addr,
+    pub scope: Scope,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TmaReduce {
     Add,

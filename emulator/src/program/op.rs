@@ -3,7 +3,8 @@
 use super::call_op::{Call, FrameAccess};
 use super::convert_op::{Convert, ConvertPack, ConvertUnpack};
 use super::memory_op::{
-    Addr, AsyncStore, Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, Order, Prefetch, Scope, StMatrix, Store, Tma,
+    Addr, AsyncStore, Atom, Bulk, CpAsync, LdMatrix, LdParam, Load, MapCopy, MapReplace, Order, Prefetch, Scope, StMatrix, Store,
+    Tma,
 };
 use super::reg::{D, P, R, Reg};
 use super::sync_op::{Bar, Elect, MBarrier, Match, Mma, Redux, Shfl, Vote, Wgmma, Wmma, WmmaMemory};
@@ -420,6 +421,8 @@ pub enum Op {
     AsyncStore(Box<AsyncStore>),
     Bulk(Box<Bulk>),
     Tma(Box<Tma>),
+    MapReplace(Box<MapReplace>),
+    MapCopy(Box<MapCopy>),
     BulkCommit,
     BulkWait {
         pending: u32,
