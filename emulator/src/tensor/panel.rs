@@ -98,9 +98,9 @@ impl Panel {
                 let register = &file[*slot as usize];
                 for j in 0..fragment::elements_per_register(bits) {
                     let values = ty.register_values(self.reading, register, j);
-                    for lane in 0..32 {
+                    for (lane, value) in values.into_iter().enumerate() {
                         let [row, k] = fragment::wgmma_a_element(bits, warp as u32, lane as u32, reg as u32, j);
-                        self.values[k as usize * 64 + row as usize] = values[lane];
+                        self.values[k as usize * 64 + row as usize] = value;
                     }
                 }
             }
