@@ -1,11 +1,12 @@
-//! Emulator speed: a 512^3 Hopper GEMM with all checks, and plain arithmetic in warp-instructions a second on one core.
+//! Emulator speed: a 512^3 Hopper GEMM with all checks in each of the numerics, and plain arithmetic in
+//! warp-instructions a second on one core.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::path::Path;
 use tilewright_codegen::{WorkerCommand, WorkerPool};
 use tilewright_emulator::tensor::swizzle::Swizzle;
 use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType, TensorMap};
-use tilewright_emulator::{Arg, Device, DeviceConfig, Fill, Launch, Module};
+use tilewright_emulator::{Arg, Device, DeviceConfig, Fill, Launch, Module, Numerics};
 use tilewright_ir::passes::{Lowered, ParamDesc, lower};
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::expr::Vars;
@@ -70,22 +71,25 @@ fn gemm(c: &mut Criterion) {
     let worker = WorkerCommand { program: Path::new(env!("CARGO_BIN_EXE_bench-codegen-worker")).into(), args: Vec::new() };
     let ptx = WorkerPool::new(1, worker).compile(&lowered.lane.to_string()).expect("LLVM takes it").ptx;
     let module = Module::parse(&ptx).expect("the emulator knows every instruction");
-    let mut dev = Device::new(DeviceConfig { sm_count: SMS, ..DeviceConfig::default() });
-    let bytes = vec![0x3Fu8; (SIZE * SIZE * 2) as usize];
-    let buffers = ["a", "b", "d"].map(|name| (name, dev.alloc(SIZE * SIZE * 2, Fill::Bytes(&bytes)).expect("memory")));
-    let args = args(&lowered, &dev, &|name| buffers.iter().find(|b| b.0 == name).map_or(0, |b| dev.address(b.1)));
-    let launch = Launch {
-        entry: lowered.lane.name.clone(),
-        grid: [SMS, 1, 1],
-        block: [lowered.lane.launch.threads, 1, 1],
-        cluster: [1, 1, 1],
-        dynamic_shared_bytes: lowered.lane.launch.smem_bytes,
-        args,
-    };
     let mut group = c.benchmark_group("emulator");
     group.sample_size(10);
     group.throughput(Throughput::Elements(SIZE * SIZE * SIZE));
-    group.bench_function("sm90 GEMM 512^3, multiply-adds", |b| b.iter(|| dev.launch(&module, &launch).expect("runs")));
+    for numerics in [Numerics::Fast, Numerics::Exact, Numerics::Ring] {
+        let mut dev = Device::new(DeviceConfig { sm_count: SMS, numerics, ..DeviceConfig::default() });
+        let bytes = vec![0x3Fu8; (SIZE * SIZE * 2) as usize];
+        let buffers = ["a", "b", "d"].map(|name| (name, dev.alloc(SIZE * SIZE * 2, Fill::Bytes(&bytes)).expect("memory")));
+        let args = args(&lowered, &dev, &|name| buffers.iter().find(|b| b.0 == name).map_or(0, |b| dev.address(b.1)));
+        let launch = Launch {
+            entry: lowered.lane.name.clone(),
+            grid: [SMS, 1, 1],
+            block: [lowered.lane.launch.threads, 1, 1],
+            cluster: [1, 1, 1],
+            dynamic_shared_bytes: lowered.lane.launch.smem_bytes,
+            args,
+        };
+        let name = format!("sm90 GEMM 512^3, {numerics:?}, multiply-adds");
+        group.bench_function(name, |b| b.iter(|| dev.launch(&module, &launch).expect("runs")));
+    }
     group.finish();
 }
 
