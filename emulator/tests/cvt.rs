@@ -108,7 +108,7 @@ impl Format {
         match (up, low == self.max) {
             (false, _) => low | sign,
             (true, true) => signed(overflow),
-            (true, false) => low + 1 | sign,
+            (true, false) => (low + 1) | sign,
         }
     }
 }

@@ -156,7 +156,7 @@ fn softmax_and_gelu_equal_their_formulas() {
                 let got = &device.read(y)[2 * at..2 * at + 2];
                 assert_eq!(u16::from_le_bytes([got[0], got[1]]), want, "softmax of {row}, {col}");
                 let cube = mul(mul(mul(of_f32(0.044715), v), v), v);
-                let inner = mul(of_f32(0.797_884_56), add(v, cube));
+                let inner = mul(of_f32(0.797_884_6), add(v, cube));
                 let numerator = mul(mul(of_f32(0.5), v), add(1, tanh(inner)));
                 assert_eq!(gelu[at], div(numerator, of_f32(1.0 + (col % 7) as f32)), "gelu of {row}, {col}");
             }
