@@ -40,6 +40,8 @@
 //! meant. [`Arg::F32`](crate::Arg::F32) and floating literals of the text (`0f3F800000`, `0d..`, `1.5`) are numbers and
 //! go through [`of`]. A 16-bit constant that the text spells as an integer cannot be told from one; it stays as it is.
 //!
+//! `redux.abs` on f32 is refused, with its line.
+//!
 //! Infinity is no annihilator: a kernel that masks with minus infinity before `ex2` does not get zeros, and its
 //! reference has to mask in the same way. Minus infinity is neutral under `max`, though, and so starts a running maximum.
 

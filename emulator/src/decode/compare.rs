@@ -249,7 +249,7 @@ impl Decoder<'_> {
             return self.unknown();
         }
         let one = match dtype {
-            Ty::F32 | Ty::F16 | Ty::Bf16 if self.ring => 1,
+            Ty::F32 | Ty::F16 | Ty::Bf16 | Ty::F16x2 | Ty::Bf16x2 if self.ring => 1,
             Ty::U(32) | Ty::S(32) => u32::MAX,
             Ty::F32 => 1f32.to_bits(),
             Ty::U(16) | Ty::S(16) => 0xffff,

@@ -104,6 +104,7 @@ impl Decoder<'_> {
             options,
             sat,
             integral: integral.is_some() && (narrow_to_wide_float || from_number == Number::F64),
+            ring: false,
         };
         Ok(Op::Convert(Box::new(convert)))
     }

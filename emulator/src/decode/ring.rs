@@ -198,22 +198,7 @@ impl Decoder<'_> {
         let (d, a) = (self.cvt_register(&ops[0], to, false)?, self.cvt_register(&ops[1], from, true)?);
         // An integer destination clamps of its own accord, which the ring does not; only floats have a [0, 1].
         let modified = options.relu || sat && is_float(to);
-        if modified {
-            let (Reg::R(d), Reg::R(a)) = (d, a) else { return self.not_in_ring() };
-            let f: F1 = match (from.bits(), to.bits(), sat) {
-                (32, 32, false) => ring::relu::<u32>,
-                (32, 32, true) => ring::sat::<u32>,
-                (32, 16, false) => |a| u32::from(ring::relu(a as u16)),
-                (32, 16, true) => |a| u32::from(ring::sat(a as u16)),
-                (16, 16, false) => |a| u32::from(ring::relu(a as u16)),
-                (16, 16, true) => |a| u32::from(ring::sat(a as u16)),
-                (16, 32, false) => |a| ring::relu(ring::convert::<u16, u32>(a as u16)),
-                (16, 32, true) => |a| ring::sat(ring::convert::<u16, u32>(a as u16)),
-                _ => return self.not_in_ring(),
-            };
-            return Ok(Op::L1(f, d, a));
-        }
-        if let (Reg::R(d), Reg::R(a)) = (d, a) {
+        if let (Reg::R(d), Reg::R(a), false) = (d, a, modified) {
             match (is_float(from), from.bits(), to.bits()) {
                 (_, 32, 32) => return Ok(Op::Mov32(d, a)),
                 (true, 16, 32) => return Ok(Op::L1(|x| ring::convert::<u16, u32>(x as u16), d, a)),
@@ -224,7 +209,9 @@ impl Decoder<'_> {
         let number = |ty: Ty, signed| Number::Int(IntType { bits: ty.bits(), signed });
         let from = if is_float(from) { number(from, true) } else { number(from, from.signed()) };
         let to = if is_float(to) { number(to, false) } else { number(to, to.signed()) };
-        Ok(Op::Convert(Box::new(Convert { d, a, from, to, options: Options::default(), sat: false, integral: false })))
+        let options = Options { relu: options.relu, ..Options::default() };
+        let sat = sat && modified;
+        Ok(Op::Convert(Box::new(Convert { d, a, from, to, options, sat, integral: false, ring: true })))
     }
 
     fn ring_convert_pair(&mut self, container: u32, from: Ty, options: Options, ops: &[Operand]) -> Result<Op> {

@@ -1,6 +1,7 @@
 //! `cvt` in all its forms, applied lane by lane.
 
 use super::reg::{R, Reg};
+use crate::ring;
 use crate::tensor::convert::{
     FloatFormat, IntType, Options, f32_to_int, f64_to_f32, f64_to_int, flush_subnormal, int_to_f32, int_to_f64, int_to_narrow,
     round_to_integral, saturate_unit,
@@ -25,6 +26,8 @@ pub struct Convert {
     pub sat: bool,
     /// `.rni` and friends between floats.
     pub integral: bool,
+    /// Between payloads of the ring, as integers of their widths; `.relu` and `.sat` are the ring's.
+    pub ring: bool,
 }
 
 /// Two f32 into a packed pair.
@@ -62,6 +65,7 @@ impl Convert {
     /// The destination's bits. Integers are sign- or zero-extended to 64 bits by their own type.
     pub fn apply(&self, bits: u64) -> u64 {
         match (self.from, self.to) {
+            (Number::Int(from), Number::Int(to)) if self.ring => self.payload(integer(bits, from) as i64, to),
             (Number::Int(from), Number::Int(to)) => {
                 let x = integer(bits, from);
                 let x = if self.sat { clamp(x, to) } else { x };
@@ -104,6 +108,23 @@ impl Convert {
                 u64::from(to.encode(x, self.options))
             }
         }
+    }
+
+    fn payload(&self, x: i64, to: IntType) -> u64 {
+        let x = match (self.options.relu || self.sat, to.bits) {
+            (false, _) => x as u64,
+            // A hash of the payload depends on its width.
+            (true, 16) => u64::from(if self.sat { ring::sat(x as u16) } else { ring::relu(x as u16) }),
+            (true, 32) => u64::from(if self.sat { ring::sat(x as u32) } else { ring::relu(x as u32) }),
+            (true, _) => {
+                if self.sat {
+                    ring::sat(x as u64)
+                } else {
+                    ring::relu(x as u64)
+                }
+            }
+        };
+        integer(x, to) as u64
     }
 
     fn source(&self, from: FloatFormat, bits: u64) -> f32 {

@@ -427,7 +427,7 @@ fn exact_wgmma_is_the_model_bit_for_bit() {
             let [a, b] = [(&codes_a, 64, kind.a), (&codes_b, n, kind.b)].map(|(codes, mn, ty)| panel(codes, mn, k, ty));
             let registers = kind.d_regs();
             let mut files: [Vec<WarpReg>; 4] = std::array::from_fn(|_| vec![[0; 32]; registers]);
-            let each = |visit: &mut dyn FnMut(usize, usize, usize, u32, [usize; 2])| {
+            let each = |mut visit: Visit<'_>| {
                 for warp in 0..4u32 {
                     for lane in 0..32 {
                         for reg in 0..registers as u32 {
@@ -440,9 +440,9 @@ fn exact_wgmma_is_the_model_bit_for_bit() {
                     }
                 }
             };
-            each(&mut |warp, lane, reg, shift, [row, column]| {
+            each(Box::new(|warp, lane, reg, shift, [row, column]| {
                 files[warp][reg][lane] |= codes_d[row * n + column] << shift;
-            });
+            }));
             let keep = round % 3 != 0;
             let negate_a = round % 4 == 1;
             let slots: Vec<u32> = (0..registers as u32).collect();
@@ -450,7 +450,7 @@ fn exact_wgmma_is_the_model_bit_for_bit() {
             let [w0, w1, w2, w3] = &mut files;
             let accumulators = Accumulators { files: [w0, w1, w2, w3], slots: &slots };
             wgmma(&kind, Arithmetic::Exact(Chip::Hopper), &a, &b, scale, accumulators).unwrap();
-            each(&mut |warp, lane, reg, shift, [row, column]| {
+            each(Box::new(|warp, lane, reg, shift, [row, column]| {
                 let got = files[warp][reg][lane] >> shift & if half { 0xffff } else { u32::MAX };
                 let flip = if negate_a { 1 << (kind.a.bits() - 1) } else { 0 };
                 let a: Vec<Number> = (0..k).map(|s| operand(kind.a, codes_a[row * k + s] ^ flip)).collect();
@@ -458,13 +458,20 @@ fn exact_wgmma_is_the_model_bit_for_bit() {
                 let c = if keep { codes_d[row * n + column] } else { 0 };
                 let want = dot(&model, &a, &b, c);
                 assert_eq!(got, want, "{text}, families {family} {other}: {got:#x} for {want:#x}");
-            });
+            }));
         }
     }
 }
 
-/// K-major without a swizzle: 16 bytes of k a chunk, eight rows a block.
+/// Gets warp, lane, register, shift in it and `[row, column]` of an element of D.
+type Visit<'v> = Box<dyn FnMut(usize, usize, usize, u32, [usize; 2]) + 'v>;
+
 fn panel(codes: &[u32], mn: usize, k: usize, ty: ElementType) -> Panel {
+    load_panel(Panel::new(), codes, mn, k, ty)
+}
+
+/// K-major without a swizzle: 16 bytes of k a chunk, eight rows a block.
+pub(super) fn load_panel(mut panel: Panel, codes: &[u32], mn: usize, k: usize, ty: ElementType) -> Panel {
     let bytes = ty.bits() as usize / 8;
     let across = 16 / bytes;
     let mut memory = vec![0u8; mn * k * bytes];
@@ -478,7 +485,6 @@ fn panel(codes: &[u32], mn: usize, k: usize, ty: ElementType) -> Panel {
     let start = 1024u64;
     let descriptor = start >> 4 | (128 >> 4) << 16 | (stride as u64 >> 4) << 32;
     let shape = SharedOperand::new(Descriptor::decode(descriptor).unwrap(), Major::K, mn as u32, bytes as u32).unwrap();
-    let mut panel = Panel::new();
     panel.load_shared(ty, &shape, |address| {
         let at = address as usize - start as usize;
         memory[at..at + 16].try_into().unwrap()

@@ -3,6 +3,7 @@
 mod convert;
 mod exact;
 mod mma;
+mod ring;
 mod sparse;
 mod tma;
 mod wgmma;
