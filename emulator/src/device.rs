@@ -5,6 +5,7 @@ use crate::memory::global::{Buffer, Freed, MAX_BYTES, MAX_SLOTS};
 use crate::module::{Arch, Module};
 use crate::parse::ast::InitItem;
 use crate::tensor::Numerics;
+use crate::tensor::im2col::Im2col;
 use crate::tensor::tma::TensorMap;
 use rustc_hash::FxHashMap;
 
@@ -204,6 +205,20 @@ impl Device {
     pub fn encode_tensor_map(&self, map: &TensorMap) -> Result<[u8; 128], DeviceError> {
         map.validate().map_err(|error| DeviceError::TensorMap(error.to_string()))?;
         Ok(crate::tensor_map::encode(map))
+    }
+
+    /// An im2col tensor map as the 128 bytes a kernel takes. Of `map` the box does not count.
+    ///
+    /// # Errors
+    /// The rule of `cuTensorMapEncodeIm2col` that the map breaks.
+    pub fn encode_im2col_map(&self, map: &TensorMap, window: &Im2col) -> Result<[u8; 128], DeviceError> {
+        window.validate(map.rank()).map_err(|error| DeviceError::TensorMap(error.to_string()))?;
+        // The row of a pixel keeps the rules of a box's row.
+        let mut box_dims = vec![1; map.rank()];
+        box_dims[0] = window.channels;
+        let map = TensorMap { box_dims, ..map.clone() };
+        map.validate().map_err(|error| DeviceError::TensorMap(error.to_string()))?;
+        Ok(crate::tensor_map::encode_im2col(&map, window))
     }
 
     /// The buffer behind a `.global` or `.const` variable, which keeps its contents between launches.

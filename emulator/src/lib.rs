@@ -109,4 +109,5 @@ pub use module::{Arch, Module};
 pub use report::Rendering;
 pub use schedules::check_schedules;
 pub use tensor::Numerics;
+pub use tensor::im2col::Im2col;
 pub use tensor::tma::TensorMap;

@@ -1,6 +1,7 @@
 //! Tensor maps as 128 opaque bytes. The layout is the emulator's own: the driver's is not documented.
 
 use crate::program::memory_op::MapField;
+use crate::tensor::im2col::Im2col;
 use crate::tensor::swizzle::Swizzle;
 use crate::tensor::tma::{Interleave, OobFill, TensorDType, TensorMap, TensorMapError};
 
@@ -64,6 +65,34 @@ pub fn encode(map: &TensorMap) -> [u8; BYTES] {
     }
     seal(&mut out);
     out
+}
+
+/// Of im2col maps: 1 more than the pixels, so that 0 says tiled; then three lower and three upper corners of two bytes.
+const PIXELS_AT: usize = DIMS_AT + DIM_BYTES * RANK_MAX;
+
+/// Writes an im2col map; the box of `map` is the channels of one pixel.
+pub fn encode_im2col(map: &TensorMap, window: &Im2col) -> [u8; BYTES] {
+    let mut out = encode(map);
+    out[PIXELS_AT..PIXELS_AT + 2].copy_from_slice(&(window.pixels as u16 + 1).to_le_bytes());
+    for (corner, values) in [&window.lower, &window.upper].into_iter().enumerate() {
+        for (dim, value) in values.iter().enumerate() {
+            let at = PIXELS_AT + 2 + 6 * corner + 2 * dim;
+            out[at..at + 2].copy_from_slice(&(*value as i16).to_le_bytes());
+        }
+    }
+    seal(&mut out);
+    out
+}
+
+/// The window of an im2col map; `None` for a tiled one.
+pub fn window(bytes: &[u8; BYTES], map: &TensorMap) -> Option<Im2col> {
+    let short = |at: usize| [bytes[at], bytes[at + 1]];
+    let pixels = u32::from(u16::from_le_bytes(short(PIXELS_AT))).checked_sub(1)?;
+    let corner = |which: usize| {
+        let spatial = 0..map.rank().saturating_sub(2);
+        spatial.map(|dim| i16::from_le_bytes(short(PIXELS_AT + 2 + 6 * which + 2 * dim)).into()).collect()
+    };
+    Some(Im2col { lower: corner(0), upper: corner(1), channels: map.box_dims[0], pixels })
 }
 
 fn seal(bytes: &mut [u8; BYTES]) {

@@ -2,11 +2,11 @@
 
 use crate::emulate_memory::{Memory, dtype, unhex};
 use crate::error::{Fail, Res, bad_input, usage};
-use crate::launch_file::{ArgSpec, Im2colSpec, LaunchSpec, MapSpec};
+use crate::launch_file::{ArgSpec, LaunchSpec, MapSpec};
 use safetensors::Dtype;
 use tilewright_emulator::tensor::swizzle::Swizzle;
 use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType, TensorMap};
-use tilewright_emulator::{Arg, Fill, Launch, Module};
+use tilewright_emulator::{Arg, Fill, Im2col, Launch, Module};
 
 /// Bytes of a tensor map.
 const MAP_BYTES: u32 = 128;
@@ -131,10 +131,7 @@ fn tensor_map(m: &Memory, s: &MapSpec) -> Res<Vec<u8>> {
     let interleave =
         [Interleave::None, Interleave::B16, Interleave::B32][choice("interleave", &s.interleave, &["none", "16B", "32B"])?];
     let oob_fill = [OobFill::Zero, OobFill::Nan][choice("oob", &s.oob, &["zero", "nan"])?];
-    if let Some(im2col) = &s.im2col {
-        return im2col_map(s, im2col);
-    }
-    if s.r#box.is_empty() {
+    if s.im2col.is_none() && s.r#box.is_empty() {
         return usage("tensor_map needs `box`, or `im2col`");
     }
     let map = TensorMap {
@@ -148,31 +145,14 @@ fn tensor_map(m: &Memory, s: &MapSpec) -> Res<Vec<u8>> {
         interleave,
         oob_fill,
     };
-    Ok(m.device.encode_tensor_map(&map).map_err(|e| Fail::Usage(format!("tensor_map of `{}`: {e}", s.tensor)))?.to_vec())
-}
-
-/// The rules of `cuTensorMapEncodeIm2col` for what only im2col maps have.
-fn im2col_map(s: &MapSpec, x: &Im2colSpec) -> Res<Vec<u8>> {
-    let rank = s.dims.len();
-    if !(3..=5).contains(&rank) {
-        return usage(format!("im2col needs 3 to 5 dims, there are {rank}"));
-    }
+    let refused = |e: tilewright_emulator::DeviceError| Fail::Usage(format!("tensor_map of `{}`: {e}", s.tensor));
+    let Some(window) = &s.im2col else { return Ok(m.device.encode_tensor_map(&map).map_err(refused)?.to_vec()) };
     if !s.r#box.is_empty() {
         return usage("`box` stands beside im2col, whose box is channels and pixels");
     }
-    for (name, corner) in [("lower", &x.lower), ("upper", &x.upper)] {
-        if corner.len() != rank - 2 {
-            return usage(format!("im2col.{name} has {} entries, dims of rank {rank} need {}", corner.len(), rank - 2));
-        }
-    }
-    if !(1..=256).contains(&x.channels) {
-        return usage(format!("im2col.channels = {} is not between 1 and 256", x.channels));
-    }
-    if !(1..=1024).contains(&x.pixels) {
-        return usage(format!("im2col.pixels = {} is not between 1 and 1024", x.pixels));
-    }
-    // The one place where im2col maps are encoded, once the emulator copies them.
-    usage("im2col tensor maps are not emulated yet")
+    let window =
+        Im2col { lower: window.lower.clone(), upper: window.upper.clone(), channels: window.channels, pixels: window.pixels };
+    Ok(m.device.encode_im2col_map(&map, &window).map_err(refused)?.to_vec())
 }
 
 /// The element type of a tensor map.

@@ -239,23 +239,23 @@ fn a_tensor_map_that_a_driver_would_refuse_is_refused() {
         (r#"{"tensor":"x","dims":[8,8],"strides":[32],"box":[4,4],"boxes":1}"#, "unknown field `boxes`"),
         (
             r#"{"tensor":"x","dims":[4,2,2,4],"strides":[16,32,64],"im2col":{"lower":[0],"upper":[0],"channels":4,"pixels":4}}"#,
-            "im2col.lower has 1 entries, dims of rank 4 need 2",
+            "1 lower corner coordinates for 2 spatial dimensions",
         ),
         (
             r#"{"tensor":"x","dims":[4,4],"strides":[16],"im2col":{"lower":[],"upper":[],"channels":4,"pixels":4}}"#,
-            "im2col needs 3 to 5 dims, there are 2",
+            "im2col needs 3 to 5 dimensions, there are 2",
         ),
         (
             r#"{"tensor":"x","dims":[4,4,4],"strides":[16,64],"im2col":{"lower":[0],"upper":[0],"channels":257,"pixels":4}}"#,
-            "im2col.channels = 257 is not between 1 and 256",
+            "257 channels are not between 1 and 256",
         ),
         (
             r#"{"tensor":"x","dims":[4,4,4],"strides":[16,64],"im2col":{"lower":[0],"upper":[0],"channels":4,"pixels":0}}"#,
-            "im2col.pixels = 0 is not between 1 and 1024",
+            "0 pixels are not between 1 and 1024",
         ),
         (
-            r#"{"tensor":"x","dims":[4,4,4],"strides":[16,64],"im2col":{"lower":[0],"upper":[0],"channels":4,"pixels":4}}"#,
-            "im2col tensor maps are not emulated yet",
+            r#"{"tensor":"x","dims":[4,4,4],"strides":[16,64],"box":[4],"im2col":{"lower":[0],"upper":[0],"channels":4,"pixels":4}}"#,
+            "`box` stands beside im2col",
         ),
     ];
     for (map, words) in rows {

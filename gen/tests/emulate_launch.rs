@@ -295,8 +295,8 @@ fn numerics_are_fast_exact_or_the_ring() {
     let raw = launch("0").replace(r#"{"f32":0}"#, r#"{"bytes":"01020304"}"#);
     assert_eq!(emulate(&store, &raw, &[x()], &["--numerics", "ring"]).bytes("d")[..4], [1, 2, 3, 4]);
     // What has no meaning there is refused before it runs.
-    let convert = ".reg .f64 %g<2>;\nmov.f64 %g1, 0d3FF0000000000000;\ncvt.rn.sat.f32.f64 %f1, %g1;\nst.global";
-    let rounded = store.replace("st.global", convert);
-    assert_eq!(emulate(&rounded, &launch("1"), &[x()], &[]).code, 0);
-    emulate(&rounded, &launch("1"), &[x()], &["--numerics", "ring"]).refused("in the ring, line 11: ");
+    let magnitude = ".reg .b32 %r<2>;\nmov.b32 %r1, 0;\nredux.sync.min.abs.f32 %r1, %r1, -1;\nst.global";
+    let reduced = store.replace("st.global", magnitude).replace("sm_90a", "sm_100a");
+    assert_eq!(emulate(&reduced, &launch("1"), &[x()], &[]).code, 0);
+    emulate(&reduced, &launch("1"), &[x()], &["--numerics", "ring"]).refused("in the ring, line 11: ");
 }

@@ -224,8 +224,13 @@ impl Decoder<'_> {
         let Some(rank) = m.choose(&[("1d", 1usize), ("2d", 2), ("3d", 3), ("4d", 4), ("5d", 5)]) else {
             return self.unknown();
         };
-        if m.all().iter().any(|part| part.starts_with("im2col") || part.starts_with("tile::")) {
-            return self.error("only tiled tensor copies are supported");
+        let modes = ["im2col::w", "im2col::w::128", "tile::gather4", "tile::scatter4"];
+        if m.all().iter().any(|part| modes.contains(part)) {
+            return self.error("needs sm_100, the emulator runs sm_80 to sm_90a");
+        }
+        let (with_offsets, without) = (m.take("im2col"), m.take("im2col_no_offs"));
+        if (with_offsets || without) && rank < 3 {
+            return self.error("im2col needs 3 to 5 dimensions");
         }
         let (Some(to), Some(from)) = (self.take_space_in_order(m), self.take_space_in_order(m)) else {
             return self.unknown();
@@ -241,6 +246,9 @@ impl Decoder<'_> {
             (Space::Global, Space::Shared, true, false) => false,
             _ => return self.unknown(),
         };
+        if load && without || !load && with_offsets {
+            return self.unknown();
+        }
         let reduce = if reduce {
             let op = m.choose(&[
                 ("add", TmaReduce::Add),
@@ -268,9 +276,20 @@ impl Decoder<'_> {
         let shared = self.addr(shared)?;
         let (map, coords) = self.map_operand(map, rank)?;
         let completion = self.completion(to_mbarrier, if load { rest.next() } else { None })?;
+        let im2col = match (with_offsets, without) {
+            (true, _) => match rest.next() {
+                Some(Operand::Vector(items)) if items.len() == rank - 2 => {
+                    Some(items.iter().map(|item| self.src32(item, Ty::B(16))).collect::<Result<_>>()?)
+                }
+                _ => return self.error(format!("takes {} offsets in braces", rank - 2)),
+            },
+            (false, true) => Some(SmallVec::new()),
+            (false, false) => None,
+        };
         let multicast = self.cta_mask(multicast, if load { rest.next() } else { None })?;
         Ok(Op::Tma(Box::new(Tma {
             load,
+            im2col,
             map,
             map_space: Space::Generic,
             shared,

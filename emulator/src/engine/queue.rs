@@ -7,7 +7,8 @@ use super::warp::{Group, GroupOp, Groups};
 use crate::check::{GroupKind, How, Part, Token};
 use crate::program::memory_op::{AtomOp, TmaReduce};
 use crate::program::sync_op::Wgmma;
-use crate::tensor::tma::TensorMap;
+use crate::tensor::im2col::Im2col;
+use crate::tensor::tma::{Run, TensorMap};
 use rustc_hash::FxHashSet;
 
 /// Identity of an operation, in order of issue.
@@ -58,10 +59,30 @@ pub struct BulkTarget {
 #[derive(Clone, Debug)]
 pub struct TmaAction {
     pub map: TensorMap,
+    /// Of an im2col copy, with its offsets.
+    pub window: Option<(Im2col, Vec<i32>)>,
     pub coords: Vec<i32>,
     /// Loads: where to; stores: the source, without an mbarrier.
     pub targets: Vec<BulkTarget>,
     pub reduce: Option<TmaReduce>,
+}
+
+impl TmaAction {
+    /// Bytes in shared memory.
+    pub fn bytes(&self) -> u32 {
+        self.window.as_ref().map_or_else(|| self.map.box_bytes(), |(window, _)| window.bytes(&self.map))
+    }
+
+    /// The consecutive pieces of the copy.
+    pub fn runs(&self) -> Vec<Run> {
+        if let Some((window, offsets)) = &self.window {
+            return window.runs(&self.map, &self.coords, offsets);
+        }
+        let mut runs = Vec::new();
+        // Rank and rules were checked when the copy was issued.
+        let _ = self.map.for_each_run(&self.coords, |run| runs.push(run));
+        runs
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -12,11 +12,12 @@ use crate::memory::space::Target;
 use crate::parse::ast::Space;
 use crate::program::memory_op::{AtomOp, Completion, Tma, TmaReduce};
 use crate::tensor::Arithmetic;
+use crate::tensor::im2col::Im2col;
 use crate::tensor::tma::{TensorDType, TensorMap};
 
 impl<'a> Cluster<'a> {
     /// The tensor map at an address of parameter, constant or global memory.
-    pub(super) fn tensor_map(&mut self, at: &At, lanes: u32, space: Space, address: u64) -> Option<TensorMap> {
+    pub(super) fn tensor_map(&mut self, at: &At, lanes: u32, space: Space, address: u64) -> Option<(TensorMap, Option<Im2col>)> {
         let mut bytes = [0u8; 128];
         if !address.is_multiple_of(64) {
             self.report(FindingKind::Misaligned, at, lanes, Some(address), || {
@@ -48,7 +49,10 @@ impl<'a> Cluster<'a> {
             }
         }
         match crate::tensor_map::decode(&bytes) {
-            Ok(map) => Some(map),
+            Ok(map) => {
+                let window = crate::tensor_map::window(&bytes, &map);
+                Some((map, window))
+            }
             Err(why) => {
                 self.report(FindingKind::Descriptor, at, lanes, Some(address), || why.to_string());
                 None
@@ -67,7 +71,7 @@ impl<'a> Cluster<'a> {
     fn tma_lane(&mut self, warp: &mut Warp, at: &At, lane: usize, op: &Tma) -> Option<()> {
         let lanes = 1u32 << lane;
         let address = self.address_of_lane(warp, at, lane, &op.map)?;
-        let map = self.tensor_map(at, lanes, op.map_space, address)?;
+        let (map, window) = self.tensor_map(at, lanes, op.map_space, address)?;
         let rank = map.rank();
         if rank != op.coords.len() {
             let given = op.coords.len();
@@ -83,13 +87,39 @@ impl<'a> Cluster<'a> {
             }
             coords.push(warp.regs.r(*reg)[lane] as i32);
         }
+        let window = match (&op.im2col, window) {
+            (None, None) => None,
+            (Some(offsets), Some(window)) => {
+                let mut given: Vec<i32> = offsets.iter().map(|reg| warp.regs.r(*reg)[lane] as i32 & 0xffff).collect();
+                given.resize(rank - 2, 0);
+                let undefined = offsets.iter().any(|reg| (warp.regs.rdef(*reg) >> lane) & 1 == 0);
+                if undefined {
+                    self.report(FindingKind::Uninit, at, lanes, None, || "an im2col offset is undefined".into());
+                }
+                Some((window, given))
+            }
+            (copy, _) => {
+                let (copy, map) = if copy.is_some() { ("im2col", "tiled") } else { ("tiled", "im2col") };
+                self.report(FindingKind::Descriptor, at, lanes, Some(address), || {
+                    format!("{copy} copy with a tensor map that is {map}")
+                });
+                return None;
+            }
+        };
+        if window.is_some() && !op.load && coords.iter().any(|coord| *coord < 0) {
+            self.report(FindingKind::Descriptor, at, lanes, None, || {
+                format!("coordinates {coords:?} of an im2col store must not be negative")
+            });
+            return None;
+        }
         let shared = self.address_of_lane(warp, at, lane, &op.shared)?;
-        let bytes = map.box_bytes();
+        let mut action = TmaAction { map, window, coords, targets: Vec::new(), reduce: op.reduce };
+        let bytes = action.bytes();
         let place = self.shared_at(at, lanes, shared, bytes, 128, !op.load || op.own_cta)?;
         let mut due = warp.last_due;
         if !op.load {
             let source = BulkTarget { cta: place.cta, offset: place.offset, barrier: (0, 0) };
-            let action = TmaAction { map, coords, targets: vec![source], reduce: op.reduce };
+            action.targets.push(source);
             let Issued { id, token } = self.issue(*at, Action::TmaStore(Box::new(action)), &mut due);
             if self.tracks_groups() {
                 warp.bulk.open.push(GroupOp { id, lanes, pc: at.pc, token, told: false });
@@ -100,20 +130,16 @@ impl<'a> Cluster<'a> {
         let barrier = self.address_of_lane(warp, at, lane, &barrier)?;
         let space = if op.own_cta { Space::Shared } else { Space::SharedCluster };
         let barrier = self.barrier_place(at, lanes, space, barrier, true)?;
-        let targets = self.targets(warp, at, lane, place, barrier, op.multicast)?;
-        let action = TmaAction { map, coords, targets, reduce: None };
+        action.targets = self.targets(warp, at, lane, place, barrier, op.multicast)?;
         self.issue(*at, Action::TmaLoad(Box::new(action)), &mut due);
         Some(())
     }
 
     pub(super) fn perform_tma_load(&mut self, at: At, tma: &TmaAction) {
         let map = &tma.map;
-        let bytes = map.box_bytes();
+        let bytes = tma.bytes();
         let mut image = Chunk::new(bytes as usize);
-        let mut runs = Vec::new();
-        // Rank and rules were checked when the copy was issued.
-        let _ = map.for_each_run(&tma.coords, |run| runs.push(run));
-        for run in runs {
+        for run in tma.runs() {
             let range = run.shared_offset as usize..(run.shared_offset + run.bytes) as usize;
             let Some(address) = run.global else {
                 map.fill(&mut image.data[range]);
@@ -152,7 +178,7 @@ impl<'a> Cluster<'a> {
     pub(super) fn perform_tma_store(&mut self, at: At, tma: &TmaAction) {
         let map = &tma.map;
         let Some(source) = tma.targets.first() else { return };
-        let bytes = map.box_bytes();
+        let bytes = tma.bytes();
         let mut image = Chunk::new(bytes as usize);
         let shared = &self.ctas[source.cta].shared;
         let mut offset = 0;
@@ -177,9 +203,7 @@ impl<'a> Cluster<'a> {
             Some(Some(op)) => Some(op),
             None => None,
         };
-        let mut runs = Vec::new();
-        let _ = map.for_each_run(&tma.coords, |run| runs.push(run));
-        for run in runs {
+        for run in tma.runs() {
             let Some(address) = run.global else { continue };
             let range = run.shared_offset as usize..(run.shared_offset + run.bytes) as usize;
             let mut part = Chunk { data: image.data[range.clone()].to_vec(), init: image.init[range].to_vec() };

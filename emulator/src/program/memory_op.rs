@@ -223,6 +223,8 @@ pub struct Bulk {
 #[derive(Clone, Debug)]
 pub struct Tma {
     pub load: bool,
+    /// `.im2col`, with the offsets of a load; `.im2col_no_offs` has none.
+    pub im2col: Option<SmallVec<[R; 3]>>,
     pub map: Addr,
     pub map_space: Space,
     pub shared: Addr,

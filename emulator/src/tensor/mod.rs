@@ -14,6 +14,7 @@
 //!   [`panel`]: an operand as values, from shared memory or registers.
 //! - [`wmma`](mod@wmma): matrices, fragments and products of `wmma`.
 //! - [`numerics`]: the modes of arithmetic; [`exact`]: the sums of tensor cores to the bit.
+//! - [`im2col`]: copies of the pixels under a filter.
 //! - [`tma`]: tensor maps, their encode rules and the walk over a box.
 
 pub mod convert;
@@ -21,6 +22,7 @@ pub mod descriptor;
 pub mod element;
 pub mod exact;
 pub mod fragment;
+pub mod im2col;
 pub mod matrix;
 pub mod mma;
 pub mod numerics;
