@@ -5,10 +5,11 @@
 //! `programs.json` lists them: name, target, threads, blocks, output bytes, tensor maps and features. Beside it lie
 //! `<name>.ptx`, `<name>.in` and `<name>.out`. `benches/gpu/differential.py` reads the folder.
 
+#[path = "../tests/common/random.rs"]
+mod random;
+
 use std::path::Path;
-use tilewright_emulator::tensor::swizzle::Swizzle;
-use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
-use tilewright_emulator::{Arg, Device, DeviceConfig, Fill, Launch, Module, Numerics, Severity, TensorMap};
+use tilewright_emulator::{DeviceConfig, Module, Numerics, Severity};
 use tilewright_random_ptx::{Buffer, Choices, Map, Program, Target};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -56,42 +57,10 @@ fn describe(map: &Map) -> serde_json::Value {
 fn emulate(program: &Program) -> Result<Vec<u8>> {
     let module = Module::parse(&program.text)?;
     let arch = Some("sm_90a".parse()?);
-    let mut device = Device::new(DeviceConfig { arch, numerics: Numerics::Exact, ..DeviceConfig::default() });
-    let input = device.alloc(program.input.len() as u64, Fill::Bytes(&program.input))?;
-    let output = device.alloc(program.output_bytes.into(), Fill::Bytes(&vec![0xCC; program.output_bytes as usize]))?;
-    let mut args = vec![Arg::U64(device.address(input)), Arg::U64(device.address(output))];
-    for map in &program.maps {
-        let buffer = if map.buffer == Buffer::In { input } else { output };
-        let map = TensorMap {
-            dtype: match map.dtype {
-                "u8" => TensorDType::U8,
-                "u16" => TensorDType::U16,
-                "u32" => TensorDType::U32,
-                "u64" => TensorDType::U64,
-                "bf16" => TensorDType::Bf16,
-                "f32" => TensorDType::F32,
-                other => return Err(format!("no tensor maps of {other}").into()),
-            },
-            base: device.address(buffer) + u64::from(map.offset),
-            dims: map.dims.clone(),
-            strides: map.strides.clone(),
-            box_dims: map.box_dims.clone(),
-            element_strides: map.element_strides.clone(),
-            swizzle: match map.swizzle {
-                0 => Swizzle::None,
-                32 => Swizzle::B32,
-                64 => Swizzle::B64,
-                _ => Swizzle::B128,
-            },
-            interleave: Interleave::None,
-            oob_fill: OobFill::Zero,
-        };
-        args.push(Arg::Bytes(device.encode_tensor_map(&map)?.to_vec()));
-    }
-    let (grid, block) = ([program.blocks, 1, 1], [program.threads, 1, 1]);
-    let report = device.launch(&module, &Launch { entry: "k".into(), grid, block, args, ..Launch::default() })?;
+    let config = DeviceConfig { arch, numerics: Numerics::Exact, ..DeviceConfig::default() };
+    let (report, output) = random::run(program, &module, config)?;
     match report.findings.iter().find(|finding| finding.severity == Severity::Error) {
         Some(finding) => Err(format!("line {}: {}", finding.line, finding.message).into()),
-        None => Ok(device.read(output).to_vec()),
+        None => Ok(output),
     }
 }

@@ -2,11 +2,9 @@
 
 mod common;
 
-use common::gemm::{SM80, SM90, SM90_CLUSTER, SOFTMAX};
+use common::gemm::{self, SM80, SM90, SM90_CLUSTER, SOFTMAX};
 use common::numbers::{Numbers, bf16_bytes, f32_bytes, floats, reference};
-use tilewright_emulator::tensor::swizzle::Swizzle;
-use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
-use tilewright_emulator::{Arg, BufferId, Device, DeviceConfig, Fill, FindingKind, Launch, Module, Report, TensorMap};
+use tilewright_emulator::{Arg, BufferId, Device, DeviceConfig, Fill, FindingKind, Launch, Module, Report};
 
 struct Gemm {
     device: Device,
@@ -29,17 +27,7 @@ impl Gemm {
     }
 
     fn map(&self, which: usize, rows: usize, k: usize, box_rows: u32) -> Arg {
-        let map = TensorMap {
-            dtype: TensorDType::Bf16,
-            base: self.device.address(self.buffers[which]),
-            dims: vec![k as u64, rows as u64],
-            strides: vec![2 * k as u64],
-            box_dims: vec![64, box_rows],
-            element_strides: vec![1, 1],
-            swizzle: Swizzle::B128,
-            interleave: Interleave::None,
-            oob_fill: OobFill::Zero,
-        };
+        let map = gemm::map(self.device.address(self.buffers[which]), rows, k, box_rows);
         Arg::Bytes(self.device.encode_tensor_map(&map).expect("a map").to_vec())
     }
 
@@ -67,14 +55,7 @@ fn run_sm90(text: &str, seed: u64, shape: [usize; 3], cluster: u32) -> (Gemm, Re
         Arg::U32(cols as u32),
         Arg::U32(k.div_ceil(64) as u32),
     ];
-    let launch = Launch {
-        entry: "gemm".into(),
-        grid: [cols as u32 / 128, rows as u32 / 128, 1],
-        block: [384, 1, 1],
-        cluster: [cluster, 1, 1],
-        dynamic_shared_bytes: 4 * 32_768 + 64,
-        args,
-    };
+    let launch = gemm::tma_launch([rows, cols], cluster, args);
     let report = gemm.device.launch(&module, &launch).expect("a launch");
     (gemm, report)
 }

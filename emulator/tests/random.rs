@@ -1,58 +1,16 @@
 //! Random programs with one right answer: no findings, the same bytes in every schedule, and ptxas takes the text. And
 //! damaged programs: whatever the text, no panic, no hang, no more memory than a kernel may have.
 
+#[path = "common/random.rs"]
+mod random;
+
+use random::run;
 use std::path::PathBuf;
 use std::process::Command;
-use tilewright_emulator::tensor::swizzle::Swizzle;
-use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
-use tilewright_emulator::{Arg, BufferId, Device, DeviceConfig, Fill, Launch, LaunchError, Module, Report, Severity, TensorMap};
-use tilewright_random_ptx::{Buffer, Choices, Map, Program, Target};
+use tilewright_emulator::{DeviceConfig, Module, Severity};
+use tilewright_random_ptx::{Choices, Program, Target};
 
 const TARGETS: [Target; 2] = [Target::Sm80, Target::Sm90a];
-
-fn map(device: &Device, buffers: [BufferId; 2], map: &Map) -> Result<Vec<u8>, String> {
-    let buffer = buffers[usize::from(map.buffer == Buffer::Out)];
-    let map = TensorMap {
-        dtype: match map.dtype {
-            "u8" => TensorDType::U8,
-            "u16" => TensorDType::U16,
-            "u32" => TensorDType::U32,
-            "u64" => TensorDType::U64,
-            "bf16" => TensorDType::Bf16,
-            "f16" => TensorDType::F16,
-            _ => TensorDType::F32,
-        },
-        base: device.address(buffer) + u64::from(map.offset),
-        dims: map.dims.clone(),
-        strides: map.strides.clone(),
-        box_dims: map.box_dims.clone(),
-        element_strides: map.element_strides.clone(),
-        swizzle: match map.swizzle {
-            0 => Swizzle::None,
-            32 => Swizzle::B32,
-            64 => Swizzle::B64,
-            _ => Swizzle::B128,
-        },
-        interleave: Interleave::None,
-        oob_fill: OobFill::Zero,
-    };
-    Ok(device.encode_tensor_map(&map).map_err(|error| error.to_string())?.to_vec())
-}
-
-fn run(program: &Program, module: &Module, config: DeviceConfig) -> Result<(Report, Vec<u8>), String> {
-    let mut device = Device::new(config);
-    let input = device.alloc(program.input.len() as u64, Fill::Bytes(&program.input)).map_err(|e| e.to_string())?;
-    let poison = vec![0xCC; program.output_bytes as usize];
-    let output = device.alloc(program.output_bytes.into(), Fill::Bytes(&poison)).map_err(|e| e.to_string())?;
-    let mut args = vec![Arg::U64(device.address(input)), Arg::U64(device.address(output))];
-    for spec in &program.maps {
-        args.push(Arg::Bytes(map(&device, [input, output], spec)?));
-    }
-    let launch =
-        Launch { entry: "k".into(), grid: [program.blocks, 1, 1], block: [program.threads, 1, 1], args, ..Launch::default() };
-    let report = device.launch(module, &launch).map_err(|error: LaunchError| error.to_string())?;
-    Ok((report, device.read(output).to_vec()))
-}
 
 fn check(program: &Program) -> Result<(), String> {
     let module = Module::parse(&program.text).map_err(|error| error.to_string())?;

@@ -1,13 +1,9 @@
 //! Whole kernels in the ring, where a naive loop must give their very bits whatever they tile, split or reorder.
 
-use tilewright_emulator::tensor::swizzle::Swizzle;
-use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
-use tilewright_emulator::{Arg, BufferId, Device, DeviceConfig, Fill, Launch, Module, Numerics, TensorMap, ring};
+mod common;
 
-const SM90: &str = include_str!("ptx/llvm/gemm_sm90.ptx");
-const SM90_CLUSTER: &str = include_str!("ptx/llvm/gemm_sm90_cluster.ptx");
-const SM80: &str = include_str!("ptx/llvm/gemm_sm80.ptx");
-const SOFTMAX: &str = include_str!("ptx/llvm/softmax.ptx");
+use common::gemm::{self, SM80, SM90, SM90_CLUSTER, SOFTMAX};
+use tilewright_emulator::{Arg, BufferId, Device, DeviceConfig, Fill, Launch, Module, Numerics, ring};
 
 struct Bits(u64);
 
@@ -57,17 +53,7 @@ fn run_tma(text: &str, seed: u64, shape: [usize; 3], cluster: u32) {
     let buffers = [load(&mut device, &a), load(&mut device, &b)];
     let out = device.alloc((4 * rows * cols) as u64, Fill::Undefined).expect("memory");
     let map = |which: usize, rows: usize, box_rows: u32| {
-        let map = TensorMap {
-            dtype: TensorDType::Bf16,
-            base: device.address(buffers[which]),
-            dims: vec![k as u64, rows as u64],
-            strides: vec![2 * k as u64],
-            box_dims: vec![64, box_rows],
-            element_strides: vec![1, 1],
-            swizzle: Swizzle::B128,
-            interleave: Interleave::None,
-            oob_fill: OobFill::Zero,
-        };
+        let map = gemm::map(device.address(buffers[which]), rows, k, box_rows);
         Arg::Bytes(device.encode_tensor_map(&map).expect("a map").to_vec())
     };
     let args = vec![
@@ -77,14 +63,7 @@ fn run_tma(text: &str, seed: u64, shape: [usize; 3], cluster: u32) {
         Arg::U32(cols as u32),
         Arg::U32(k.div_ceil(64) as u32),
     ];
-    let launch = Launch {
-        entry: "gemm".into(),
-        grid: [cols as u32 / 128, rows as u32 / 128, 1],
-        block: [384, 1, 1],
-        cluster: [cluster, 1, 1],
-        dynamic_shared_bytes: 4 * 32_768 + 64,
-        args,
-    };
+    let launch = gemm::tma_launch([rows, cols], cluster, args);
     let report = device.launch(&Module::parse(text).expect("PTX"), &launch).expect("a launch");
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
     check(&device, out, cols, &reference(&a, &b, shape), shape);

@@ -415,3 +415,29 @@ fn all_alike(cells: &[Cell]) -> Option<Cell> {
     let differs = cells.iter().fold(0, |bits, cell| bits | cell.writers.0 ^ first.writers.0 | cell.readers.0 ^ first.readers.0);
     (differs == 0).then_some(first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::history::SetId;
+
+    fn entry(time: u32) -> Entry {
+        let (agent, how, strength) = (Agent(1), How::Store, Strength::Weak);
+        Entry { agent, time, pc: time, how, strength, cta: 0, cluster: 0, warp: 0 }
+    }
+
+    /// Sets that cells name keep what they hold; others go, and ids of before are known to be stale.
+    #[test]
+    fn sweeping_keeps_what_cells_name() {
+        let mut histories = Histories::default();
+        let ids: Vec<_> = (1..=3).map(|time| histories.with(SetId::EMPTY, entry(time))).collect();
+        let mut cells = [Cell { writers: ids[2], readers: ids[0] }, Cell::default()];
+        let before = histories.numbering();
+        sweep(&mut histories, |visit| cells.iter_mut().for_each(visit));
+        assert_eq!(histories.entries(cells[0].writers), [entry(3)]);
+        assert_eq!(histories.entries(cells[0].readers), [entry(1)]);
+        assert_eq!(cells[1], Cell::default());
+        assert_eq!(histories.len(), 3);
+        assert_ne!(histories.numbering(), before);
+    }
+}

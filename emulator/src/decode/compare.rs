@@ -189,6 +189,24 @@ fn comparison(name: &str, ty: Ty, ftz: bool) -> Option<Comparison> {
     })
 }
 
+/// The comparison of integers as a function; `$signed` is the signed type of the width.
+macro_rules! integer_test {
+    ($cmp:expr, $signed:ty) => {
+        match $cmp {
+            Cmp::Eq => |a, b| a == b,
+            Cmp::Ne => |a, b| a != b,
+            Cmp::LtU => |a, b| a < b,
+            Cmp::LeU => |a, b| a <= b,
+            Cmp::GtU => |a, b| a > b,
+            Cmp::GeU => |a, b| a >= b,
+            Cmp::LtS => |a, b| (a as $signed) < b as $signed,
+            Cmp::LeS => |a, b| a as $signed <= b as $signed,
+            Cmp::GtS => |a, b| a as $signed > b as $signed,
+            _ => |a, b| a as $signed >= b as $signed,
+        }
+    };
+}
+
 impl Decoder<'_> {
     pub(super) fn compare(&mut self, root: &str, m: &mut Modifiers, ops: &[Operand]) -> Result<Op> {
         match root {
@@ -258,34 +276,6 @@ impl Decoder<'_> {
             _ => return self.unknown(),
         };
         let d = self.dst32(&ops[0])?;
-        let f32_test = |cmp: Cmp| -> fn(u32, u32) -> bool {
-            match cmp {
-                Cmp::Eq => |a, b| a == b,
-                Cmp::Ne => |a, b| a != b,
-                Cmp::LtU => |a, b| a < b,
-                Cmp::LeU => |a, b| a <= b,
-                Cmp::GtU => |a, b| a > b,
-                Cmp::GeU => |a, b| a >= b,
-                Cmp::LtS => |a, b| (a as i32) < b as i32,
-                Cmp::LeS => |a, b| a as i32 <= b as i32,
-                Cmp::GtS => |a, b| a as i32 > b as i32,
-                _ => |a, b| a as i32 >= b as i32,
-            }
-        };
-        let test64 = |cmp: Cmp| -> fn(u64, u64) -> bool {
-            match cmp {
-                Cmp::Eq => |a, b| a == b,
-                Cmp::Ne => |a, b| a != b,
-                Cmp::LtU => |a, b| a < b,
-                Cmp::LeU => |a, b| a <= b,
-                Cmp::GtU => |a, b| a > b,
-                Cmp::GeU => |a, b| a >= b,
-                Cmp::LtS => |a, b| (a as i64) < b as i64,
-                Cmp::LeS => |a, b| a as i64 <= b as i64,
-                Cmp::GtS => |a, b| a as i64 > b as i64,
-                _ => |a, b| a as i64 >= b as i64,
-            }
-        };
         let comparison = match stype {
             _ if self.ring && ring::is_float(stype) => ring_comparison(name, stype),
             Ty::F32 if !ftz => f32_compare::<false>(name).map(Comparison::Fn32),
@@ -298,14 +288,19 @@ impl Decoder<'_> {
             }
             Some(Comparison::Hot32(cmp)) => {
                 let (a, b) = (self.src32(&ops[1], stype)?, self.src32(&ops[2], stype)?);
-                Ok(Op::Compare32 { f: f32_test(cmp), d, a, b, one, combine })
+                Ok(Op::Compare32 { f: integer_test!(cmp, i32), d, a, b, one, combine })
             }
             Some(Comparison::Fn64(f)) => {
                 Ok(Op::Compare64 { f, d, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, one, combine })
             }
-            Some(Comparison::Hot64(cmp)) => {
-                Ok(Op::Compare64 { f: test64(cmp), d, a: self.src64(&ops[1])?, b: self.src64(&ops[2])?, one, combine })
-            }
+            Some(Comparison::Hot64(cmp)) => Ok(Op::Compare64 {
+                f: integer_test!(cmp, i64),
+                d,
+                a: self.src64(&ops[1])?,
+                b: self.src64(&ops[2])?,
+                one,
+                combine,
+            }),
             Some(Comparison::Halves(f)) => {
                 let (a, b) = (self.src32(&ops[1], stype)?, self.src32(&ops[2], stype)?);
                 Ok(Op::CompareHalves { f, d, a, b, one, combine })

@@ -4,17 +4,18 @@ use super::numbers::{Numbers, bf16_bytes, f32_bytes, reference};
 use super::spec::{Content, Element, Param, Spec, Want};
 use tilewright_emulator::tensor::swizzle::Swizzle;
 use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
-use tilewright_emulator::{Launch, TensorMap};
+use tilewright_emulator::{Arg, Launch, TensorMap};
 
 pub const SM90: &str = include_str!("../ptx/llvm/gemm_sm90.ptx");
 pub const SM90_CLUSTER: &str = include_str!("../ptx/llvm/gemm_sm90_cluster.ptx");
 pub const SM80: &str = include_str!("../ptx/llvm/gemm_sm80.ptx");
 pub const SOFTMAX: &str = include_str!("../ptx/llvm/softmax.ptx");
 
-fn map(rows: usize, k: usize, box_rows: u32) -> TensorMap {
+/// Of a matrix `[rows, k]` at `base`.
+pub fn map(base: u64, rows: usize, k: usize, box_rows: u32) -> TensorMap {
     TensorMap {
         dtype: TensorDType::Bf16,
-        base: 0,
+        base,
         dims: vec![k as u64, rows as u64],
         strides: vec![2 * k as u64],
         box_dims: vec![64, box_rows],
@@ -22,6 +23,18 @@ fn map(rows: usize, k: usize, box_rows: u32) -> TensorMap {
         swizzle: Swizzle::B128,
         interleave: Interleave::None,
         oob_fill: OobFill::Zero,
+    }
+}
+
+/// The launch of a TMA kernel that writes `rows` by `cols`.
+pub fn tma_launch([rows, cols]: [usize; 2], cluster: u32, args: Vec<Arg>) -> Launch {
+    Launch {
+        entry: "gemm".into(),
+        grid: [cols as u32 / 128, rows as u32 / 128, 1],
+        block: [384, 1, 1],
+        cluster: [cluster, 1, 1],
+        dynamic_shared_bytes: 4 * 32_768 + 64,
+        args,
     }
 }
 
@@ -44,17 +57,10 @@ pub fn sm90(text: &str, shape: [usize; 3], cluster: u32) -> Spec {
     Spec {
         name: if cluster == 1 { "gemm_sm90".into() } else { "gemm_sm90_cluster".into() },
         text: text.into(),
-        launch: Launch {
-            entry: "gemm".into(),
-            grid: [cols as u32 / 128, rows as u32 / 128, 1],
-            block: [384, 1, 1],
-            cluster: [cluster, 1, 1],
-            dynamic_shared_bytes: 4 * 32_768 + 64,
-            args: Vec::new(),
-        },
+        launch: tma_launch([rows, cols], cluster, Vec::new()),
         params: vec![
-            Param::Map(0, map(m, k, if cluster == 1 { 128 } else { 64 })),
-            Param::Map(1, map(n, k, 128)),
+            Param::Map(0, map(0, m, k, if cluster == 1 { 128 } else { 64 })),
+            Param::Map(1, map(0, n, k, 128)),
             Param::Buffer(2),
             Param::U32(cols as u32),
             Param::U32(k.div_ceil(64) as u32),
