@@ -24,6 +24,8 @@ pub enum Class {
     Ints,
     /// At most one `i1`, last.
     MaybeBool,
+    /// At most one register tile.
+    MaybeReg,
 }
 
 /// One row.
@@ -109,6 +111,13 @@ rows! {
     StTile     "st.tile"     [Reg, Ints] => [] {"tensor", "vec"} 0 effect, "store a register tile, nothing outside the tensor";
     LdMatrix   "ld.matrix"   [Smem] => [Reg] {"operand", "k"} 0 effect, "ldmatrix of one k16 step: operand a, b ([n,k]) or bt ([k,n])";
     StMatrix   "st.matrix"   [Smem, Reg] => [] {} 0 effect, "stmatrix of a 16-bit accumulator tile";
+    // Memory by index; a row of a tensor is a run of its last extent
+    LoadScalar "load.scalar" [Ints] => [Scalar] {"tensor"} 0 effect, "one element, the same in all threads: I32 or F32; a coordinate for each extent";
+    LoadElems  "load.elems"  [Reg, MaybeReg, Ints] => [Reg] {"tensor"} 0 effect, "elements at an index each, counted from leading coordinates: index, mask, coordinates; 0 where the mask is false";
+    StoreElems "store.elems" [Reg, Reg, MaybeReg, Ints] => [] {"tensor"} 0 effect, "store elements at an index each: index, values, mask, coordinates; nothing where the mask is false";
+    LoadRows   "load.rows"   [Reg, Int] => [Reg] {"tensor", "vec"} 0 effect, "load a register tile from rows by number, from a column on; zeros for a negative row and for columns outside";
+    StoreRows  "store.rows"  [Reg, Reg, Int] => [] {"tensor", "vec"} 0 effect, "store a register tile to rows by number, from a column on; nothing for a negative row and for columns outside";
+    CopyRows   "copy.rows"   [Smem, Reg, Int] => [] {"tensor", "vec"} 0 effect, "cp.async of rows by number into a shared tile, zeros as load.rows";
     // Tensor cores
     MmaAsync   "mma.async"   [Cell, Tile, Smem, Bool] => [] {"trans_b"} 0 effect, "wgmma over a whole stage as one group: accumulator, A [m,k] (in shared memory or registers), B [n,k] (or [k,n]), start from zero";
     MmaWait    "mma.wait"    [Cell] => [] {"n"} 0 effect, "wait until at most n groups are pending; n = 0 makes the accumulator readable";

@@ -100,7 +100,8 @@ impl Verifier<'_> {
         }
         self.names(op)?;
         self.unit(op, role)?;
-        self.tiles(op, &ins, &outs)
+        self.tiles(op, &ins, &outs)?;
+        super::verify_rows::check(self.k, role, op, &ins, &outs).or_else(|what| self.fail(op, what))
     }
 
     fn names(&self, op: &Op) -> Result<(), TileError> {
@@ -129,7 +130,7 @@ impl Verifier<'_> {
         let need = match op.kind {
             PipeAcquire | PipeCommit | TmaLoad => Some(Unit::Thread),
             MmaAsync | MmaWait | MmaReady | StMatrix => Some(Unit::Warpgroup),
-            LdMatrix | MmaSync | CopyAsync => Some(Unit::Role),
+            LdMatrix | MmaSync | CopyAsync | CopyRows => Some(Unit::Role),
             _ => None,
         };
         match need {
@@ -256,6 +257,11 @@ fn fits(classes: &[Class], types: &[Ty]) -> bool {
                     return false;
                 }
             }
+            Class::MaybeReg => {
+                if let [Ty::Reg(_), tail @ ..] = rest {
+                    rest = tail;
+                }
+            }
             Class::MaybeBool => {
                 if let [first, tail @ ..] = rest {
                     if *first != Ty::I1 {
@@ -275,7 +281,7 @@ fn fits(classes: &[Class], types: &[Ty]) -> bool {
                     Class::Tile => matches!(first, Ty::Reg(_) | Ty::Smem(_)),
                     Class::Cell => matches!(first, Ty::Cell(_)),
                     Class::Data => matches!(first, Ty::Scalar(_) | Ty::Reg(_)),
-                    Class::Ints | Class::MaybeBool => unreachable!("handled above"),
+                    Class::Ints | Class::MaybeBool | Class::MaybeReg => unreachable!("handled above"),
                 };
                 if !ok {
                     return false;
