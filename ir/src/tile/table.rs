@@ -125,9 +125,17 @@ rows! {
     MmaSync    "mma.sync"    [Cell, Reg, Reg] => [] {} 0 effect, "m16n8k16 over all fragments: accumulator, A, B";
     // Register tiles
     Splat      "splat"       [Scalar] => [Reg] {} 0 pure, "the same number everywhere";
-    Unary      "unary"       [Reg] => [Reg] {"f"} 0 pure, "neg, exp2, rcp, of each element";
-    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "add, sub, mul, min, max, of each pair";
+    Unary      "unary"       [Reg] => [Reg] {"f"} 0 pure, "of each element: neg, abs, exp2, log2, rcp (f32), not (i1)";
+    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul, min, max (f32, i32), div, rem of numbers that are not negative, shl, shr (i32), and, or, xor (i32, i1)";
     Cast       "cast"        [Reg] => [Reg] {} 0 pure, "each element to another dtype, to nearest even";
+    Iota       "iota"        [] => [Reg] {"axis"} 0 pure, "each element's row (0) or column (1), I32";
+    Broadcast  "broadcast"   [Reg] => [Reg] {} 0 pure, "a column [rows,1] or a row [1,cols] repeated; costs nothing";
+    Fma        "fma"         [Reg, Reg, Reg] => [Reg] {} 0 pure, "a*b + c of each element, one rounding";
+    CmpTile    "cmp.tile"    [Reg, Reg] => [Reg] {"pred"} 0 pure, "comparison of each pair, I1: eq ne lt le gt ge, ordered";
+    Choose     "choose"      [Reg, Reg, Reg] => [Reg] {} 0 pure, "the second operand's elements where the first holds, else the third's";
+    Reduce     "reduce"      [Reg] => [Reg] {"f"} 0 effect, "max, min or sum of each row, in every lane that holds the row";
+    ReduceThread "reduce.thread" [Reg] => [Reg] {"f"} 0 pure, "max, min or sum of a thread's own elements of each row: lanes hold different parts";
+    ReduceLanes "reduce.lanes" [Reg] => [Reg] {"f"} 0 effect, "joins the parts that the lanes of a row hold";
     Slice      "slice"       [Reg] => [Reg] {"row", "col"} 0 pure, "part of a tile; costs nothing";
     // Synchronisation
     UnitSync   "unit.sync"   [] => [] {} 0 effect, "all threads of the unit meet";

@@ -5,7 +5,7 @@ use super::kernel::{Kernel, Op, Role};
 use super::table::OpKind;
 use super::types::{RegTile, SmemTile, Ty};
 use crate::dtype::DType;
-use crate::layout::{Dim, blocked};
+use crate::layout::{Dim, Layout, blocked};
 
 impl DType {
     /// What one element of a tensor is in registers: 16-bit floats F32, bytes I32, the others themselves.
@@ -56,7 +56,7 @@ pub(super) fn check(k: &Kernel, role: &Role, op: &Op, ins: &[Ty], outs: &[Ty]) -
             if tile.dtype != tensor.dtype {
                 return Err(format!("a tile of {} and a tensor of {}: cast first", tile.dtype, tensor.dtype));
             }
-            row_numbers(rows, RegTile { dtype: DType::I32, shape: [tile.shape[0], 1], layout: tile.layout.collapsed(Dim::Col) })
+            row_numbers(rows, tile.shape[0], &tile.layout)
         }
         (_, [Ty::Smem(to), Ty::Reg(rows), _], _) => copy(role, tensor.dtype, to, rows, vec),
         _ => Err("operands do not fit".into()),
@@ -72,10 +72,12 @@ fn copy(role: &Role, dtype: DType, to: &SmemTile, rows: &RegTile, vec: i64) -> R
         return Err(format!("copies of {} bytes: 2, 4, 8 or 16", vec * dtype.bytes()));
     }
     let layout = blocked(role.warps * 32, to.shape, vec).map_err(|e| e.to_string())?;
-    row_numbers(rows, RegTile { dtype: DType::I32, shape: [to.shape[0], 1], layout: layout.collapsed(Dim::Col) })
+    row_numbers(rows, to.shape[0], &layout)
 }
 
-fn row_numbers(rows: &RegTile, want: RegTile) -> Result<(), String> {
+fn row_numbers(rows: &RegTile, count: u32, tile: &Layout) -> Result<(), String> {
+    let layout = tile.collapsed(Dim::Col).map_err(|e| e.to_string())?;
+    let want = RegTile { dtype: DType::I32, shape: [count, 1], layout };
     if *rows == want {
         return Ok(());
     }

@@ -74,7 +74,8 @@ impl RoleBuilder<'_> {
     pub fn copy_rows_index(&self, to: SmemRef, vec: u32) -> RegTile {
         let shape = self.smem_type(to).shape;
         let layout = blocked(self.unit_threads(), shape, vec);
-        let layout = layout.expect("a copied tile has whole vectors for every thread of the unit").collapsed(Dim::Col);
+        let layout = layout.and_then(|l| l.collapsed(Dim::Col));
+        let layout = layout.expect("a copied tile has whole vectors for every thread of the unit");
         RegTile { dtype: DType::I32, shape: [shape[0], 1], layout }
     }
 }
