@@ -2,8 +2,8 @@
 
 use tilewright_ir::layout::{Dim as Axis, blocked, mma_acc};
 use tilewright_ir::tile::{CmpPred, Dim, Kernel, KernelBuilder, ProbeAxis, RegTile, RoleBuilder, TileRef, Unit};
-use tilewright_ir::{Arch, DType};
-use tilewright_tests::{Ran, Runner};
+use tilewright_ir::{Arch, DType, tile};
+use tilewright_tests::{Built, Ran, Runner};
 
 fn runner() -> Runner {
     Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"))
@@ -11,6 +11,14 @@ fn runner() -> Runner {
 
 fn i32s(v: &[i32]) -> Vec<u8> {
     v.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// Builds a kernel whose text reads back to itself.
+fn build(runner: &Runner, k: &Kernel) -> Built {
+    let built = runner.build(k).unwrap();
+    let text = built.lowered.tile.to_string();
+    assert_eq!(tile::parse(&text).unwrap().to_string(), text);
+    built
 }
 
 fn clean(ran: &Ran, what: &str) {
@@ -49,7 +57,12 @@ fn gathered(x: &[u8], numbers: &[i32], bytes: usize, cols: usize, from: usize, w
 }
 
 /// The numbers of a tile's rows from `index [m]`, -1 past its end.
-fn numbers_of(r: &mut RoleBuilder, t: &tilewright_ir::tile::TensorRef, first: tilewright_ir::tile::Scalar, ty: &RegTile) -> TileRef {
+fn numbers_of(
+    r: &mut RoleBuilder,
+    t: &tilewright_ir::tile::TensorRef,
+    first: tilewright_ir::tile::Scalar,
+    ty: &RegTile,
+) -> TileRef {
     let row = r.iota(0, ty.clone());
     let first = r.splat(first, ty.clone());
     let row = r.binary("add", row, first);
@@ -63,12 +76,23 @@ fn numbers_of(r: &mut RoleBuilder, t: &tilewright_ir::tile::TensorRef, first: ti
 }
 
 /// `y[i] = x[index[i]]` where it is not negative, through registers in the layout of `like`.
-fn through_registers(d: DType, lead: bool, shape: [u32; 2], layout: tilewright_ir::layout::Layout, warps: u32, vec: u32) -> Kernel {
+fn through_registers(
+    d: DType,
+    lead: bool,
+    shape: [u32; 2],
+    layout: tilewright_ir::layout::Layout,
+    warps: u32,
+    vec: u32,
+) -> Kernel {
     let mut k = KernelBuilder::new("gather", Arch::Sm80);
     for name in ["n", "m", "cols", "heads"] {
         k.shape(name);
     }
-    let dims = if lead { vec![Dim::param("n"), Dim::param("heads"), Dim::param("cols")] } else { vec![Dim::param("n"), Dim::param("cols")] };
+    let dims = if lead {
+        vec![Dim::param("n"), Dim::param("heads"), Dim::param("cols")]
+    } else {
+        vec![Dim::param("n"), Dim::param("cols")]
+    };
     let x = k.tensor("x", d, dims);
     let index = k.tensor("index", DType::I32, [Dim::param("m")]);
     let y = k.tensor("y", d, [Dim::param("m"), Dim::param("cols")]);
@@ -108,7 +132,7 @@ fn rows_gathered_through_registers() {
         (DType::F32, false, [64, 24], acc(64, 24, 2), 2, 1, 23, 65),
         (DType::I32, false, [8, 32], blocked(1, 8, 32, 2), 1, 2, 34, 9),
     ] {
-        let built = runner.build(&through_registers(d, lead, shape, layout, warps, vec)).unwrap();
+        let built = build(&runner, &through_registers(d, lead, shape, layout, warps, vec));
         let (n, bytes) = (60usize, d.bytes() as usize);
         let x = elements(d, n * cols);
         let numbers = row_numbers(m, n as i32);
@@ -173,7 +197,7 @@ fn rows_gathered_into_shared_memory() {
         ([64, 64], 4, 2, true, 50, 0),
         ([16, 64], 1, 1, false, 61, 3),
     ] {
-        let built = runner.build(&through_shared_memory(tile, warps, vec, helpers)).unwrap();
+        let built = build(&runner, &through_shared_memory(tile, warps, vec, helpers));
         let (n, m) = (40usize, tile[0] as usize + 9);
         let x = elements(DType::BF16, n * cols);
         let numbers = row_numbers(m, n as i32);
@@ -200,7 +224,7 @@ fn elementwise(d: DType, row_vector: bool) -> Kernel {
     k.role("main", 4, None, Unit::Role, |r| {
         // A row vector of an accumulator: four lanes hold each element. Or the whole of a blocked tile.
         let ty = if row_vector {
-            RegTile { dtype: DType::I32, shape: [64, 1], layout: mma_acc(64, 8, 4, 1).unwrap().collapsed(Axis::Col) }
+            RegTile { dtype: DType::I32, shape: [64, 1], layout: mma_acc(64, 8, 4, 1).unwrap().collapsed(Axis::Col).unwrap() }
         } else {
             RegTile { dtype: DType::I32, shape: [2, 64], layout: blocked(128, [2, 64], 1).unwrap() }
         };
@@ -241,7 +265,7 @@ fn elements_by_index_under_masks() {
     let runner = runner();
     for d in [DType::F32, DType::I32, DType::BF16, DType::F16, DType::U8] {
         for row_vector in [false, true] {
-            let built = runner.build(&elementwise(d, row_vector)).unwrap();
+            let built = build(&runner, &elementwise(d, row_vector));
             let (batch, n, bytes) = (3usize, 101usize, d.bytes() as usize);
             let x = elements(d, batch * n);
             let keep: Vec<u8> = (0..batch * n).map(|i| (i % 3) as u8).collect();
@@ -319,15 +343,16 @@ fn lengths() -> Kernel {
 #[test]
 fn lengths_are_read_on_the_device() {
     let runner = runner();
-    let built = runner.build(&lengths()).unwrap();
+    let built = build(&runner, &lengths());
     let (batch, most) = (4usize, 7usize);
     let len = [3, 0, 7, 1];
     let scale = [2u8, 200, 1, 3];
-    // What lies past a length is undefined memory: reading it would be a finding.
     let x: Vec<f32> = (0..batch * most).map(|i| i as f32 + 0.5).collect();
-    let bytes: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
+    // The memory ends with the last sequence's last element: reading past a length there would be a finding.
+    let used = (batch - 1) * most + len[batch - 1] as usize;
+    let bytes: Vec<u8> = x[..used].iter().flat_map(|v| v.to_le_bytes()).collect();
     let want: Vec<u8> = (0..batch)
-        .flat_map(|b| (x[b * most..][..len[b] as usize].iter().sum::<f32>() * f32::from(scale[b])).to_le_bytes())
+        .flat_map(|b| (x[b * most..][..len[b] as usize].iter().fold(0.0, |sum, v| sum + v) * f32::from(scale[b])).to_le_bytes())
         .collect();
     for seed in 0..3 {
         let vars = [("batch", batch as i64), ("most", most as i64)];
@@ -336,4 +361,39 @@ fn lengths_are_read_on_the_device() {
         clean(&ran, "lengths");
         assert_eq!(ran.outputs[0], want);
     }
+}
+
+/// `y[i] = x[i]`, then `y[i] += 1` for each `i` of a list with repeats, one after the other.
+#[test]
+fn what_a_kernel_writes_it_reads_coherently() {
+    let mut k = KernelBuilder::new("in_place", Arch::Sm80);
+    for name in ["n", "cols"] {
+        k.shape(name);
+    }
+    let dims = || [Dim::param("n"), Dim::param("cols")];
+    let (x, y) = (k.tensor("x", DType::F32, dims()), k.tensor("y", DType::F32, dims()));
+    k.role("main", 1, None, Unit::Role, |r| {
+        let like = RegTile { dtype: DType::F32, shape: [1, 32], layout: blocked(32, [1, 32], 1).unwrap() };
+        let ty = r.row_vec(&like, DType::I32);
+        let one = r.float(1.0);
+        let one = r.splat(one, like.clone());
+        for (from, row) in [(&x, 0), (&x, 1), (&y, 1), (&y, 0), (&y, 1)] {
+            let row = r.int(row);
+            let row = r.splat(row, ty.clone());
+            let mut v = r.load_rows(from, like.clone(), row, 0, 1);
+            if from == &y {
+                v = r.binary("add", v, one);
+            }
+            r.store_rows(&y, v, row, 0, 1);
+            r.sync();
+        }
+    });
+    let built = build(&runner(), &k.finish());
+    let loads = |what: &str| built.compiled.ptx.matches(what).count();
+    assert_eq!((loads("ld.global.nc"), loads("ld.global.b32")), (2, 3), "{}", built.compiled.ptx);
+    let x: Vec<u8> = (0..60).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let want: Vec<u8> = (0..60).flat_map(|i| (i as f32 + if i < 30 { 1.0 } else { 2.0 }).to_le_bytes()).collect();
+    let ran = built.run(&[("n", 2), ("cols", 30)], &[], &[("x", &x)], &[("y", want.len())], 1).unwrap();
+    clean(&ran, "in place");
+    assert_eq!(ran.outputs[0], want);
 }
