@@ -211,3 +211,74 @@ fn full_and_causal_with_groups_of_heads() {
         }
     }
 }
+
+#[test]
+fn head_dims() {
+    for (d, dv, c) in [
+        (64, 64, config(64, 64, 2, 4)),
+        (64, 64, config(128, 64, 1, 4)),
+        (96, 96, config(64, 64, 2, 4)),
+        (128, 128, config(128, 64, 2, 8)),
+        (128, 128, config(16, 32, 3, 1)),
+        (128, 128, config(128, 32, 2, 4)),
+        (192, 128, config(64, 64, 1, 4)),
+        (192, 192, config(64, 32, 2, 4)),
+        (256, 256, config(64, 32, 2, 4)),
+    ] {
+        let p = AttentionProblem { causal: d != 192, d, dv, ..AttentionProblem::plain(DType::BF16, d) };
+        let built = build(Arch::Sm80, &p, &c);
+        let ptxas = built.compiled.ptxas.as_ref().map(|x| (x.registers, x.spill_stores));
+        eprintln!("{} {c} {ptxas:?}", p.slug());
+        for (i, size) in [[1, 1], [65, 200], [113, 50]].into_iter().enumerate() {
+            check(&built, &p, &Size::new(1, size, [2, 1]), i as u64);
+        }
+    }
+}
+
+/// Every feature alone, and pairs that meet in the same code.
+#[test]
+fn features() {
+    let plain = AttentionProblem::plain(DType::BF16, 64);
+    let window = AttentionProblem { window: true, ..plain };
+    for p in [
+        window,
+        AttentionProblem { causal: true, ..window },
+        AttentionProblem { chunk: true, ..plain },
+        AttentionProblem { chunk: true, causal: true, ..plain },
+        AttentionProblem { softcap: true, ..plain },
+        AttentionProblem { alibi: true, causal: true, ..plain },
+        AttentionProblem { sink: true, causal: true, ..plain },
+        AttentionProblem { sink: true, ..window },
+        AttentionProblem { bias: Some(DType::BF16), ..plain },
+        AttentionProblem { bias: Some(DType::F32), causal: true, softcap: true, ..plain },
+        AttentionProblem { output: DType::F32, causal: true, ..plain },
+    ] {
+        let built = build(Arch::Sm80, &p, &config(64, 64, 2, 4));
+        for (i, (size, left, right, chunk)) in [
+            ([1, 1], 0, 0, 1),
+            ([70, 200], 20, 0, 64),
+            ([113, 203], 3, 70, 50),
+            ([150, 90], 100, 1 << 30, 17),
+            ([60, 190], 1 << 30, 5, 1 << 30),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            check(&built, &p, &Size { left, right, chunk, ..Size::new(1 + i % 2, size, [2, 1]) }, i as u64);
+        }
+    }
+}
+
+#[test]
+fn sequences_of_different_lengths() {
+    for (causal, window) in [(false, false), (true, false), (true, true)] {
+        let p = AttentionProblem { causal, window, varlen: true, ..AttentionProblem::plain(DType::F16, 64) };
+        let built = build(Arch::Sm80, &p, &config(64, 64, 2, 4));
+        // Longest 130 and 140; empty sequences, sequences without keys, one of one token.
+        let ends = vec![[70, 10], [70, 150], [200, 150], [201, 151], [217, 291]];
+        let size = Size { ends, left: 30, right: 0, ..Size::new(5, [130, 140], [2, 2]) };
+        for seed in 0..3 {
+            check(&built, &p, &size, seed);
+        }
+    }
+}
