@@ -21,7 +21,7 @@ pub struct MmaAttentionConfig {
 impl MmaAttentionConfig {
     /// True if Q stays in registers; else its fragments are read again for every block.
     pub(super) fn holds_q(&self, d: u32) -> bool {
-        self.row_tiles() * d <= 128
+        self.row_tiles() == 1 && d <= 128
     }
 
     /// 16-row tiles of a warp.

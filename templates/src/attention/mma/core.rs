@@ -42,8 +42,17 @@ pub(super) struct Feed<'f> {
     pub ahead: bool,
 }
 
-/// From raw scores of block number `t` to exponentials and what they do to earlier results.
-pub(super) type Weigh<'w> = dyn Fn(&mut RoleBuilder, Scalar, TileRef) -> Weights + 'w;
+/// From raw scores of block number `t` to exponentials and what they do to earlier results; the flag says whether the block
+/// needs a mask.
+pub(super) type Weigh<'w> = dyn Fn(&mut RoleBuilder, Scalar, TileRef, bool) -> Weights + 'w;
+
+/// Blocks in the order of their visits.
+pub(super) struct Runs {
+    /// How many there are.
+    pub count: Scalar,
+    /// Blocks from a number up to another, and whether they need a mask; they follow one another up to the count.
+    pub parts: Vec<(Scalar, Scalar, bool)>,
+}
 
 /// Which tiles of the rings an iteration uses.
 struct Turn {
@@ -88,12 +97,12 @@ impl<'a> Core<'a> {
         r.copy_commit();
     }
 
-    /// Walks `count` blocks after [`Self::load_q`] and gives the unnormalised output.
-    pub fn run(&self, r: &mut RoleBuilder, feed: &Feed, count: Scalar, weigh: &Weigh) -> Result<Cell, LayoutError> {
+    /// Walks the blocks after [`Self::load_q`] and gives the unnormalised output.
+    pub fn run(&self, r: &mut RoleBuilder, feed: &Feed, runs: &Runs, weigh: &Weigh) -> Result<Cell, LayoutError> {
         let grid = [self.c.warps, 1];
         let out = r.mma_acc(self.out.shape, grid)?;
         let stages = self.c.stages;
-        let turn = self.start(r, feed, count);
+        let turn = self.start(r, feed, runs.count);
         let q = r.staging(&self.q, 0);
         // Q is the oldest group: the others may still be under way.
         r.copy_wait(2 * i64::from(stages) - 1);
@@ -104,7 +113,13 @@ impl<'a> Core<'a> {
             Vec::new()
         };
         let mut result = Ok(());
-        r.for_range(0, count, 1, |r, t| result = self.block(r, feed, count, weigh, t, &turn, (q, &held), out));
+        for (from, to, masks) in &runs.parts {
+            let weigh = |r: &mut RoleBuilder, t: Scalar, raw: TileRef| weigh(r, t, raw, *masks);
+            r.for_range(*from, *to, 1, |r, t| {
+                let done = self.block(r, feed, runs.count, &weigh, t, &turn, (q, &held), out);
+                result = std::mem::replace(&mut result, Ok(())).and(done);
+            });
+        }
         r.copy_wait(0);
         result.map(|()| out)
     }
@@ -140,7 +155,7 @@ impl<'a> Core<'a> {
         r: &mut RoleBuilder,
         feed: &Feed,
         count: Scalar,
-        weigh: &Weigh,
+        weigh: &dyn Fn(&mut RoleBuilder, Scalar, TileRef) -> Weights,
         t: Scalar,
         turn: &Turn,
         (q, held): (SmemRef, &[TileRef]),

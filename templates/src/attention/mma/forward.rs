@@ -1,9 +1,9 @@
 //! The Ampere forward kernel: one CTA a tile of queries of one head.
 
 use super::config::MmaAttentionConfig;
-use super::core::{Core, Feed};
+use super::core::{Core, Feed, Runs};
 use crate::attention::problem::AttentionProblem;
-use crate::attention::score::{Mods, Rows, ScoreAt, Scored, Scores, Sparsity, masked};
+use crate::attention::score::{Mods, Rows, ScoreAt, Scores, Sparsity, masked};
 use crate::attention::softmax::{Softmax, Weights};
 use crate::attention::span::{BlockLists, Blocks, Visibility};
 use tilewright_ir::DType;
@@ -97,9 +97,6 @@ impl<'a> Ctx<'a> {
         k.grid([format!("ceil_div(sq,{})", c.bm), "hq".into(), "batch".into()]);
         k.require("hq % hkv == 0");
         k.probe("sk", c.bn, ProbeAxis::Trips);
-        if p.sparse.is_some() {
-            k.probe("block_count", 1, ProbeAxis::Trips);
-        }
         Ctx { p, c, core, scores, visibility, sparsity, lists, q, k: keys, v, o, lse, sink, cu }
     }
 
@@ -112,37 +109,29 @@ impl<'a> Ctx<'a> {
         let slopes = self.scores.slopes(r, &rows);
         let softmax = Softmax::start(r, &RegTile { dtype: DType::F32, ..column });
         let blocks = self.blocks(r, &tile);
-        let lists = self.lists.as_ref().map(|l| &l.blocks);
+        let lists = self.lists.as_ref();
         let key_rows = |r: &mut RoleBuilder, t: Scalar, ty: RegTile| {
-            let block = blocks.at(r, lists, t);
-            self.key_rows(r, &tile, block.index, ty)
+            let block = blocks.index(r, lists, t);
+            self.key_rows(r, &tile, block, ty)
         };
-        let weigh = |r: &mut RoleBuilder, t: Scalar, raw: TileRef| -> Weights {
-            let block = blocks.at(r, lists, t);
+        let weigh = |r: &mut RoleBuilder, t: Scalar, raw: TileRef, masks: bool| -> Weights {
+            let block = blocks.index(r, lists, t);
             let like = RegTile { dtype: DType::I32, ..self.core.scores.clone() };
             let line = r.col_vec(&like, DType::I32);
-            let start = r.mul(block.index, self.c.bn);
+            let start = r.mul(block, self.c.bn);
             let columns = r.iota(1, line.clone());
             let first = r.splat(start, line);
             let key = r.binary("add", first, columns);
             let at = ScoreAt { rows, head: Some(tile.head), key, run: Some((start, columns)), len: tile.len, like };
-            let scored = self.scores.apply(r, raw, &at, slopes, mods);
-            let cell = r.tile_cell(scored.tile);
-            let mask = |r: &mut RoleBuilder| {
-                let s = r.get_tile(cell);
-                let s = masked(r, s, &at, &self.visibility, interval, self.sparsity.as_ref(), mods);
-                r.set_tile(cell, s);
-            };
-            if mods.mask.is_some() {
-                mask(r)
-            } else {
-                r.if_then(block.partial, mask)
+            let mut scored = self.scores.apply(r, raw, &at, slopes, mods);
+            if masks {
+                scored.tile = masked(r, scored.tile, &at, &self.visibility, interval, self.sparsity.as_ref(), mods);
             }
-            let tile = r.get_tile(cell);
-            softmax.update(r, Scored { tile, ..scored }, 0)
+            softmax.update(r, scored, 0)
         };
         let feed = Feed { k: &self.k, v: &self.v, rows: &key_rows, ahead: false };
-        let out = self.core.run(r, &feed, blocks.count(), &weigh)?;
+        let runs = self.runs(r, &blocks, mods);
+        let out = self.core.run(r, &feed, &runs, &weigh)?;
         self.finish(r, &tile, &rows, &softmax, out, mods);
         Ok(())
     }
@@ -235,14 +224,27 @@ impl<'a> Ctx<'a> {
         let last = r.sub(end, 1);
         let last = r.max(last, tile.first);
         let positions = [r.add(tile.first, shift), r.add(last, shift)];
-        let blocks = Blocks::range(r, &self.visibility, positions, positions, sk, self.c.bn);
-        match blocks {
-            Blocks::Range { count, end, full } if self.p.varlen => {
-                let exists = r.cmp(CmpPred::Lt, tile.first, sq);
-                Blocks::Range { count: r.select(exists, count, 0), end, full }
+        let mut blocks = Blocks::range(r, &self.visibility, positions, positions, sk, self.c.bn);
+        if self.p.varlen {
+            let exists = r.cmp(CmpPred::Lt, tile.first, sq);
+            for n in [&mut blocks.count, &mut blocks.masked, &mut blocks.full] {
+                *n = r.select(exists, *n, 0);
             }
-            other => other,
         }
+        blocks
+    }
+
+    fn runs(&self, r: &mut RoleBuilder, blocks: &Blocks, mods: &Mods) -> Runs {
+        let zero = r.int(0);
+        let Blocks { count, masked, full, .. } = *blocks;
+        let parts = if mods.mask.is_some() {
+            vec![(zero, count, true)]
+        } else if self.visibility.window || self.visibility.chunk {
+            vec![(zero, masked, true), (masked, full, false), (full, count, true)]
+        } else {
+            vec![(zero, masked, true), (masked, count, false)]
+        };
+        Runs { count, parts }
     }
 
     /// Divides by the sums and stores O and the log of the sums. Rows past the end of the sequence are not stored.
