@@ -24,7 +24,7 @@ mod wgmma;
 
 pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
-pub use mma::{MmaAttentionConfig, forward as mma_forward};
+pub use mma::{MAX_QUERIES, MmaAttentionConfig, decode as mma_decode, forward as mma_forward};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
 pub use span::{UNLIMITED, Visibility};
