@@ -9,11 +9,13 @@
 //! | `span` | which keys a query sees, which blocks of keys a tile visits |
 //! | `score` | scale, softcap, ALiBi, bias, masks, a user's own mods: closures over tiles |
 //! | `softmax` | the online softmax |
+//! | `merge` | joins partial results |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
 mod class;
 mod config;
 mod decode_problem;
+mod merge;
 mod problem;
 mod score;
 mod softmax;
@@ -22,6 +24,7 @@ mod wgmma;
 
 pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
+pub use merge::{MergeError, MergeProblem, merge};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
 pub use span::{UNLIMITED, Visibility};
