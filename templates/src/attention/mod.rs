@@ -10,12 +10,14 @@
 //! | `score` | scale, softcap, ALiBi, bias, masks, a user's own mods: closures over tiles |
 //! | `softmax` | the online softmax |
 //! | `merge` | joins partial results |
+//! | `mma` | cp.async and mma.sync: the forward on sm80, decode over a paged cache |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
 mod class;
 mod config;
 mod decode_problem;
 mod merge;
+mod mma;
 mod problem;
 mod score;
 mod softmax;
@@ -25,6 +27,7 @@ mod wgmma;
 pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
 pub use merge::{MergeError, MergeProblem, merge};
+pub use mma::{MmaAttentionConfig, forward as mma_forward};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
 pub use span::{UNLIMITED, Visibility};
