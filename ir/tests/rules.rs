@@ -58,6 +58,7 @@ fn accumulators_in_flight_are_left_alone() {
     refused("  st %23, %19, %20", "  st %23, %13, %20", "templates/src/gemm/wgmma.rs:50: W1: st reads %13");
     refused("  wgmma.fence\n", "", "W2");
     refused("block1(%17, %13, %14, %15, %16)", "block1(%17, %14, %13, %15, %16)", "W3");
+    refused("%13, %14, %15, %16 {n=0}", "%13, %14, %15, %16 {n=1}", "W4");
 }
 
 #[test]

@@ -1,1 +1,5 @@
-//! Tests that concern the whole workspace: see `tests/`. This library is empty.
+//! Tests that concern the whole workspace: see `tests/`. This library runs one kernel of the DSL on the emulator.
+
+mod runner;
+
+pub use runner::{Built, Ran, Runner};

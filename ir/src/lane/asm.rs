@@ -8,6 +8,7 @@ use super::types::{Space, Ty};
 pub fn text(func: &Func, inst: &Inst, kind: AsmFn) -> (String, String) {
     match kind {
         AsmFn::WgmmaSs => wgmma_ss(inst),
+        AsmFn::WgmmaRs => wgmma_rs(inst),
         AsmFn::WgmmaWait => wgmma_wait(inst),
         AsmFn::LoadIf => load_if(func, inst),
         AsmFn::StoreIf => store_if(func, inst),
@@ -31,6 +32,22 @@ fn wgmma_ss(inst: &Inst) -> (String, String) {
     );
     let mut cons = vec!["=f".to_string(); count];
     cons.extend(["l", "l", "b"].map(String::from));
+    cons.extend((0..count).map(|i| i.to_string()));
+    (text, cons.join(","))
+}
+
+/// Operands: four registers of A, descriptor B, scale-d predicate, accumulators (tied to the results).
+fn wgmma_rs(inst: &Inst) -> (String, String) {
+    let count = inst.outs.len();
+    let (n, dtype, tb) = (inst.attrs.get_int("n"), inst.attrs.get_sym("dtype"), inst.attrs.get_int("trans_b"));
+    let (b, d) = (count + 4, count + 5);
+    let text = format!(
+        "wgmma.mma_async.sync.aligned.m64n{n}k16.f32.{dtype}.{dtype} {{{}}}, {{{}}}, ${b}, ${d}, 1, 1, {tb};",
+        regs(0, count),
+        regs(count, 4)
+    );
+    let mut cons = vec!["=f".to_string(); count];
+    cons.extend(["r", "r", "r", "r", "l", "b"].map(String::from));
     cons.extend((0..count).map(|i| i.to_string()));
     (text, cons.join(","))
 }

@@ -129,6 +129,8 @@ pub enum Spelling {
 pub enum AsmFn {
     /// `wgmma.mma_async` with both operands in shared memory.
     WgmmaSs,
+    /// `wgmma.mma_async` with A in registers.
+    WgmmaRs,
     /// `wgmma.wait_group` that hands the accumulators through.
     WgmmaWait,
     /// A load under a predicate, zero elsewhere.
@@ -290,6 +292,7 @@ rows! {
     MmaF16      "mma.f16"      [I32, I32, I32, I32, I32, I32, F32, F32, F32, F32] => [F32, F32, F32, F32] {} Pure 70 80 Call("llvm.nvvm.mma.m16n8k16.row.col.f32.f32", &[H(0), H(1), H(2), H(3), H(4), H(5), O(6), O(7), O(8), O(9)], Results), Tensor, "as mma.bf16 with f16 inputs";
     WgmmaFence  "wgmma.fence"  [] => [] {} Async 80 90 Call("llvm.nvvm.wgmma.fence.sync.aligned", &[], Void), Control, "order register writes before the next wgmma (PTX ISA 9.7.16.7.1)";
     WgmmaSs     "wgmma.ss"     [I64, I64, B1, Many(Ty::F32)] => [Many(Ty::F32)] {"n", "dtype", "trans_a", "trans_b"} Async 80 90 F(AsmFn::WgmmaSs), Tensor, "m64nNk16, descriptors of A and B, scale-d, accumulators in and out (PTX ISA 9.7.16.5.2)";
+    WgmmaRs     "wgmma.rs"     [I32, I32, I32, I32, I64, B1, Many(Ty::F32)] => [Many(Ty::F32)] {"n", "dtype", "trans_b"} Async 80 90 F(AsmFn::WgmmaRs), Tensor, "as wgmma.ss with A in four registers";
     WgmmaCommit "wgmma.commit" [] => [] {} Async 80 90 Call("llvm.nvvm.wgmma.commit_group.sync.aligned", &[], Void), Control, "close the warpgroup's group of wgmmas";
     WgmmaWait   "wgmma.wait"   [Many(Ty::F32)] => [Many(Ty::F32)] {"n"} Async 80 90 F(AsmFn::WgmmaWait), Control, "wait until at most n groups are pending; accumulators handed through may be read after it";
     // Barriers and asynchronous copies
@@ -308,6 +311,7 @@ rows! {
     PrefetchMap "prefetch.tensormap" [GE] => [] {} Sync 80 90 Asm("prefetch.tensormap [$0];", "l,~{memory}"), Memory, "bring a tensor map near";
     TmaLoad2    "tma.load.2d"  [CL, SH, GE, I32, I32] => [] {} Async 80 90 Call("llvm.nvvm.cp.async.bulk.tensor.g2s.tile.2d", &[O(0), O(1), O(2), O(3), O(4), L(0, 16), L(0, 64), L(0, 1), L(0, 1), L(0, 32)], Void), Memory, "copy a box to shared memory, bytes counted by the barrier (PTX ISA 9.7.9.27.1.2)";
     TmaLoad3    "tma.load.3d"  [CL, SH, GE, I32, I32, I32] => [] {} Async 80 90 Call("llvm.nvvm.cp.async.bulk.tensor.g2s.tile.3d", &[O(0), O(1), O(2), O(3), O(4), O(5), L(0, 16), L(0, 64), L(0, 1), L(0, 1), L(0, 32)], Void), Memory, "as tma.load.2d with three coordinates";
+    TmaLoad4    "tma.load.4d"  [CL, SH, GE, I32, I32, I32, I32] => [] {} Async 80 90 Call("llvm.nvvm.cp.async.bulk.tensor.g2s.tile.4d", &[O(0), O(1), O(2), O(3), O(4), O(5), O(6), L(0, 16), L(0, 64), L(0, 1), L(0, 1), L(0, 32)], Void), Memory, "as tma.load.2d with four coordinates";
     TmaMulti2   "tma.multicast.2d" [CL, SH, GE, I32, I32, I32] => [] {} Async 80 90 Call("llvm.nvvm.cp.async.bulk.tensor.g2s.tile.2d", &[O(0), O(1), O(2), O(3), O(4), W(5), L(0, 64), L(1, 1), L(0, 1), L(0, 32)], Void), Memory, "as tma.load.2d into every CTA of the mask (last operand)";
     TmaMulti3   "tma.multicast.3d" [CL, SH, GE, I32, I32, I32, I32] => [] {} Async 80 90 Call("llvm.nvvm.cp.async.bulk.tensor.g2s.tile.3d", &[O(0), O(1), O(2), O(3), O(4), O(5), W(6), L(0, 64), L(1, 1), L(0, 1), L(0, 32)], Void), Memory, "as tma.load.3d into every CTA of the mask (last operand)";
     TmaStore2   "tma.store.2d" [SH, GE, I32, I32] => [] {} Async 80 90 Call("llvm.nvvm.cp.async.bulk.tensor.s2g.tile.2d", &[O(0), O(1), O(2), O(3), L(0, 64), L(0, 1)], Void), Memory, "copy a box to global memory; what lies outside the tensor is dropped";

@@ -114,9 +114,10 @@ fn check_inst(func: &Func, inst: &Inst) -> Result<(), LaneError> {
                 return fail(format!("there is no parameter {index} of type {}", outs[0]));
             }
         }
-        Op::WgmmaSs => {
+        Op::WgmmaSs | Op::WgmmaRs => {
             let n = inst.attrs.get_int("n");
-            let count = (args.len() - 3) as i64;
+            let operands = if inst.op == Op::WgmmaSs { 3 } else { 6 };
+            let count = (args.len() - operands) as i64;
             if !matches!(inst.attrs.get_sym("dtype"), "bf16" | "f16") {
                 return fail(format!("dtype `{}`: bf16 or f16", inst.attrs.get_sym("dtype")));
             }

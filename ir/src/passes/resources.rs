@@ -1,6 +1,7 @@
 //! Registers and shared memory, estimated before LLVM runs: what surely cannot fit is refused at once.
 
-use crate::tile::{Kernel, OpKind, Role, Ty};
+use crate::tile::{Kernel, OpKind, Region, Role, Ty, Value};
+use rustc_hash::FxHashMap;
 
 /// Registers besides tiles: addresses, loop counters, pipe cursors, descriptors. Measured on the GEMM kernels: ptxas
 /// needs 24 to 40 of them besides the accumulators.
@@ -71,18 +72,58 @@ pub fn estimate_resources(k: &Kernel) -> Result<Estimate, ResourceError> {
     Ok(Estimate { smem_bytes: k.smem_bytes(), launch_registers: launch, tile_registers })
 }
 
-/// Registers a thread holds in cells, which live across loops.
+/// Most registers a thread holds in cells at once. A cell lives from its first mention to its last; one that a loop uses
+/// and did not make lives through the whole loop.
 fn cells(k: &Kernel, role: &Role) -> u32 {
-    let mut sum = 0;
-    role.body.walk(&mut |op| {
-        if op.kind != OpKind::CellNew {
-            return;
+    let mut lives = Lives::default();
+    lives.region(k, &role.body);
+    let mut events: Vec<(u32, i64)> = Vec::new();
+    for l in lives.cells.values() {
+        events.extend([(l.from, i64::from(l.registers)), (l.to + 1, -i64::from(l.registers))]);
+    }
+    events.sort_unstable();
+    let (mut now, mut peak) = (0, 0);
+    for (_, change) in events {
+        now += change;
+        peak = peak.max(now);
+    }
+    peak as u32
+}
+
+/// Where each cell is used, in the order of the text.
+#[derive(Default)]
+struct Lives {
+    at: u32,
+    cells: FxHashMap<Value, Life>,
+}
+
+struct Life {
+    from: u32,
+    to: u32,
+    registers: u32,
+}
+
+impl Lives {
+    fn region(&mut self, k: &Kernel, r: &Region) {
+        for op in &r.ops {
+            self.at += 1;
+            if let (OpKind::CellNew, Ty::Cell(inner)) = (op.kind, op.outs.first().map_or(&Ty::I32, |v| k.ty(*v)))
+                && let Ty::Reg(t) = &**inner
+            {
+                let bits = t.layout.in_size(crate::layout::Dim::Reg) * t.dtype.bytes();
+                self.cells.insert(op.outs[0], Life { from: self.at, to: self.at, registers: bits / 4 });
+            }
+            for v in &op.args {
+                if let Some(l) = self.cells.get_mut(v) {
+                    l.to = self.at;
+                }
+            }
+            let start = self.at;
+            op.regions.iter().for_each(|r| self.region(k, r));
+            if op.kind == OpKind::For {
+                let end = self.at;
+                self.cells.values_mut().filter(|l| l.from <= start && l.to > start).for_each(|l| l.to = end);
+            }
         }
-        if let Ty::Cell(inner) = k.ty(op.outs[0])
-            && let Ty::Reg(t) = &**inner
-        {
-            sum += t.layout.in_size(crate::layout::Dim::Reg) * t.dtype.bytes() / 4;
-        }
-    });
-    sum
+    }
 }

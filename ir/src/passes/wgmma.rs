@@ -4,33 +4,53 @@
 //! - W1: a value a wgmma produced is used by nothing but wgmmas and waits until a wait hands it through.
 //! - W2: the first wgmma of a group follows a `wgmma.fence` in its block.
 //! - W3: a loop does not rotate accumulators: a value in flight goes around in the parameter its chain started from.
+//! - W4: a wait that leaves `n` groups pending hands through only accumulators of older groups.
 
 use super::PassError;
 use crate::lane::{Func, Inst, Op, Value};
 use crate::loc::Loc;
+use rustc_hash::FxHashMap;
 
-/// Checks W1 to W3.
+/// Checks W1 to W4.
 pub fn check_wgmma(f: &Func) -> Result<(), PassError> {
     let fail = |loc: Loc, what: String| Err(PassError::Wgmma { at: f.sources.display(loc), what });
     let flying = in_flight(f);
     let mut last_loc = Loc::default();
     let origins = origins(f);
+    // W4 counts groups in the order of the text: a template writes a group and its wait in one loop body.
+    let mut groups = 0;
+    let mut group_of: FxHashMap<Value, i64> = FxHashMap::default();
     for (at, block) in f.blocks.iter().enumerate() {
         let mut fenced = false;
         for inst in &block.insts {
             last_loc = inst.loc;
             match inst.op {
                 Op::WgmmaFence => fenced = true,
-                Op::WgmmaCommit => fenced = false,
-                Op::WgmmaSs if !fenced => return fail(inst.loc, "W2: a wgmma group starts without a fence in its block".into()),
+                Op::WgmmaCommit => {
+                    fenced = false;
+                    groups += 1;
+                }
+                Op::WgmmaSs | Op::WgmmaRs if !fenced => {
+                    return fail(inst.loc, "W2: a wgmma group starts without a fence in its block".into());
+                }
                 _ => {}
             }
-            let free = if inst.op == Op::WgmmaSs {
-                &inst.args[..3]
-            } else if inst.op == Op::WgmmaWait {
-                &[]
-            } else {
-                &inst.args[..]
+            match inst.op {
+                Op::WgmmaSs | Op::WgmmaRs => group_of.extend(inst.outs.iter().map(|v| (*v, groups))),
+                Op::WgmmaWait
+                    if inst.args.first().and_then(|v| group_of.get(v)).is_some_and(|g| g + inst.attrs.get_int("n") >= groups) =>
+                {
+                    return fail(
+                        inst.loc,
+                        "W4: the wait may leave the accumulator's own group pending: allow fewer groups".into(),
+                    );
+                }
+                _ => {}
+            }
+            let free = match inst.op {
+                Op::WgmmaSs | Op::WgmmaRs => &inst.args[..first_accumulator(inst.op)],
+                Op::WgmmaWait => &[],
+                _ => &inst.args[..],
             };
             if let Some(v) = free.iter().find(|v| flying[v.0 as usize]) {
                 return fail(
@@ -53,11 +73,16 @@ pub fn check_wgmma(f: &Func) -> Result<(), PassError> {
     Ok(())
 }
 
+/// Operands before the accumulators.
+fn first_accumulator(op: Op) -> usize {
+    if op == Op::WgmmaSs { 3 } else { 6 }
+}
+
 /// Values that may belong to a group not yet waited for: results of wgmma, and block parameters that receive them.
 fn in_flight(f: &Func) -> Vec<bool> {
     let mut flying = vec![false; f.types.len()];
     let mark = |v: &Value, flying: &mut Vec<bool>| !std::mem::replace(&mut flying[v.0 as usize], true);
-    let produced = |i: &&Inst| i.op == Op::WgmmaSs;
+    let produced = |i: &&Inst| matches!(i.op, Op::WgmmaSs | Op::WgmmaRs);
     f.blocks.iter().flat_map(|b| &b.insts).filter(produced).flat_map(|i| &i.outs).for_each(|v| {
         mark(v, &mut flying);
     });
@@ -87,7 +112,7 @@ fn origins(f: &Func) -> Vec<Option<Value>> {
         }
         for inst in &block.insts {
             let before = match inst.op {
-                Op::WgmmaSs => &inst.args[3..],
+                Op::WgmmaSs | Op::WgmmaRs => &inst.args[first_accumulator(inst.op)..],
                 Op::WgmmaWait => &inst.args[..],
                 _ => continue,
             };

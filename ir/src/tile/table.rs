@@ -14,6 +14,8 @@ pub enum Class {
     Reg,
     /// Shared-memory tile.
     Smem,
+    /// Register or shared-memory tile.
+    Tile,
     /// Cell.
     Cell,
     /// Scalar or register tile.
@@ -108,8 +110,9 @@ rows! {
     LdMatrix   "ld.matrix"   [Smem] => [Reg] {"operand", "k"} 0 effect, "ldmatrix of one k16 step: operand a, b ([n,k]) or bt ([k,n])";
     StMatrix   "st.matrix"   [Smem, Reg] => [] {} 0 effect, "stmatrix of a 16-bit accumulator tile";
     // Tensor cores
-    MmaAsync   "mma.async"   [Cell, Smem, Smem, Bool] => [] {"trans_b"} 0 effect, "wgmma over a whole stage as one group: accumulator, A [m,k], B [n,k] (or [k,n]), start from zero";
+    MmaAsync   "mma.async"   [Cell, Tile, Smem, Bool] => [] {"trans_b"} 0 effect, "wgmma over a whole stage as one group: accumulator, A [m,k] (in shared memory or registers), B [n,k] (or [k,n]), start from zero";
     MmaWait    "mma.wait"    [Cell] => [] {"n"} 0 effect, "wait until at most n groups are pending; n = 0 makes the accumulator readable";
+    MmaReady   "mma.ready"   [Cell] => [] {"n"} 0 effect, "wait until at most n groups are pending, the accumulator's not among them, and make it readable";
     MmaSync    "mma.sync"    [Cell, Reg, Reg] => [] {} 0 effect, "m16n8k16 over all fragments: accumulator, A, B";
     // Register tiles
     Splat      "splat"       [Scalar] => [Reg] {} 0 pure, "the same number everywhere";

@@ -12,6 +12,7 @@ use super::kernel::{Kernel, Op, Region, Role, Unit, Value};
 use super::table::{Class, OpKind};
 use super::types::{RegTile, SmemTile, Ty};
 use crate::dtype::DType;
+use crate::layout;
 
 /// A kernel that breaks a rule; names the template line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,7 +128,7 @@ impl Verifier<'_> {
         use OpKind::*;
         let need = match op.kind {
             PipeAcquire | PipeCommit | TmaLoad => Some(Unit::Thread),
-            MmaAsync | MmaWait | StMatrix => Some(Unit::Warpgroup),
+            MmaAsync | MmaWait | MmaReady | StMatrix => Some(Unit::Warpgroup),
             LdMatrix | MmaSync | CopyAsync => Some(Unit::Role),
             _ => None,
         };
@@ -149,7 +150,12 @@ impl Verifier<'_> {
             (Unary | Cast, [Ty::Reg(a)], [Ty::Reg(d)]) => self.same_layout(op, a, d),
             (CellSet, [Ty::Cell(c), v], _) if **c != *v => self.fail(op, format!("a {v} does not fit a cell of {c}")),
             (CellGet, [Ty::Cell(c)], [v]) if **c != *v => self.fail(op, format!("a cell of {c} does not give a {v}")),
-            (MmaAsync, [Ty::Cell(acc), Ty::Smem(a), Ty::Smem(b), _], _) => self.mma_async(op, acc, a, b),
+            (MmaAsync, [Ty::Cell(acc), Ty::Smem(a), Ty::Smem(b), _], _) => self.mma_async(op, acc, (a.shape, a.dtype), b),
+            (MmaAsync, [Ty::Cell(acc), Ty::Reg(a), Ty::Smem(b), _], _) => match layout::wgmma_a(a.shape[0], a.shape[1], 1) {
+                Ok(want) if want == a.layout => self.mma_async(op, acc, (a.shape, a.dtype), b),
+                Ok(want) => self.fail(op, format!("A in registers has the layout {}, wgmma takes {want}", a.layout)),
+                Err(e) => self.fail(op, format!("A in registers: {e}")),
+            },
             (MmaSync, [Ty::Cell(acc), Ty::Reg(a), Ty::Reg(b)], _) => {
                 let Ty::Reg(acc) = &**acc else { return self.fail(op, "the accumulator is not a tile".into()) };
                 if a.dtype != b.dtype || acc.shape != [a.shape[0], b.shape[1]] || a.shape[1] != b.shape[0] {
@@ -177,22 +183,19 @@ impl Verifier<'_> {
         }
     }
 
-    fn mma_async(&self, op: &Op, acc: &Ty, a: &SmemTile, b: &SmemTile) -> Result<(), TileError> {
+    fn mma_async(&self, op: &Op, acc: &Ty, a: ([u32; 2], DType), b: &SmemTile) -> Result<(), TileError> {
         let Ty::Reg(acc) = acc else { return self.fail(op, "the accumulator is not a tile".into()) };
         let trans = op.attrs.get_int("trans_b") != 0;
         let (bn, bk) = if trans { (b.shape[1], b.shape[0]) } else { (b.shape[0], b.shape[1]) };
-        let [am, ak] = a.shape;
-        if acc.shape != [am, bn] || ak != bk || a.dtype != b.dtype || acc.dtype != DType::F32 {
+        let ([am, ak], a_dtype) = a;
+        if acc.shape != [am, bn] || ak != bk || a_dtype != b.dtype || acc.dtype != DType::F32 {
             return self.fail(
                 op,
-                format!("A {am}x{ak} {}, B {bn}x{bk} {} and D {:?} {} do not fit", a.dtype, b.dtype, acc.shape, acc.dtype),
+                format!("A {am}x{ak} {}, B {bn}x{bk} {} and D {:?} {} do not fit", a_dtype, b.dtype, acc.shape, acc.dtype),
             );
         }
-        if am % 64 != 0 || bn % 8 != 0 || bn > 256 || ak % 16 != 0 || a.dtype.bytes() != 2 {
+        if am % 64 != 0 || bn % 8 != 0 || bn > 256 || ak % 16 != 0 || b.dtype.bytes() != 2 {
             return self.fail(op, format!("wgmma takes 16-bit A of 64 rows and B of 8 to 256 in steps of 8, k a multiple of 16; found A {am}x{ak}, B {bn}x{bk}"));
-        }
-        if a.panels() != 1 {
-            return self.fail(op, format!("A's {ak} columns do not fit one swizzle span"));
         }
         Ok(())
     }
@@ -237,6 +240,7 @@ fn fits(classes: &[Class], types: &[Ty]) -> bool {
                     Class::Scalar => matches!(first, Ty::Scalar(_)),
                     Class::Reg => matches!(first, Ty::Reg(_)),
                     Class::Smem => matches!(first, Ty::Smem(_)),
+                    Class::Tile => matches!(first, Ty::Reg(_) | Ty::Smem(_)),
                     Class::Cell => matches!(first, Ty::Cell(_)),
                     Class::Data => matches!(first, Ty::Scalar(_) | Ty::Reg(_)),
                     Class::Ints | Class::MaybeBool => unreachable!("handled above"),

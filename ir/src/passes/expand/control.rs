@@ -70,7 +70,7 @@ impl Expander<'_> {
             PipeAcquire | PipeCommit | PipeWait | PipeRelease | PipeSkip | PipeSlot | TmaLoad | TmaStore | TmaStoreWait
             | BufferTile | SmemRows => self.pipe_op(op),
             UnitSync | BarSync | BarArrive | FenceAsync => self.sync_op(op),
-            MmaAsync | MmaWait | MmaSync | LdMatrix | StMatrix => self.tensor_op(op),
+            MmaAsync | MmaWait | MmaReady | MmaSync | LdMatrix | StMatrix => self.tensor_op(op),
             CopyAsync | CopyCommit | CopyWait | LdTile | StTile => self.global_op(op),
             Splat | Unary | Binary | Cast | Slice => self.tile_op(op),
             _ => self.scalar_op(op),
@@ -130,7 +130,7 @@ impl Expander<'_> {
     fn changed(&self, r: &Region) -> State {
         let mut s = State::default();
         r.walk(&mut |op| match op.kind {
-            OpKind::CellSet | OpKind::MmaAsync | OpKind::MmaWait | OpKind::MmaSync
+            OpKind::CellSet | OpKind::MmaAsync | OpKind::MmaWait | OpKind::MmaReady | OpKind::MmaSync
                 if self.cells.contains_key(&op.args[0]) && !s.cells.contains(&op.args[0]) =>
             {
                 s.cells.push(op.args[0]);

@@ -296,8 +296,9 @@ impl<'k> Expander<'k> {
             product = format!("{product}*{d}");
             strides.push(product.clone());
         }
-        let mut box_dims = vec![tile.panel_cols(), tile.shape[0] / parts];
-        box_dims.resize(dims.len(), 1);
+        let mut box_dims = vec![1; dims.len()];
+        box_dims[0] = tile.panel_cols();
+        box_dims[self.row_coord(op, dims.len())] = tile.shape[0] / parts;
         TensorMapDesc {
             tensor: name.to_string(),
             dtype: tensor.dtype,
@@ -307,6 +308,11 @@ impl<'k> Expander<'k> {
             swizzle: tile.swizzle,
             written: op.kind == OpKind::TmaStore,
         }
+    }
+
+    /// Which coordinate, innermost first, a tile's rows run along.
+    fn row_coord(&self, op: &Op, rank: usize) -> usize {
+        op.attrs.get("row_dim").map_or(1, |_| rank - 1 - op.attrs.get_int("row_dim") as usize)
     }
 
     /// CTAs that share the loaded tile.

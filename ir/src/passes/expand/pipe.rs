@@ -184,7 +184,8 @@ impl Expander<'_> {
         if parts > 1 {
             let rank = self.b.op(L::ClusterRank, &[]);
             let rows = self.b.imm(L::IMul, rank, i64::from(tile.shape[0] / parts));
-            coords[1] = self.b.op(L::IAdd, &[coords[1], rows]);
+            let along = self.row_coord(op, coords.len());
+            coords[along] = self.b.op(L::IAdd, &[coords[along], rows]);
             let by = self.b.imm(L::IMul, rows, i64::from(tile.pitch_bytes()));
             at = self.advance(at, by);
         }
@@ -198,7 +199,8 @@ impl Expander<'_> {
             args.extend(&coords);
             let kind = match (coords.len(), parts > 1) {
                 (2, false) => L::TmaLoad2,
-                (_, false) => L::TmaLoad3,
+                (3, false) => L::TmaLoad3,
+                (_, false) => L::TmaLoad4,
                 (2, true) => L::TmaMulti2,
                 (_, true) => L::TmaMulti3,
             };

@@ -8,7 +8,7 @@ use crate::dtype::DType;
 use crate::lane::{self, Op as L, Ty};
 use crate::layout::{Dim, Swizzle};
 use crate::passes::PassError;
-use crate::tile::{Op, OpKind, SmemTile};
+use crate::tile::{Op, OpKind, SmemTile, Value};
 
 /// Bytes of a 16-element k step of 16-bit elements.
 const K_STEP_BYTES: u32 = 32;
@@ -17,7 +17,7 @@ impl Expander<'_> {
     pub(super) fn tensor_op(&mut self, op: &Op) -> Result<(), PassError> {
         match op.kind {
             OpKind::MmaAsync => self.mma_async(op),
-            OpKind::MmaWait => {
+            OpKind::MmaWait | OpKind::MmaReady => {
                 self.mma_wait(op);
                 Ok(())
             }
@@ -30,39 +30,47 @@ impl Expander<'_> {
         }
     }
 
-    /// One group: a fence, then for each k16 step one wgmma for each 64 rows.
+    /// One group: a fence, then for each k16 step one wgmma for each 64 rows. A lies in shared memory or in registers.
     fn mma_async(&mut self, op: &Op) -> Result<(), PassError> {
-        let (a_at, a) = self.smem(op.args[1]);
         let (b_at, b) = self.smem(op.args[2]);
         let zero = self.scalar(op.args[3]);
         let trans = op.attrs.get_int("trans_b") != 0;
-        let n = if trans { b.shape[1] } else { b.shape[0] };
+        let [k_len, n] = if trans { b.shape } else { [b.shape[1], b.shape[0]] };
         if trans && b.swizzle == Swizzle::None {
             return self.unsupported(format!(
                 "wgmma with B as [k, n] needs rows of a multiple of 32 bytes, not n = {n}: use n in steps of 16"
             ));
         }
-        let a_desc = self.descriptor(a_at, k_major_bits(&a));
+        let a = self.operand_a(op.args[1]);
         let b_desc = self.descriptor(b_at, if trans { mn_major_bits(&b) } else { k_major_bits(&b) });
         let mut acc = self.cells[&op.args[0]].clone();
         let per_block = n as usize / 2;
         self.b.effect(L::WgmmaFence, &[], Attrs::none());
         let truth = self.b.constant(Ty::I1, 1);
         let accumulate = self.b.op(L::Xor, &[zero, truth]);
-        let k_steps = a.shape[1] / 16;
-        for k in 0..k_steps {
-            let b_step = if trans { 16 * b.pitch_bytes() } else { K_STEP_BYTES };
-            let b_k = self.descriptor_add(b_desc, k * b_step);
+        let attrs = Attrs::none().int("n", i64::from(n)).sym("dtype", b.dtype.name());
+        let slabs = acc.len() / per_block;
+        for k in 0..k_len / 16 {
+            let b_step = if trans { k * 16 * b.pitch_bytes() } else { k_major_step(&b, k) };
+            let b_k = self.descriptor_add(b_desc, b_step);
+            let scale_d = if k == 0 { accumulate } else { truth };
             for (m, regs) in acc.chunks_mut(per_block).enumerate() {
-                let a_k = self.descriptor_add(a_desc, k * K_STEP_BYTES + m as u32 * 64 * a.pitch_bytes());
-                let mut args = vec![a_k, b_k, if k == 0 { accumulate } else { truth }];
+                let (kind, mut args, attrs) = match &a {
+                    OperandA::Shared(desc, tile) => {
+                        let a_k = self.descriptor_add(*desc, k_major_step(tile, k) + m as u32 * 64 * tile.pitch_bytes());
+                        let attrs = attrs.clone().int("trans_a", 0);
+                        (L::WgmmaSs, vec![a_k, b_k, scale_d], attrs)
+                    }
+                    OperandA::Registers(list) => {
+                        // All k of the first 64 rows, then of the next (`wgmma_a`); four registers a step.
+                        let at = m * list.len() / slabs + 4 * k as usize;
+                        let mut args = list[at..at + 4].to_vec();
+                        args.extend([b_k, scale_d]);
+                        (L::WgmmaRs, args, attrs.clone())
+                    }
+                };
                 args.extend(regs.iter());
-                let attrs = Attrs::none()
-                    .int("n", i64::from(n))
-                    .sym("dtype", a.dtype.name())
-                    .int("trans_a", 0)
-                    .int("trans_b", i64::from(trans));
-                let outs = self.b.inst(L::WgmmaSs, &args, &vec![Ty::F32; per_block], attrs);
+                let outs = self.b.inst(kind, &args, &vec![Ty::F32; per_block], attrs.int("trans_b", i64::from(trans)));
                 regs.copy_from_slice(&outs);
             }
         }
@@ -71,12 +79,21 @@ impl Expander<'_> {
         Ok(())
     }
 
-    /// Only a wait for everything makes the accumulators readable, and only then are they handed through it.
+    fn operand_a(&mut self, v: Value) -> OperandA {
+        if matches!(self.k.ty(v), crate::tile::Ty::Reg(_)) {
+            return OperandA::Registers(self.regs(v));
+        }
+        let (at, tile) = self.smem(v);
+        OperandA::Shared(self.descriptor(at, k_major_bits(&tile)), tile)
+    }
+
+    /// Accumulators are handed through the wait that makes them readable: one for everything, or one that says so.
     fn mma_wait(&mut self, op: &Op) {
         let n = op.attrs.get_int("n");
-        let acc = if n == 0 { self.cells[&op.args[0]].clone() } else { Vec::new() };
+        let readable = n == 0 || op.kind == OpKind::MmaReady;
+        let acc = if readable { self.cells[&op.args[0]].clone() } else { Vec::new() };
         let outs = self.b.inst(L::WgmmaWait, &acc, &vec![Ty::F32; acc.len()], Attrs::none().int("n", n));
-        if n == 0 {
+        if readable {
             self.cells.insert(op.args[0], outs.to_vec());
         }
     }
@@ -228,6 +245,20 @@ impl Expander<'_> {
         }
         Ok(())
     }
+}
+
+/// Where wgmma takes A from.
+enum OperandA {
+    /// Its descriptor and tile.
+    Shared(lane::Value, SmemTile),
+    /// Packed pairs, in the order of `wgmma_a`.
+    Registers(Vec<lane::Value>),
+}
+
+/// Bytes from a K-major tile's start to k16 step `k`: along a panel's row, then in the next panel.
+fn k_major_step(t: &SmemTile, k: u32) -> u32 {
+    let per_panel = t.pitch_bytes() / K_STEP_BYTES;
+    k / per_panel * t.panel_bytes + k % per_panel * K_STEP_BYTES
 }
 
 /// Layout field of a descriptor, bits 62-63: 1 = 128 B, 2 = 64 B, 3 = 32 B, 0 = none.

@@ -229,14 +229,15 @@ impl Tracer<'_> {
             TmaLoad => {
                 let pipe = self.pipe(op);
                 let slot = &self.k.pipes[pipe].slots[op.attrs.get_int("slot") as usize];
+                let Ty::Smem(tile) = self.k.ty(op.args[0]) else { unreachable!("the verifier checked operand types") };
                 let ordinal = self.need(op, 1)? as u64;
-                self.push(op, Event::Load { pipe, ordinal, bytes: slot.tile.bytes(), multicast: slot.multicast });
+                self.push(op, Event::Load { pipe, ordinal, bytes: tile.bytes(), multicast: slot.multicast });
             }
             MmaAsync => {
                 let reads = op.args[1..3].iter().filter_map(|v| self.places.get(v).copied()).collect();
                 self.push(op, Event::Mma { reads });
             }
-            MmaWait => self.push(op, Event::MmaWait { pending: op.attrs.get_int("n") as usize }),
+            MmaWait | MmaReady => self.push(op, Event::MmaWait { pending: op.attrs.get_int("n") as usize }),
             TmaStore | StMatrix | LdMatrix | CopyAsync => {
                 if let Some(place) = self.places.get(&op.args[0]).copied() {
                     self.push(

@@ -85,6 +85,27 @@ impl RoleBuilder<'_> {
         self.emit(OpKind::TmaLoad, &args, &[], attrs);
     }
 
+    /// As [`Self::tma_load`] where the tile's rows run along extent `row_dim` (counted from the outermost) and every other
+    /// extent but the last has one coordinate: rows of one head of `[batch, seq, heads, dim]`. `part` is the slot's tile or
+    /// some rows of it; each stage must be filled whole.
+    #[track_caller]
+    pub fn tma_load_rows(
+        &mut self,
+        tensor: &TensorRef,
+        coords: &[Scalar],
+        row_dim: usize,
+        pipe: &Pipe,
+        stage: Scalar,
+        slot: usize,
+        part: SmemRef,
+    ) {
+        self.require_tma_rows(tensor);
+        let mut args = vec![part.0, stage.0];
+        args.extend(coords.iter().map(|s| s.0));
+        let attrs = Attrs::none().sym("tensor", &tensor.name).sym("pipe", &pipe.name).int("slot", slot as i64);
+        self.emit(OpKind::TmaLoad, &args, &[], attrs.int("row_dim", row_dim as i64));
+    }
+
     /// Copy a shared tile to `tensor` at `coords`; what lies outside is dropped. One thread of the unit issues it.
     #[track_caller]
     pub fn tma_store(&mut self, tensor: &TensorRef, tile: SmemRef, coords: &[Scalar]) {
@@ -164,6 +185,19 @@ impl RoleBuilder<'_> {
         self.emit(OpKind::MmaAsync, &[acc.0, a.0, b.0, zero.0], &[], attrs);
     }
 
+    /// As [`Self::mma_async`] with A in registers, in the layout of `wgmma_a`: it must not change before the group is done.
+    #[track_caller]
+    pub fn mma_async_reg(&mut self, acc: Cell, a: TileRef, b: SmemRef, zero: Scalar, trans_b: bool) {
+        let attrs = Attrs::none().int("trans_b", i64::from(trans_b));
+        self.emit(OpKind::MmaAsync, &[acc.0, a.0, b.0, zero.0], &[], attrs);
+    }
+
+    /// Wait until at most `pending` groups are under way, younger ones than the accumulator's, which becomes readable.
+    #[track_caller]
+    pub fn mma_ready(&mut self, acc: Cell, pending: i64) {
+        self.emit(OpKind::MmaReady, &[acc.0], &[], Attrs::none().int("n", pending));
+    }
+
     /// Wait until at most `pending` groups are under way; 0 makes the accumulator readable.
     #[track_caller]
     pub fn mma_wait(&mut self, acc: Cell, pending: i64) {
@@ -192,7 +226,7 @@ impl RoleBuilder<'_> {
 
     /// A tensor map's strides are multiples of 16 bytes (CUDA driver API, cuTensorMapEncodeTiled): so are its rows.
     fn require_tma_rows(&mut self, tensor: &TensorRef) {
-        let inner = self.kernel.tensor(&tensor.name).and_then(|t| t.dims.last()).map(|d| d.expr());
+        let inner = self.kernel.tensor(&tensor.name).and_then(|t| t.dims.last()).filter(|d| d.param.is_some()).map(|d| d.expr());
         let condition = inner.map(|d| format!("{d} % {} == 0", 16 / tensor.dtype.bytes()));
         if let Some(c) = condition.filter(|c| !self.kernel.requires.contains(c)) {
             self.kernel.requires.push(c);

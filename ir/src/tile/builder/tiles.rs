@@ -16,6 +16,12 @@ impl RoleBuilder<'_> {
         Ok(self.cell(Ty::Reg(RegTile { dtype: DType::F32, shape, layout })))
     }
 
+    /// A place for register tiles of a type, without a value: an accumulator before its first MMA.
+    #[track_caller]
+    pub fn tile_place(&mut self, ty: RegTile) -> Cell {
+        self.cell(Ty::Reg(ty))
+    }
+
     /// An f32 accumulator spread over `grid[0] x grid[1]` warps for mma.sync, zero.
     #[track_caller]
     pub fn mma_acc(&mut self, shape: [u32; 2], grid: [u32; 2]) -> Result<Cell, LayoutError> {
@@ -85,6 +91,16 @@ impl RoleBuilder<'_> {
     pub fn unary(&mut self, f: &str, a: TileRef) -> TileRef {
         let ty = Ty::Reg(self.tile_type(a));
         TileRef(self.emit(OpKind::Unary, &[a.0], &[ty], Attrs::none().sym("f", f))[0])
+    }
+
+    /// `2^x` of each element (f32), `fma_share` sixteenths of them by a polynomial on the FMA pipe instead of the special
+    /// function unit: relative error 8e-5, for exponents from -126.
+    #[track_caller]
+    pub fn exp2(&mut self, a: TileRef, fma_share: u32) -> TileRef {
+        let ty = Ty::Reg(self.tile_type(a));
+        let attrs = Attrs::none().sym("f", "exp2");
+        let attrs = if fma_share == 0 { attrs } else { attrs.int("fma_share", i64::from(fma_share)) };
+        TileRef(self.emit(OpKind::Unary, &[a.0], &[ty], attrs)[0])
     }
 
     /// `add`, `sub`, `mul`, `min` or `max` of each pair (f32, same layout).
