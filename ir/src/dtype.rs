@@ -8,6 +8,8 @@ use std::str::FromStr;
 pub enum DType {
     /// A truth value.
     I1,
+    /// A byte, in memory only: registers hold it as `I32`.
+    U8,
     /// 32-bit integer.
     I32,
     /// 64-bit integer.
@@ -22,6 +24,7 @@ pub enum DType {
 
 const NAMES: &[(DType, &str, u32)] = &[
     (DType::I1, "i1", 1),
+    (DType::U8, "u8", 1),
     (DType::I32, "i32", 4),
     (DType::I64, "i64", 8),
     (DType::F16, "f16", 2),
@@ -54,7 +57,7 @@ impl fmt::Display for DType {
 
 /// A dtype name nobody knows.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("unknown dtype `{0}`: expected one of i1, i32, i64, f16, bf16, f32")]
+#[error("unknown dtype `{0}`: expected one of i1, u8, i32, i64, f16, bf16, f32")]
 pub struct UnknownDType(pub String);
 
 impl FromStr for DType {

@@ -18,6 +18,7 @@ pub fn dtype(d: DType) -> Dtype {
         DType::F32 => Dtype::F32,
         DType::F16 => Dtype::F16,
         DType::BF16 => Dtype::Bf16,
+        DType::U8 => Dtype::U8,
         DType::I32 | DType::I64 | DType::I1 => Dtype::I32,
     }
 }

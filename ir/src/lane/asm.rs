@@ -10,7 +10,8 @@ pub fn text(func: &Func, inst: &Inst, kind: AsmFn) -> (String, String) {
         AsmFn::WgmmaSs => wgmma_ss(inst),
         AsmFn::WgmmaRs => wgmma_rs(inst),
         AsmFn::WgmmaWait => wgmma_wait(inst),
-        AsmFn::LoadIf => load_if(func, inst),
+        AsmFn::LoadIf => load_if(func, inst, true),
+        AsmFn::LoadIfCoherent => load_if(func, inst, false),
         AsmFn::StoreIf => store_if(func, inst),
     }
 }
@@ -79,7 +80,7 @@ fn braced(list: String, count: usize) -> String {
     if count == 1 { list } else { format!("{{{list}}}") }
 }
 
-fn load_if(func: &Func, inst: &Inst) -> (String, String) {
+fn load_if(func: &Func, inst: &Inst, constant: bool) -> (String, String) {
     let count = inst.outs.len();
     let (bits, letter) = width(func.ty(inst.outs[0]));
     let clear: String = (0..count).map(|i| format!("mov.{bits} ${i}, 0; ")).collect();
@@ -88,7 +89,12 @@ fn load_if(func: &Func, inst: &Inst) -> (String, String) {
     // The early clobber keeps a result from sharing the address's register: it is cleared before the load.
     let mut cons = vec![format!("=&{letter}"); count];
     cons.extend(["b", "l"].map(String::from));
-    (format!("{clear}@${p} ld.global.nc{}.{bits} {dst}, [${addr}];", vector(count)), cons.join(","))
+    // Only what no thread of the kernel writes may take the non-coherent path (PTX ISA 9.7.9.8).
+    let path = if constant { ".nc" } else { "" };
+    if !constant {
+        cons.push("~{memory}".to_string());
+    }
+    (format!("{clear}@${p} ld.global{path}{}.{bits} {dst}, [${addr}];", vector(count)), cons.join(","))
 }
 
 fn store_if(func: &Func, inst: &Inst) -> (String, String) {

@@ -135,6 +135,8 @@ pub enum AsmFn {
     WgmmaWait,
     /// A load under a predicate, zero elsewhere.
     LoadIf,
+    /// A load under a predicate, zero elsewhere, of memory that the kernel writes.
+    LoadIfCoherent,
     /// A store under a predicate.
     StoreIf,
 }
@@ -244,6 +246,7 @@ rows! {
     Bitcast     "bitcast"      [Any] => [Any] {} Pure 0 0 Nat(N::Cast("bitcast")), None, "the same bits as another type of the same size";
     SIToFP      "sitofp"       [Int] => [Float] {} Pure 0 0 Nat(N::Cast("sitofp")), Alu, "signed integer to float, to nearest";
     FAdd        "fadd"         [Float, Same(0)] => [Same(0)] {} Pure 0 0 Nat(N::Binary("fadd")), Alu, "float sum";
+    FAddDown    "fadd.rm"      [F32, F32] => [F32] {} Pure 10 10 Call("llvm.nvvm.add.rm.f", &[O(0), O(1)], Results), Alu, "float sum rounded towards minus infinity (PTX ISA 9.7.3.3)";
     FSub        "fsub"         [Float, Same(0)] => [Same(0)] {} Pure 0 0 Nat(N::Binary("fsub")), Alu, "float difference";
     FMul        "fmul"         [Float, Same(0)] => [Same(0)] {} Pure 0 0 Nat(N::Binary("fmul")), Alu, "float product";
     FNeg        "fneg"         [Float] => [Same(0)] {} Pure 0 0 Nat(N::FNeg), Alu, "float negation";
@@ -254,6 +257,7 @@ rows! {
     FPExt       "fpext"        [Float] => [Float] {} Pure 0 0 Nat(N::Cast("fpext")), Alu, "to a wider float, exact";
     FPTrunc     "fptrunc"      [Float] => [Float] {} Pure 0 0 Nat(N::Cast("fptrunc")), Alu, "to a narrower float, to nearest even";
     Ex2         "ex2.approx"   [F32] => [F32] {} Pure 20 30 Call("llvm.nvvm.ex2.approx.ftz.f32", &[O(0)], Results), Mufu, "2^x within 2 ulp (PTX ISA 9.7.3.22)";
+    Lg2         "lg2.approx"   [F32] => [F32] {} Pure 20 30 Call("llvm.nvvm.lg2.approx.ftz.f", &[O(0)], Results), Mufu, "log2 x within 2^-22 where x is near 1 (PTX ISA 9.7.3.21)";
     Rcp         "rcp.approx"   [F32] => [F32] {} Pure 14 30 Call("llvm.nvvm.rcp.approx.ftz.f", &[O(0)], Results), Mufu, "1/x within 1 ulp (PTX ISA 9.7.3.14)";
     Tanh        "tanh.approx"  [F32] => [F32] {} Pure 70 75 Asm("tanh.approx.f32 $0, $1;", "=f,f"), Mufu, "tanh x, relative error 2^-11 (PTX ISA 9.7.3.23)";
     PackBF16    "pack.bf16x2"  [F32, F32] => [I32] {} Pure 70 80 Call("llvm.nvvm.ff2bf16x2.rn", &[O(1), O(0)], BF16x2), Alu, "two f32 rounded to nearest into one register, the first operand in the low half";
@@ -266,6 +270,7 @@ rows! {
     NCtaIdX     "nctaid.x"     [] => [I32] {} Pure 10 10 Call("llvm.nvvm.read.ptx.sreg.nctaid.x", &[], Results), Alu, "CTAs of the grid, x";
     ClusterRank "cluster.ctarank" [] => [I32] {} Pure 78 90 Call("llvm.nvvm.read.ptx.sreg.cluster.ctarank", &[], Results), Alu, "this CTA's rank in its cluster";
     ShflIdx     "shfl.idx"     [I32, I32] => [I32] {} Sync 60 30 Call("llvm.nvvm.shfl.sync.idx.i32", &[L(-1, 32), O(0), O(1), L(31, 32)], Results), Memory, "the value of another lane; broadcasting a warp-uniform value tells ptxas that it is uniform";
+    ShflBfly    "shfl.bfly"    [I32, I32] => [I32] {} Sync 60 30 Call("llvm.nvvm.shfl.sync.bfly.i32", &[L(-1, 32), O(0), O(1), L(31, 32)], Results), Memory, "the value of the lane whose number differs in the bits of the second operand";
     Elect       "elect"        [] => [B1] {} Sync 80 90 Call("llvm.nvvm.elect.sync", &[L(-1, 32)], LastOf(&[Ty::I32, Ty::I1])), Control, "true in one lane of the warp (PTX ISA 9.7.14.14)";
     // Memory
     PtrAdd      "ptr.add"      [Any, Int] => [Same(0)] {} Pure 0 0 Nat(N::PtrAdd), Alu, "pointer plus bytes";
@@ -275,6 +280,10 @@ rows! {
     Load        "ld"           [Mem] => [Vector] {"align", "readonly"} Read 10 10 Nat(N::Load), Memory, "load 1, 2 or 4 neighbours; readonly=1 uses the non-coherent path";
     Store       "st"           [Mem, Vector] => [] {"align"} Write 10 10 Nat(N::Store), Memory, "store 1, 2 or 4 neighbours";
     LoadIf      "ld.if"        [B1, GL] => [Vector] {} Read 31 32 F(AsmFn::LoadIf), Memory, "load 1, 2 or 4 neighbours from global memory where the predicate holds, zero elsewhere; non-coherent path";
+    LoadIfCoherent "ld.if.coherent" [B1, GL] => [Vector] {} Read 10 10 F(AsmFn::LoadIfCoherent), Memory, "as ld.if, of memory that the kernel writes";
+    LoadByte    "ld.u8"        [GL] => [I32] {} Read 10 10 Asm("ld.global.u8 $0, [$1];", "=r,l,~{memory}"), Memory, "load a byte from global memory, zero-extended";
+    LoadByteIf  "ld.if.u8"     [B1, GL] => [I32] {} Read 10 10 Asm("mov.b32 $0, 0; @$1 ld.global.u8 $0, [$2];", "=&r,b,l,~{memory}"), Memory, "load a byte where the predicate holds, zero elsewhere";
+    StoreByteIf "st.if.u8"     [B1, GL, I32] => [] {} Write 10 10 Asm("@$0 st.global.u8 [$1], $2;", "b,l,r,~{memory}"), Memory, "store the low byte where the predicate holds";
     StoreIf     "st.if"        [B1, GL, Vector] => [] {} Write 10 10 F(AsmFn::StoreIf), Memory, "store 1, 2 or 4 neighbours to global memory where the predicate holds";
     CpAsync16   "cp.async.16"  [SH, GL, I32] => [] {} Async 70 80 Call("llvm.nvvm.cp.async.cg.shared.global.16.s", &[O(0), O(1), O(2)], Void), Memory, "copy 16 bytes to shared memory, zeros past the third operand's bytes (PTX ISA 9.7.9.25.3)";
     CpAsync8    "cp.async.8"   [SH, GL, I32] => [] {} Async 70 80 Call("llvm.nvvm.cp.async.ca.shared.global.8.s", &[O(0), O(1), O(2)], Void), Memory, "as cp.async.16 with 8 bytes";

@@ -87,6 +87,44 @@ impl Layout {
         xor.iter().zip(&sum).map(|(x, s)| x.wrapping_add(*s)).collect()
     }
 
+    /// What each thread holds of a vector beside this tile: the layout with `axis` at 0. Registers that only move along the
+    /// axis fall away; lanes and warps that do hold the same elements.
+    ///
+    /// # Errors
+    /// A register factor that moves along `axis` and another dim at once.
+    ///
+    /// # Example
+    /// ```
+    /// use tilewright_ir::layout::{Dim, wgmma_acc};
+    /// let rows = wgmma_acc(64, 176, 1)?.collapsed(Dim::Col)?;
+    /// assert_eq!(rows.in_size(Dim::Reg), 2); // rows g and g + 8
+    /// assert_eq!(rows.apply(&[1, 7, 2])[..], [32 + 1 + 8, 0]);
+    /// # Ok::<(), tilewright_ir::layout::LayoutError>(())
+    /// ```
+    pub fn collapsed(&self, axis: Dim) -> Result<Layout, LayoutError> {
+        let Some(d) = self.outputs.iter().position(|&o| o == axis) else { return Ok(self.clone()) };
+        let without = |b: &Basis| {
+            let mut values = b.0.clone();
+            values[d] = 0;
+            Basis(values)
+        };
+        let mut inputs = self.inputs.clone();
+        for input in &mut inputs {
+            let mixed = |b: &Basis| b.0[d] != 0 && !without(b).is_zero();
+            if input.bases.iter().chain(input.outers.iter().map(|o| &o.stride)).any(mixed) {
+                let rule = format!("moves along {axis} and another dim at once, so no vector goes with the tile");
+                return Err(LayoutError::Shape { what: "a factor", value: 0, rule });
+            }
+            if input.dim == Dim::Reg {
+                input.bases.retain(|b| b.0[d] == 0);
+                input.outers.retain(|o| o.stride.0[d] == 0);
+            }
+            input.bases.iter_mut().for_each(|b| *b = without(b));
+            input.outers.iter_mut().for_each(|o| o.stride = without(&o.stride));
+        }
+        Layout::from_parts(inputs, self.outputs.clone())
+    }
+
     /// Input dims, in index order.
     pub fn in_dims(&self) -> impl ExactSizeIterator<Item = Dim> + '_ {
         self.inputs.iter().map(|input| input.dim)

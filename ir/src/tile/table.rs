@@ -24,6 +24,8 @@ pub enum Class {
     Ints,
     /// At most one `i1`, last.
     MaybeBool,
+    /// At most one register tile.
+    MaybeReg,
 }
 
 /// One row.
@@ -109,6 +111,13 @@ rows! {
     StTile     "st.tile"     [Reg, Ints] => [] {"tensor", "vec"} 0 effect, "store a register tile, nothing outside the tensor";
     LdMatrix   "ld.matrix"   [Smem] => [Reg] {"operand", "k"} 0 effect, "ldmatrix of one k16 step: operand a, b ([n,k]) or bt ([k,n])";
     StMatrix   "st.matrix"   [Smem, Reg] => [] {} 0 effect, "stmatrix of a 16-bit accumulator tile";
+    // Memory by index; a row of a tensor is a run of its last extent
+    LoadScalar "load.scalar" [Ints] => [Scalar] {"tensor"} 0 effect, "one element, the same in all threads: I32 or F32; a coordinate for each extent";
+    LoadElems  "load.elems"  [Reg, MaybeReg, Ints] => [Reg] {"tensor"} 0 effect, "elements at an index each, counted from leading coordinates: index, mask, coordinates; 0 where the mask is false";
+    StoreElems "store.elems" [Reg, Reg, MaybeReg, Ints] => [] {"tensor"} 0 effect, "store elements at an index each: index, values, mask, coordinates; nothing where the mask is false";
+    LoadRows   "load.rows"   [Reg, Int] => [Reg] {"tensor", "vec"} 0 effect, "load a register tile from rows by number, from a column on; zeros for a negative row and for columns outside";
+    StoreRows  "store.rows"  [Reg, Reg, Int] => [] {"tensor", "vec"} 0 effect, "store a register tile to rows by number, from a column on; nothing for a negative row and for columns outside";
+    CopyRows   "copy.rows"   [Smem, Reg, Int] => [] {"tensor", "vec"} 0 effect, "cp.async of rows by number into a shared tile, zeros as load.rows";
     // Tensor cores
     MmaAsync   "mma.async"   [Cell, Tile, Smem, Bool] => [] {"trans_b"} 0 effect, "wgmma over a whole stage as one group: accumulator, A [m,k] (in shared memory or registers), B [n,k] (or [k,n]), start from zero";
     MmaWait    "mma.wait"    [Cell] => [] {"n"} 0 effect, "wait until at most n groups are pending; n = 0 makes the accumulator readable";
@@ -116,9 +125,17 @@ rows! {
     MmaSync    "mma.sync"    [Cell, Reg, Reg] => [] {} 0 effect, "m16n8k16 over all fragments: accumulator, A, B";
     // Register tiles
     Splat      "splat"       [Scalar] => [Reg] {} 0 pure, "the same number everywhere";
-    Unary      "unary"       [Reg] => [Reg] {"f"} 0 pure, "neg, exp2, rcp, of each element";
-    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "add, sub, mul, min, max, of each pair";
+    Unary      "unary"       [Reg] => [Reg] {"f"} 0 pure, "of each element: neg, abs, exp2, log2, rcp (f32), not (i1)";
+    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul, min, max (f32, i32), div, rem of numbers that are not negative, shl, shr (i32), and, or, xor (i32, i1)";
     Cast       "cast"        [Reg] => [Reg] {} 0 pure, "each element to another dtype, to nearest even";
+    Iota       "iota"        [] => [Reg] {"axis"} 0 pure, "each element's row (0) or column (1), I32";
+    Broadcast  "broadcast"   [Reg] => [Reg] {} 0 pure, "a column [rows,1] or a row [1,cols] repeated; costs nothing";
+    Fma        "fma"         [Reg, Reg, Reg] => [Reg] {} 0 pure, "a*b + c of each element, one rounding";
+    CmpTile    "cmp.tile"    [Reg, Reg] => [Reg] {"pred"} 0 pure, "comparison of each pair, I1: eq ne lt le gt ge, ordered";
+    Choose     "choose"      [Reg, Reg, Reg] => [Reg] {} 0 pure, "the second operand's elements where the first holds, else the third's";
+    Reduce     "reduce"      [Reg] => [Reg] {"f"} 0 effect, "max, min or sum of each row, in every lane that holds the row";
+    ReduceThread "reduce.thread" [Reg] => [Reg] {"f"} 0 pure, "max, min or sum of a thread's own elements of each row: lanes hold different parts";
+    ReduceLanes "reduce.lanes" [Reg] => [Reg] {"f"} 0 effect, "joins the parts that the lanes of a row hold";
     Slice      "slice"       [Reg] => [Reg] {"row", "col"} 0 pure, "part of a tile; costs nothing";
     // Synchronisation
     UnitSync   "unit.sync"   [] => [] {} 0 effect, "all threads of the unit meet";

@@ -12,7 +12,7 @@ use super::kernel::{Kernel, Op, Region, Role, Unit, Value};
 use super::table::{Class, OpKind};
 use super::types::{RegTile, SmemTile, Ty};
 use crate::dtype::DType;
-use crate::layout;
+use crate::layout::{self, Dim};
 
 /// A kernel that breaks a rule; names the template line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +100,8 @@ impl Verifier<'_> {
         }
         self.names(op)?;
         self.unit(op, role)?;
-        self.tiles(op, &ins, &outs)
+        self.tiles(op, &ins, &outs)?;
+        super::verify_rows::check(self.k, role, op, &ins, &outs).or_else(|what| self.fail(op, what))
     }
 
     fn names(&self, op: &Op) -> Result<(), TileError> {
@@ -129,7 +130,7 @@ impl Verifier<'_> {
         let need = match op.kind {
             PipeAcquire | PipeCommit | TmaLoad => Some(Unit::Thread),
             MmaAsync | MmaWait | MmaReady | StMatrix => Some(Unit::Warpgroup),
-            LdMatrix | MmaSync | CopyAsync => Some(Unit::Role),
+            LdMatrix | MmaSync | CopyAsync | CopyRows => Some(Unit::Role),
             _ => None,
         };
         match need {
@@ -148,6 +149,38 @@ impl Verifier<'_> {
                 self.same_layout(op, a, d)
             }
             (Unary | Cast, [Ty::Reg(a)], [Ty::Reg(d)]) => self.same_layout(op, a, d),
+            (Fma | Choose, [Ty::Reg(a), Ty::Reg(b), Ty::Reg(c)], [Ty::Reg(d)]) => {
+                self.same_layout(op, a, b)?;
+                self.same_layout(op, b, c)?;
+                self.same_layout(op, c, d)?;
+                match (op.kind, a.dtype, b.dtype == c.dtype && c.dtype == d.dtype) {
+                    (Fma, DType::F32, true) | (Choose, DType::I1, true) => Ok(()),
+                    _ => self.fail(op, format!("dtypes {}, {}, {} do not fit", a.dtype, b.dtype, c.dtype)),
+                }
+            }
+            (CmpTile, [Ty::Reg(a), Ty::Reg(b)], [Ty::Reg(d)]) => {
+                self.same_layout(op, a, b)?;
+                self.same_layout(op, a, d)?;
+                if a.dtype == b.dtype && matches!(a.dtype, DType::F32 | DType::I32) && d.dtype == DType::I1 {
+                    return Ok(());
+                }
+                self.fail(op, format!("compares {} with {} into {}", a.dtype, b.dtype, d.dtype))
+            }
+            (Broadcast, [Ty::Reg(a)], [Ty::Reg(d)]) => {
+                let fits = (0..2).all(|i| a.shape[i] == d.shape[i] || a.shape[i] == 1);
+                if fits && a.dtype == d.dtype {
+                    return Ok(());
+                }
+                self.fail(op, format!("{:?} {} does not broadcast to {:?} {}", a.shape, a.dtype, d.shape, d.dtype))
+            }
+            (Iota, [], [Ty::Reg(d)]) if d.dtype != DType::I32 => self.fail(op, format!("gives i32, not {}", d.dtype)),
+            (Reduce | ReduceThread | ReduceLanes, [Ty::Reg(a)], [Ty::Reg(d)]) => {
+                let want = a.layout.collapsed(Dim::Col).ok();
+                if d.shape == [a.shape[0], 1] && d.dtype == a.dtype && want.as_ref() == Some(&d.layout) {
+                    return Ok(());
+                }
+                self.fail(op, format!("rows of {:?} {} do not reduce to {:?} {}", a.shape, a.layout, d.shape, d.layout))
+            }
             (CellSet, [Ty::Cell(c), v], _) if **c != *v => self.fail(op, format!("a {v} does not fit a cell of {c}")),
             (CellGet, [Ty::Cell(c)], [v]) if **c != *v => self.fail(op, format!("a cell of {c} does not give a {v}")),
             (MmaAsync, [Ty::Cell(acc), Ty::Smem(a), Ty::Smem(b), _], _) => self.mma_async(op, acc, (a.shape, a.dtype), b),
@@ -224,6 +257,11 @@ fn fits(classes: &[Class], types: &[Ty]) -> bool {
                     return false;
                 }
             }
+            Class::MaybeReg => {
+                if let [Ty::Reg(_), tail @ ..] = rest {
+                    rest = tail;
+                }
+            }
             Class::MaybeBool => {
                 if let [first, tail @ ..] = rest {
                     if *first != Ty::I1 {
@@ -243,7 +281,7 @@ fn fits(classes: &[Class], types: &[Ty]) -> bool {
                     Class::Tile => matches!(first, Ty::Reg(_) | Ty::Smem(_)),
                     Class::Cell => matches!(first, Ty::Cell(_)),
                     Class::Data => matches!(first, Ty::Scalar(_) | Ty::Reg(_)),
-                    Class::Ints | Class::MaybeBool => unreachable!("handled above"),
+                    Class::Ints | Class::MaybeBool | Class::MaybeReg => unreachable!("handled above"),
                 };
                 if !ok {
                     return false;

@@ -72,7 +72,9 @@ impl Expander<'_> {
             UnitSync | BarSync | BarArrive | FenceAsync => self.sync_op(op),
             MmaAsync | MmaWait | MmaReady | MmaSync | LdMatrix | StMatrix => self.tensor_op(op),
             CopyAsync | CopyCommit | CopyWait | LdTile | StTile => self.global_op(op),
-            Splat | Unary | Binary | Cast | Slice => self.tile_op(op),
+            LoadScalar | LoadElems | StoreElems | LoadRows | StoreRows | CopyRows => self.rows_op(op),
+            Splat | Unary | Binary | Cast | Slice | Iota | Broadcast | Fma | CmpTile | Choose | Reduce | ReduceThread
+            | ReduceLanes => self.tile_op(op),
             _ => self.scalar_op(op),
         }
     }
@@ -215,7 +217,7 @@ impl Expander<'_> {
 
 /// Elements one 32-bit register holds.
 pub(super) fn packing(dtype: DType) -> usize {
-    (4 / dtype.bytes()) as usize
+    if dtype.bytes() == 2 { 2 } else { 1 }
 }
 
 /// Registers a thread needs for a tile.
@@ -224,5 +226,9 @@ pub(super) fn reg_count(t: &RegTile) -> usize {
 }
 
 pub(super) fn reg_ty(dtype: DType) -> lane::Ty {
-    if dtype == DType::F32 { lane::Ty::F32 } else { lane::Ty::I32 }
+    match dtype {
+        DType::F32 => lane::Ty::F32,
+        DType::I1 => lane::Ty::I1,
+        _ => lane::Ty::I32,
+    }
 }

@@ -2,7 +2,7 @@
 //! touched: every access carries its own predicate.
 
 use super::address::SmemAddr;
-use super::control::packing;
+use super::control::{packing, reg_ty};
 use super::{Expander, Low, ParamDesc};
 use crate::attr::Attrs;
 use crate::dtype::DType;
@@ -13,11 +13,21 @@ use crate::tile::{Dim as Extent, Op, OpKind, RegTile, SmemTile, Value};
 use rustc_hash::FxHashMap;
 
 /// A tensor as an operation sees it: base address, extents of the last two dimensions.
-struct View {
-    ptr: lane::Value,
-    rows: Option<lane::Value>,
-    cols: lane::Value,
-    bytes: u32,
+pub(super) struct View {
+    pub ptr: lane::Value,
+    pub rows: Option<lane::Value>,
+    pub cols: lane::Value,
+    pub dtype: DType,
+    pub bytes: u32,
+    /// The kernel writes it somewhere: loads must not take the non-coherent path.
+    pub written: bool,
+}
+
+impl View {
+    /// The load under a predicate that this tensor takes.
+    pub fn load_if(&self) -> L {
+        if self.written { L::LoadIfCoherent } else { L::LoadIf }
+    }
 }
 
 impl Expander<'_> {
@@ -37,7 +47,7 @@ impl Expander<'_> {
         }
     }
 
-    fn view(&mut self, op: &Op) -> View {
+    pub(super) fn view(&mut self, op: &Op) -> View {
         let name = op.attrs.get_sym("tensor").to_string();
         let tensor = self.k.tensor(&name).expect("the verifier checked tensor names").clone();
         let written = self.written(&name);
@@ -46,10 +56,10 @@ impl Expander<'_> {
         let n = tensor.dims.len();
         let cols = self.extent(&tensor.dims[n - 1]);
         let rows = if n > 1 { Some(self.extent(&tensor.dims[n - 2])) } else { None };
-        View { ptr, rows, cols, bytes: tensor.dtype.bytes() }
+        View { ptr, rows, cols, dtype: tensor.dtype, bytes: tensor.dtype.bytes(), written }
     }
 
-    fn extent(&mut self, d: &Extent) -> lane::Value {
+    pub(super) fn extent(&mut self, d: &Extent) -> lane::Value {
         match &d.param {
             None => self.b.i32(i64::from(d.factor)),
             Some(p) => {
@@ -74,7 +84,7 @@ impl Expander<'_> {
         self.b.op(L::IMul, &[index, cols])
     }
 
-    fn element_ptr(&mut self, v: &View, row_start: lane::Value, col: lane::Value) -> lane::Value {
+    pub(super) fn element_ptr(&mut self, v: &View, row_start: lane::Value, col: lane::Value) -> lane::Value {
         let col = self.b.cast(L::SExt, col, Ty::I64);
         let index = self.b.op(L::IAdd, &[row_start, col]);
         let bytes = self.b.imm(L::IMul, index, i64::from(v.bytes));
@@ -88,7 +98,7 @@ impl Expander<'_> {
         t: &RegTile,
         coords: &[Value],
         axes: &[i64],
-        f: &mut dyn FnMut(&mut Self, Access),
+        f: &mut dyn FnMut(&mut Self, &View, Access),
     ) -> Result<(), PassError> {
         let view = self.view(op);
         let coords: Vec<lane::Value> = coords.iter().map(|c| self.scalar(*c)).collect();
@@ -103,8 +113,7 @@ impl Expander<'_> {
         if lead.is_some() && !by_row {
             return self.unsupported("a row vector has no leading coordinate".to_string());
         }
-        let run = t.layout.contiguous_run(Dim::Reg, Dim::Col) as usize;
-        let vec = (op.attrs.get_int("vec") as usize).clamp(1, run.min(16 / t.dtype.bytes() as usize)).min(4 * packing(t.dtype));
+        let vec = self.vector(op, t);
         let [trow, tcol] = self.thread_coords(&t.layout)?;
         let col_t = self.b.op(L::IAdd, &[col0, tcol]);
         let row_t = row0.map(|r| self.b.op(L::IAdd, &[r, trow]));
@@ -142,49 +151,23 @@ impl Expander<'_> {
             let ptr = self.b.ptr_offset(base, i64::from(cc * view.bytes));
             let same = seen.get(&(rc, cc)).copied();
             seen.entry((rc, cc)).or_insert(r);
-            f(self, Access { reg: r, vec, same, ptr, ok });
+            f(self, &view, Access { reg: r, vec, same, ptr, ok });
         }
         Ok(())
     }
 
+    /// Elements of a register tile that one access takes.
+    pub(super) fn vector(&self, op: &Op, t: &RegTile) -> usize {
+        let run = t.layout.contiguous_run(Dim::Reg, Dim::Col) as usize;
+        (op.attrs.get_int("vec") as usize).clamp(1, run.min(16 / t.dtype.bytes() as usize)).min(4 * packing(t.dtype))
+    }
+
     fn ld_tile(&mut self, op: &Op) -> Result<(), PassError> {
         let t = self.reg_tile(op.outs[0]);
-        let pack = packing(t.dtype);
-        let n = t.layout.in_size(Dim::Reg) as usize;
-        // One entry an element; packed elements name the register they share.
-        let mut elements: Vec<Option<lane::Value>> = vec![None; n];
-        let mut halves: Vec<Option<lane::Value>> = vec![None; n];
+        let mut loaded = Loaded::new(&t);
         let axes = op.attrs.get_ints("axes").to_vec();
-        self.each_vector(op, &t, &op.args, &axes, &mut |x, Access { reg: r, vec, same, ptr, ok }| {
-            if let Some(s) = same {
-                for i in 0..vec {
-                    elements[r + i] = elements[s + i];
-                    halves[r + i] = halves[s + i];
-                }
-            } else if vec < pack {
-                halves[r] = Some(x.b.inst(L::LoadIf, &[ok, ptr], &[Ty::I16], Attrs::none())[0]);
-            } else {
-                let ty = if pack == 1 { Ty::F32 } else { Ty::I32 };
-                let outs = x.b.inst(L::LoadIf, &[ok, ptr], &vec![ty; vec / pack], Attrs::none());
-                for i in 0..vec {
-                    elements[r + i] = Some(outs[i / pack]);
-                }
-            }
-        })?;
-        let mut regs = Vec::with_capacity(n / pack);
-        for r in (0..n).step_by(pack) {
-            let v = match (elements[r], halves[r], halves.get(r + 1).copied().flatten()) {
-                (Some(v), _, _) => v,
-                (None, Some(lo), Some(hi)) => {
-                    let lo = self.b.cast(L::ZExt, lo, Ty::I32);
-                    let hi = self.b.cast(L::ZExt, hi, Ty::I32);
-                    let hi = self.b.imm(L::Shl, hi, 16);
-                    self.b.op(L::Or, &[lo, hi])
-                }
-                _ => unreachable!("every element was loaded"),
-            };
-            regs.push(v);
-        }
+        self.each_vector(op, &t, &op.args, &axes, &mut |x, view, a| loaded.load(x, view, &a))?;
+        let regs = loaded.registers(self);
         self.env.insert(op.outs[0], Low::Regs(regs));
         Ok(())
     }
@@ -192,18 +175,20 @@ impl Expander<'_> {
     fn st_tile(&mut self, op: &Op) -> Result<(), PassError> {
         let t = self.reg_tile(op.args[0]);
         let regs = self.regs(op.args[0]);
+        self.each_vector(op, &t, &op.args[1..], &[0, 1], &mut |x, _, a| x.store_vector(&t, &regs, a))
+    }
+
+    /// Stores one vector of a register tile.
+    pub(super) fn store_vector(&mut self, t: &RegTile, regs: &[lane::Value], a: Access) {
         let pack = packing(t.dtype);
-        self.each_vector(op, &t, &op.args[1..], &[0, 1], &mut |x, Access { reg: r, vec, ptr, ok, .. }| {
-            let mut args = vec![ok, ptr];
-            if vec < pack {
-                let word = regs[r / pack];
-                let half = x.b.imm(L::LShr, word, 16 * (r % pack) as i64);
-                args.push(x.b.cast(L::Trunc, half, Ty::I16));
-            } else {
-                args.extend(&regs[r / pack..(r + vec) / pack]);
-            }
-            x.b.effect(L::StoreIf, &args, Attrs::none());
-        })
+        let mut args = vec![a.ok, a.ptr];
+        if a.vec < pack {
+            let half = self.b.imm(L::LShr, regs[a.reg / pack], 16 * (a.reg % pack) as i64);
+            args.push(self.b.cast(L::Trunc, half, Ty::I16));
+        } else {
+            args.extend(&regs[a.reg / pack..(a.reg + a.vec) / pack]);
+        }
+        self.b.effect(L::StoreIf, &args, Attrs::none());
     }
 
     /// All threads of the unit copy `vec` elements at a time, rows across threads.
@@ -284,39 +269,95 @@ impl Expander<'_> {
         let col_bytes = self.b.imm(L::IMul, in_row, i64::from(c.view.bytes));
         let offset = self.smem_offset(&c.tile, r, col_bytes);
         let dst = self.smem_ptr(c.at, Some(offset));
-        let bytes = c.vec * c.view.bytes;
-        match bytes {
-            2 => {
-                let v = self.b.inst(L::LoadIf, &[ok, src], &[Ty::I16], Attrs::none())[0];
-                self.b.effect(L::Store, &[dst, v], Attrs::none().int("align", 2));
-            }
-            _ => {
-                let (all, none) = (self.b.i32(i64::from(bytes)), self.b.i32(0));
-                let size = self.b.op(L::Select, &[ok, all, none]);
-                // A copy of no bytes still names an address: keep it inside the tensor.
-                let src = self.b.op(L::Select, &[ok, src, c.view.ptr]);
-                let kind = [L::CpAsync4, L::CpAsync8, L::CpAsync16][bytes.trailing_zeros() as usize - 2];
-                self.b.effect(kind, &[dst, src, size], Attrs::none());
-            }
-        }
+        self.copy_vector(&c.view, dst, src, ok, c.vec);
         if let Some(done) = done {
             self.b.br(done, &[]);
             self.b.switch_to(done);
         }
     }
+    /// Copies one vector into shared memory, zeros where `ok` is false.
+    pub(super) fn copy_vector(&mut self, view: &View, dst: lane::Value, src: lane::Value, ok: lane::Value, vec: u32) {
+        let bytes = vec * view.bytes;
+        if bytes == 2 {
+            let v = self.b.inst(view.load_if(), &[ok, src], &[Ty::I16], Attrs::none())[0];
+            self.b.effect(L::Store, &[dst, v], Attrs::none().int("align", 2));
+            return;
+        }
+        let (all, none) = (self.b.i32(i64::from(bytes)), self.b.i32(0));
+        let size = self.b.op(L::Select, &[ok, all, none]);
+        // A copy of no bytes still names an address: keep it inside the tensor.
+        let src = self.b.op(L::Select, &[ok, src, view.ptr]);
+        let kind = [L::CpAsync4, L::CpAsync8, L::CpAsync16][bytes.trailing_zeros() as usize - 2];
+        self.b.effect(kind, &[dst, src, size], Attrs::none());
+    }
+}
+
+/// A register tile on its way from memory.
+pub(super) struct Loaded {
+    dtype: DType,
+    /// One entry an element; packed elements name the register they share.
+    elements: Vec<Option<lane::Value>>,
+    /// Elements loaded as 16 bits.
+    halves: Vec<Option<lane::Value>>,
+}
+
+impl Loaded {
+    pub fn new(t: &RegTile) -> Self {
+        let n = t.layout.in_size(Dim::Reg) as usize;
+        Loaded { dtype: t.dtype, elements: vec![None; n], halves: vec![None; n] }
+    }
+
+    /// Loads one vector.
+    pub fn load(&mut self, x: &mut Expander, view: &View, a: &Access) {
+        let pack = packing(self.dtype);
+        if let Some(s) = a.same {
+            for i in 0..a.vec {
+                self.elements[a.reg + i] = self.elements[s + i];
+                self.halves[a.reg + i] = self.halves[s + i];
+            }
+        } else if a.vec < pack {
+            self.halves[a.reg] = Some(x.b.inst(view.load_if(), &[a.ok, a.ptr], &[Ty::I16], Attrs::none())[0]);
+        } else {
+            let types = vec![reg_ty(self.dtype); a.vec / pack];
+            let outs = x.b.inst(view.load_if(), &[a.ok, a.ptr], &types, Attrs::none());
+            for i in 0..a.vec {
+                self.elements[a.reg + i] = Some(outs[i / pack]);
+            }
+        }
+    }
+
+    /// The registers, once every vector is loaded.
+    pub fn registers(self, x: &mut Expander) -> Vec<lane::Value> {
+        let step = packing(self.dtype);
+        let mut regs = Vec::with_capacity(self.elements.len() / step);
+        for r in (0..self.elements.len()).step_by(step) {
+            let v = match (self.elements[r], self.halves[r], self.halves.get(r + 1).copied().flatten()) {
+                (Some(v), _, _) => v,
+                (None, Some(lo), Some(hi)) => {
+                    let lo = x.b.cast(L::ZExt, lo, Ty::I32);
+                    let hi = x.b.cast(L::ZExt, hi, Ty::I32);
+                    let hi = x.b.imm(L::Shl, hi, 16);
+                    x.b.op(L::Or, &[lo, hi])
+                }
+                _ => unreachable!("every element was loaded"),
+            };
+            regs.push(v);
+        }
+        regs
+    }
 }
 
 /// One access of a register tile.
-struct Access {
+pub(super) struct Access {
     /// The first element's register.
-    reg: usize,
+    pub reg: usize,
     /// Elements.
-    vec: usize,
+    pub vec: usize,
     /// An earlier register with the same address.
-    same: Option<usize>,
-    ptr: lane::Value,
+    pub same: Option<usize>,
+    pub ptr: lane::Value,
     /// Inside the tensor.
-    ok: lane::Value,
+    pub ok: lane::Value,
 }
 
 /// More copies of one thread than this become a loop.

@@ -10,6 +10,7 @@
 //! | `address` | shared-memory addresses, fragment coordinates |
 //! | `tensor_core` | wgmma, mma, ldmatrix, stmatrix |
 //! | `global` | register tiles from and to global memory, cp.async |
+//! | `rows` | memory by index: elements, gathered rows, cp.async of them |
 //! | `tiles` | element-wise arithmetic |
 //!
 //! Hardware barrier 0 belongs to the whole CTA, 1 to 7 to the units' own `sync`, 8 to 15 to the template's barriers 0 to 7.
@@ -18,6 +19,7 @@ mod address;
 mod control;
 mod global;
 mod pipe;
+mod rows;
 mod scalar;
 mod tensor_core;
 mod tiles;
@@ -91,6 +93,7 @@ pub fn expand(k: &Kernel) -> Result<(Func, Vec<ParamDesc>), PassError> {
         smem_base,
         smem_int,
         at,
+        first_warp: 0,
         loc: Default::default(),
     };
     x.kernel(estimate.launch_registers)?;
@@ -134,6 +137,8 @@ struct Expander<'k> {
     smem_base: lane::Value,
     smem_int: lane::Value,
     at: Thread,
+    /// First warp of the role.
+    first_warp: u32,
     loc: crate::loc::Loc,
 }
 
@@ -186,6 +191,7 @@ impl<'k> Expander<'k> {
 
     fn role(&mut self, role: &'k Role, launch_registers: u32, first_warp: u32, tail: lane::Block) -> Result<(), PassError> {
         self.role = role;
+        self.first_warp = first_warp;
         self.env.clear();
         self.cells.clear();
         self.place(first_warp);
@@ -208,6 +214,15 @@ impl<'k> Expander<'k> {
         self.region(&role.body)?;
         self.b.br(tail, &[]);
         Ok(())
+    }
+
+    /// Threads that share a tile.
+    fn unit_threads(&self) -> u32 {
+        match self.role.unit {
+            Unit::Thread => 1,
+            Unit::Warpgroup => 128,
+            Unit::Role => self.role.warps * 32,
+        }
     }
 
     /// Where the thread stands in its unit.
@@ -350,7 +365,10 @@ impl<'k> Expander<'k> {
     fn written(&self, tensor: &str) -> bool {
         let mut hit = false;
         for r in &self.k.roles {
-            r.body.walk(&mut |op| hit |= op.kind == OpKind::StTile && op.attrs.get_sym("tensor") == tensor);
+            r.body.walk(&mut |op| {
+                let stores = matches!(op.kind, OpKind::StTile | OpKind::StoreElems | OpKind::StoreRows);
+                hit |= stores && op.attrs.get_sym("tensor") == tensor;
+            });
         }
         hit
     }

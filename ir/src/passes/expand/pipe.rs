@@ -248,10 +248,10 @@ impl Expander<'_> {
                 Unit::Thread => {}
                 Unit::Role if self.k.roles.len() == 1 => self.b.effect(L::BarAll, &[], Attrs::none()),
                 unit => {
-                    let threads = if unit == Unit::Role { self.role.warps * 32 } else { 128 };
-                    // Warpgroups of the CTA are numbered from 1: barrier 0 is everyone's.
+                    let threads = self.unit_threads();
+                    // Warpgroups of the CTA are numbered from 1: barrier 0 is everyone's. A role takes its first's.
                     let id = if unit == Unit::Role {
-                        self.b.i32(1)
+                        self.b.i32(i64::from(self.first_warp / 4 + 1))
                     } else {
                         let wg = self.b.imm(L::LShr, self.at.warp, 2);
                         self.b.imm(L::IAdd, wg, 1)

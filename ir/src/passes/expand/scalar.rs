@@ -30,16 +30,7 @@ impl Expander<'_> {
             ClusterRank if self.k.cluster_size() == 1 => self.b.i32(0),
             ClusterRank => self.b.op(L::ClusterRank, &[]),
             WgIndex => self.at.unit_index,
-            Cmp => {
-                let pred = match op.attrs.get_sym("pred") {
-                    "lt" => "slt",
-                    "le" => "sle",
-                    "gt" => "sgt",
-                    "ge" => "sge",
-                    same => same,
-                };
-                self.b.icmp(pred, args[0], args[1])
-            }
+            Cmp => self.icmp(op.attrs.get_sym("pred"), args[0], args[1]),
             Select => self.b.inst(L::Select, &args, &[lane::Ty::I32], Attrs::none())[0],
             Add => self.b.op(L::IAdd, &args),
             Sub => self.b.op(L::ISub, &args),
@@ -52,5 +43,17 @@ impl Expander<'_> {
         };
         self.env.insert(out, Low::Scalar(v));
         Ok(())
+    }
+
+    /// A signed comparison by Tile IR's name.
+    pub(super) fn icmp(&mut self, pred: &str, a: lane::Value, b: lane::Value) -> lane::Value {
+        let pred = match pred {
+            "lt" => "slt",
+            "le" => "sle",
+            "gt" => "sgt",
+            "ge" => "sge",
+            same => same,
+        };
+        self.b.icmp(pred, a, b)
     }
 }

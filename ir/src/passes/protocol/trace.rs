@@ -238,14 +238,14 @@ impl Tracer<'_> {
                 self.push(op, Event::Mma { reads });
             }
             MmaWait | MmaReady => self.push(op, Event::MmaWait { pending: op.attrs.get_int("n") as usize }),
-            TmaStore | StMatrix | LdMatrix | CopyAsync => {
+            TmaStore | StMatrix | LdMatrix | CopyAsync | CopyRows => {
                 if let Some(place) = self.places.get(&op.args[0]).copied() {
                     self.push(
                         op,
                         match op.kind {
                             TmaStore => Event::Store { place },
                             StMatrix => Event::Write { place, asynchronous: false },
-                            CopyAsync => Event::Write { place, asynchronous: op.attrs.get_int("vec") > 1 },
+                            CopyAsync | CopyRows => Event::Write { place, asynchronous: op.attrs.get_int("vec") > 1 },
                             _ => Event::Read { place },
                         },
                     );
@@ -259,6 +259,11 @@ impl Tracer<'_> {
             BarSync | BarArrive => {
                 let id = self.need(op, 0)?;
                 self.push(op, Event::Named { id, threads: op.attrs.get_int("threads") as u32, wait: op.kind == BarSync });
+            }
+            LoadScalar if *self.k.ty(op.outs[0]) != Ty::F32 => {
+                // What the launch would find there: a probe of the tensor's name says it.
+                let v = self.case.params.get(op.attrs.get_sym("tensor")).copied().unwrap_or(0);
+                self.values.insert(op.outs[0], v);
             }
             _ => {
                 if let (Some(out), Some(v)) = (out, self.scalar(op)) {

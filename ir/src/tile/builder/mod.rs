@@ -21,6 +21,7 @@
 //! # Ok::<(), tilewright_ir::tile::TileError>(())
 //! ```
 
+mod gather;
 mod movement;
 mod role;
 mod tiles;

@@ -1,10 +1,10 @@
 //! Register tiles: accumulators, fragments, element-wise arithmetic. Epilogues are written with these.
 
-use super::role::RoleBuilder;
+use super::role::{CmpPred, RoleBuilder};
 use super::{Cell, Scalar, SmemRef, TileRef};
 use crate::attr::Attrs;
 use crate::dtype::DType;
-use crate::layout::{self, LayoutError};
+use crate::layout::{self, Dim, LayoutError};
 use crate::tile::table::OpKind;
 use crate::tile::types::{RegTile, Ty};
 
@@ -86,7 +86,82 @@ impl RoleBuilder<'_> {
         self.splat(scalar, like)
     }
 
-    /// `neg`, `exp2` or `rcp` of each element (f32).
+    /// The type of a column `[rows, 1]` beside tiles of a type.
+    pub fn row_vec(&self, like: &RegTile, dtype: DType) -> RegTile {
+        vector(like, Dim::Col, [like.shape[0], 1], dtype)
+    }
+
+    /// The type of a row `[1, cols]` beside tiles of a type.
+    pub fn col_vec(&self, like: &RegTile, dtype: DType) -> RegTile {
+        vector(like, Dim::Row, [1, like.shape[1]], dtype)
+    }
+
+    /// Each element's row (`axis` 0) or column (1) in the tile, I32.
+    #[track_caller]
+    pub fn iota(&mut self, axis: usize, like: RegTile) -> TileRef {
+        let ty = Ty::Reg(RegTile { dtype: DType::I32, ..like });
+        TileRef(self.emit(OpKind::Iota, &[], &[ty], Attrs::none().int("axis", axis as i64))[0])
+    }
+
+    /// A column `[rows, 1]`, a row `[1, cols]` or one element repeated to the shape and layout of `like`.
+    #[track_caller]
+    pub fn broadcast(&mut self, v: TileRef, like: RegTile) -> TileRef {
+        let ty = RegTile { dtype: self.tile_type(v).dtype, ..like };
+        if ty == self.tile_type(v) {
+            return v;
+        }
+        TileRef(self.emit(OpKind::Broadcast, &[v.0], &[Ty::Reg(ty)], Attrs::none())[0])
+    }
+
+    /// `a * b + c` of each element, one rounding (f32).
+    #[track_caller]
+    pub fn fma(&mut self, a: TileRef, b: TileRef, c: TileRef) -> TileRef {
+        let ty = Ty::Reg(self.tile_type(a));
+        TileRef(self.emit(OpKind::Fma, &[a.0, b.0, c.0], &[ty], Attrs::none())[0])
+    }
+
+    /// Where the comparison holds: an I1 tile. Of f32 (false where either is NaN) or i32.
+    #[track_caller]
+    pub fn compare(&mut self, pred: CmpPred, a: TileRef, b: TileRef) -> TileRef {
+        let ty = Ty::Reg(RegTile { dtype: DType::I1, ..self.tile_type(a) });
+        TileRef(self.emit(OpKind::CmpTile, &[a.0, b.0], &[ty], Attrs::none().sym("pred", pred.name()))[0])
+    }
+
+    /// `a` where `mask` (I1) holds, else `b`.
+    #[track_caller]
+    pub fn choose(&mut self, mask: TileRef, a: TileRef, b: TileRef) -> TileRef {
+        let ty = Ty::Reg(self.tile_type(a));
+        TileRef(self.emit(OpKind::Choose, &[mask.0, a.0, b.0], &[ty], Attrs::none())[0])
+    }
+
+    /// `max`, `min` or `add` along each row (f32, i32): a column `[rows, 1]`, the same in all lanes of a row. A row must lie in
+    /// one warp.
+    #[track_caller]
+    pub fn reduce(&mut self, f: &str, a: TileRef) -> TileRef {
+        self.reduction(OpKind::Reduce, f, a)
+    }
+
+    /// As [`Self::reduce`] over each thread's own elements: lanes of a row hold different parts until
+    /// [`Self::reduce_lanes`].
+    #[track_caller]
+    pub fn reduce_thread(&mut self, f: &str, a: TileRef) -> TileRef {
+        self.reduction(OpKind::ReduceThread, f, a)
+    }
+
+    /// Joins what [`Self::reduce_thread`] left in the lanes of each row.
+    #[track_caller]
+    pub fn reduce_lanes(&mut self, f: &str, v: TileRef) -> TileRef {
+        self.reduction(OpKind::ReduceLanes, f, v)
+    }
+
+    #[track_caller]
+    fn reduction(&mut self, kind: OpKind, f: &str, a: TileRef) -> TileRef {
+        let from = self.tile_type(a);
+        let ty = self.row_vec(&from, from.dtype);
+        TileRef(self.emit(kind, &[a.0], &[Ty::Reg(ty)], Attrs::none().sym("f", f))[0])
+    }
+
+    /// `neg`, `abs`, `exp2`, `log2` or `rcp` of each element (f32), or `not` (i1).
     #[track_caller]
     pub fn unary(&mut self, f: &str, a: TileRef) -> TileRef {
         let ty = Ty::Reg(self.tile_type(a));
@@ -94,7 +169,7 @@ impl RoleBuilder<'_> {
     }
 
     /// `2^x` of each element (f32), `fma_share` sixteenths of them by a polynomial on the FMA pipe instead of the special
-    /// function unit: relative error 8e-5, for exponents from -126.
+    /// function unit: relative error 9e-5, 0 from 2^-127 down.
     #[track_caller]
     pub fn exp2(&mut self, a: TileRef, fma_share: u32) -> TileRef {
         let ty = Ty::Reg(self.tile_type(a));
@@ -103,7 +178,8 @@ impl RoleBuilder<'_> {
         TileRef(self.emit(OpKind::Unary, &[a.0], &[ty], attrs)[0])
     }
 
-    /// `add`, `sub`, `mul`, `min` or `max` of each pair (f32, same layout).
+    /// Of each pair, same dtype and layout: `add`, `sub`, `mul`, `min`, `max` (f32, i32), `div`, `rem` of numbers that are not
+    /// negative, `shl`, `shr` (i32), `and`, `or`, `xor` (i32, i1).
     #[track_caller]
     pub fn binary(&mut self, f: &str, a: TileRef, b: TileRef) -> TileRef {
         let ty = Ty::Reg(self.tile_type(a));
@@ -144,4 +220,10 @@ impl RoleBuilder<'_> {
         let attrs = Attrs::none().int("row", i64::from(at[0])).int("col", i64::from(at[1]));
         TileRef(self.emit(OpKind::Slice, &[a.0], &[Ty::Reg(to)], attrs)[0])
     }
+}
+
+/// The type of a vector beside a tile. Layouts that have none are refused where the tile is used.
+fn vector(like: &RegTile, gone: Dim, shape: [u32; 2], dtype: DType) -> RegTile {
+    let layout = like.layout.collapsed(gone).unwrap_or_else(|_| like.layout.clone());
+    RegTile { dtype, shape, layout }
 }
