@@ -29,22 +29,13 @@ pub fn run(args: &RunArgs) -> Res<()> {
         Some(ordinal) => {
             let device = CudaDevice::open(ordinal).map_err(failure)?;
             let engine = Engine::new(chosen.open()?, device).map_err(failure)?;
-            let ran = execute(&engine, chosen.plan, &request.case)?;
-            Outcome {
-                outputs: ran.outputs,
-                findings: Vec::new(),
-                words: String::new(),
-                counters: Value::Null,
-                kernels: kernels(&engine, chosen.plan),
-                plan: plan_id(&engine, chosen.plan),
-            }
+            run_on(&engine, &request, &chosen)?
         }
     };
-    let verified = request.case.compare(&outcome.outputs);
     if let Some(path) = &args.report {
         let report = json!({
             "findings": outcome.findings, "kernel": outcome.kernels, "plan": outcome.plan, "counters": outcome.counters,
-            "verified_against": verified.as_ref().map_or_else(|e| json!({"failed": e.to_string()}), Clone::clone),
+            "verified_against": outcome.verified.as_ref().map_or_else(|e| json!({"failed": e.to_string()}), Clone::clone),
             "device": args.device, "source": chosen.source,
         });
         files::write_whole(path, format!("{report:#}\n").as_bytes())?;
@@ -53,7 +44,7 @@ pub fn run(args: &RunArgs) -> Res<()> {
     if let Some(f) = outcome.findings.iter().find(|f| emulator_device::is_error(&f.finding)) {
         return failed(format!("{}: {}", outcome.plan, emulator_device::describe(&f.finding)));
     }
-    verified?;
+    outcome.verified?;
     tensors::write(&args.output, &outcome.outputs)?;
     eprintln!("{} ({})", outcome.plan, chosen.source);
     Ok(())
@@ -62,6 +53,8 @@ pub fn run(args: &RunArgs) -> Res<()> {
 /// What a run gave.
 struct Outcome {
     outputs: Tensors,
+    /// What the reference says of them.
+    verified: Res<Value>,
     findings: Vec<Found>,
     /// The findings in words.
     words: String,
@@ -128,24 +121,30 @@ fn emulated(arch: Arch, r: &Request, chosen: &Chosen) -> Res<Outcome> {
     let (major, minor) = arch.caps().compute;
     let capability = tilewright_runtime::arch::ComputeCapability { major: major.into(), minor: minor.into() };
     let engine = Engine::new(chosen.open()?, EmulatorDevice::new(capability, 0, SMS)).map_err(bad_input)?;
-    let ran = execute(&engine, chosen.plan, &r.case)?;
+    let outcome = run_on(&engine, r, chosen)?;
     let log = engine.device().take_log();
     let counters: serde_json::Map<String, Value> =
         log.counters.iter().map(|(k, c)| (k.clone(), serde_json::to_value(c).unwrap_or(Value::Null))).collect();
     Ok(Outcome {
-        outputs: ran.outputs,
         words: log.findings.iter().map(|f| engine.device().words(f)).collect(),
         findings: log.findings,
         counters: counters.into(),
-        kernels: kernels(&engine, chosen.plan),
-        plan: plan_id(&engine, chosen.plan),
+        ..outcome
     })
 }
 
-fn kernels<D: Device>(engine: &Engine<D>, plan: PlanIndex) -> Vec<String> {
-    engine.pack().manifest().plans[plan.0 as usize].launches.iter().map(|l| l.kernel.clone()).collect()
-}
-
-fn plan_id<D: Device>(engine: &Engine<D>, plan: PlanIndex) -> String {
-    engine.pack().manifest().plans[plan.0 as usize].id.clone()
+/// Runs the plan; what a device has to say of it is not in the outcome yet.
+fn run_on<D: Device>(engine: &Engine<D>, r: &Request, chosen: &Chosen) -> Res<Outcome> {
+    let outputs = execute(engine, chosen.plan, &r.case)?.outputs;
+    let manifest = engine.pack().manifest();
+    let plan = &manifest.plans[chosen.plan.0 as usize];
+    Ok(Outcome {
+        verified: r.case.compare(&outputs, manifest, chosen.plan),
+        outputs,
+        findings: Vec::new(),
+        words: String::new(),
+        counters: Value::Null,
+        kernels: plan.launches.iter().map(|l| l.kernel.clone()).collect(),
+        plan: plan.id.clone(),
+    })
 }

@@ -36,6 +36,11 @@ impl Ask {
         }
     }
 
+    /// Names of the keys given.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(String::as_str)
+    }
+
     /// A key's text.
     pub fn key(&self, name: &str) -> Option<&str> {
         self.keys.get(name).map(String::as_str)

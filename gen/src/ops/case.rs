@@ -6,6 +6,7 @@ use crate::verify::Level;
 use safetensors::Dtype;
 use serde_json::Value;
 use tilewright_ir::Arch;
+use tilewright_runtime::dispatch::PlanIndex;
 use tilewright_runtime::expr::Vars;
 use tilewright_runtime::manifest::{Kernel, Manifest};
 use tilewright_runtime::plan::Plan;
@@ -30,14 +31,17 @@ pub struct Case {
 }
 
 impl Case {
-    /// Compares outputs with the op's reference.
-    pub fn compare(&self, outputs: &Tensors) -> Res<Value> {
-        (self.check)(&self.inputs, outputs)
+    /// Compares what a plan gave with the op's reference.
+    pub fn compare(&self, outputs: &Tensors, manifest: &Manifest, plan: PlanIndex) -> Res<Value> {
+        let launches = &manifest.plans[plan.0 as usize].launches;
+        let kernels: Vec<&Kernel> =
+            launches.iter().filter_map(|l| manifest.kernel(&l.kernel)).map(|i| &manifest.kernels[i]).collect();
+        (self.check)(&self.inputs, outputs, &kernels)
     }
 }
 
-/// Compares outputs with a reference: inputs by name, outputs by name.
-pub type Check = Box<dyn Fn(&Tensors, &Tensors) -> Res<Value>>;
+/// Compares outputs with a reference: inputs by name, outputs by name, the kernels that were launched.
+pub type Check = Box<dyn Fn(&Tensors, &Tensors, &[&Kernel]) -> Res<Value>>;
 
 /// A tensor that an op gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,5 +107,10 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as f64 / f64::from(1u32 << 23) - 1.0
+    }
+
+    /// The next whole number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (((self.unit() + 1.0) / 2.0 * n as f64) as usize).min(n.saturating_sub(1))
     }
 }

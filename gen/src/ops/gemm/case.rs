@@ -40,7 +40,7 @@ pub fn vars([batch, m, n, k]: Shape) -> Res<Vars> {
 
 /// Compares with the f64 reference where that is affordable.
 fn check(p: GemmProblem, shape: Shape, alpha: f32) -> Check {
-    Box::new(move |inputs, outputs| {
+    Box::new(move |inputs, outputs, _| {
         let [batch, m, n, k] = shape;
         let work = batch * m * n * k * p.gates() as usize;
         if work > REFERENCE_LIMIT {
