@@ -85,6 +85,7 @@ rows! {
     Max        "max"         [Int, Int] => [Int] {} 0 pure, "maximum";
     Cmp        "cmp"         [Int, Int] => [Bool] {"pred"} 0 pure, "signed comparison: eq ne lt le gt ge";
     Select     "select"      [Bool, Int, Int] => [Int] {} 0 pure, "the second operand if the first holds, else the third";
+    Uniform    "uniform"     [Int] => [Int] {} 0 effect, "the same number, broadcast in each warp: what follows from it is worked out here and not before";
     // Structure
     For        "for"         [Int, Int, Int] => [] {"unroll"} 1 effect, "from, to, step; the region's argument is the index";
     If         "if"          [Bool] => [] {} 1 effect, "the region runs if the operand holds, which is the same in all threads";

@@ -5,10 +5,24 @@
 //! | `problem` | the forward's class: dtypes, head dims, masks, score terms, sparsity |
 //! | `decode_problem` | the class of attention over a paged cache |
 //! | `class` | reading class keys |
+//! | `config` | configs, their constraints, their ids |
+//! | `span` | which keys a query sees, which blocks of keys a tile visits |
+//! | `score` | scale, softcap, ALiBi, bias, masks, a user's own mods: closures over tiles |
+//! | `softmax` | the online softmax |
+//! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
 mod class;
+mod config;
 mod decode_problem;
 mod problem;
+mod score;
+mod softmax;
+mod span;
+mod wgmma;
 
+pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
+pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
+pub use span::{UNLIMITED, Visibility};
+pub use wgmma::forward as wgmma_forward;

@@ -89,6 +89,7 @@ pub fn expand(k: &Kernel) -> Result<(Func, Vec<ParamDesc>), PassError> {
         params: Vec::new(),
         env: FxHashMap::default(),
         cells: FxHashMap::default(),
+        iotas: FxHashMap::default(),
         cursors: Vec::new(),
         smem_base,
         smem_int,
@@ -133,6 +134,8 @@ struct Expander<'k> {
     params: Vec<ParamDesc>,
     env: FxHashMap<Value, Low>,
     cells: FxHashMap<Value, Vec<lane::Value>>,
+    /// Tiles of row or column numbers: the thread's part, and what each register adds.
+    iotas: FxHashMap<Value, (lane::Value, Vec<u32>)>,
     cursors: Vec<Cursor>,
     smem_base: lane::Value,
     smem_int: lane::Value,
@@ -184,7 +187,7 @@ impl<'k> Expander<'k> {
     }
 
     /// Broadcasts a warp-uniform value, so that ptxas keeps it in uniform registers.
-    fn uniform(&mut self, v: lane::Value) -> lane::Value {
+    pub(super) fn uniform(&mut self, v: lane::Value) -> lane::Value {
         let zero = self.b.i32(0);
         self.b.op(L::ShflIdx, &[v, zero])
     }
@@ -194,6 +197,7 @@ impl<'k> Expander<'k> {
         self.first_warp = first_warp;
         self.env.clear();
         self.cells.clear();
+        self.iotas.clear();
         self.place(first_warp);
         let producers: Vec<bool> = self.k.pipes.iter().map(|p| acquires(role, &p.name)).collect();
         self.cursors = producers.into_iter().map(|producer| Cursor::start(&mut self.b, producer)).collect();

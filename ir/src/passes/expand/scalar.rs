@@ -31,6 +31,9 @@ impl Expander<'_> {
             ClusterRank => self.b.op(L::ClusterRank, &[]),
             WgIndex => self.at.unit_index,
             Cmp => self.icmp(op.attrs.get_sym("pred"), args[0], args[1]),
+            // One thread has nobody to tell.
+            Uniform if self.role.unit == crate::tile::Unit::Thread => args[0],
+            Uniform => self.uniform(args[0]),
             Select => self.b.inst(L::Select, &args, &[lane::Ty::I32], Attrs::none())[0],
             Add => self.b.op(L::IAdd, &args),
             Sub => self.b.op(L::ISub, &args),

@@ -121,6 +121,19 @@ impl Expander<'_> {
     fn compare_tiles(&mut self, op: &Op) -> Vec<lane::Value> {
         let (a, b) = (self.regs(op.args[0]), self.regs(op.args[1]));
         let pred = op.attrs.get_sym("pred");
+        if let Some((thread, consts)) = self.iotas.get(&op.args[0]).cloned() {
+            // Numbers `thread + constant` are not worked out, since LLVM would hold one in a register for each column
+            // around every loop: the other side gives up the thread's part instead.
+            return consts
+                .into_iter()
+                .zip(b)
+                .map(|(c, b)| {
+                    let rest = self.b.op(L::ISub, &[b, thread]);
+                    let c = self.b.i32(i64::from(c));
+                    self.icmp(pred, c, rest)
+                })
+                .collect();
+        }
         let float = self.reg_tile(op.args[0]).dtype == DType::F32;
         a.into_iter().zip(b).map(|(a, b)| if float { self.fcmp(pred, a, b) } else { self.icmp(pred, a, b) }).collect()
     }
@@ -146,6 +159,8 @@ impl Expander<'_> {
         let start = self.thread_coords(&t.layout)?[axis];
         let mut known: FxHashMap<u32, lane::Value> = FxHashMap::default();
         let count = t.layout.in_size(Dim::Reg) as usize;
+        let consts = (0..count).map(|r| self.reg_coords(&t.layout, r)[axis]).collect();
+        self.iotas.insert(op.outs[0], (start, consts));
         Ok((0..count)
             .map(|r| {
                 let at = self.reg_coords(&t.layout, r)[axis];
@@ -172,6 +187,13 @@ impl Expander<'_> {
         }
         let regs = self.regs(op.args[0]);
         let index: FxHashMap<[u32; 2], usize> = (0..regs.len()).map(|r| (self.reg_coords(&from.layout, r), r)).collect();
+        if let Some((thread, consts)) = self.iotas.get(&op.args[0]).cloned() {
+            let at = |r| index.get(&keep(self.reg_coords(&to.layout, r))).map(|i| consts[*i]);
+            let wide: Option<Vec<u32>> = (0..to.layout.in_size(Dim::Reg) as usize).map(at).collect();
+            if let Some(wide) = wide {
+                self.iotas.insert(op.outs[0], (thread, wide));
+            }
+        }
         (0..to.layout.in_size(Dim::Reg) as usize)
             .map(|r| match index.get(&keep(self.reg_coords(&to.layout, r))) {
                 Some(i) => Ok(regs[*i]),

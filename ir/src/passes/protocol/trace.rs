@@ -290,6 +290,7 @@ impl Tracer<'_> {
             NCtas => i64::from(self.k.cluster_size()),
             ClusterRank => i64::from(self.cta),
             WgIndex => i64::from(self.unit),
+            Uniform => a(0)?,
             Add => a(0)?.checked_add(a(1)?)?,
             Sub => a(0)?.checked_sub(a(1)?)?,
             Mul => a(0)?.checked_mul(a(1)?)?,

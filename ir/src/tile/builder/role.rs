@@ -191,6 +191,14 @@ impl<'k> RoleBuilder<'k> {
         self.div(up, b)
     }
 
+    /// The same number, broadcast in each warp. What is computed from it stays where it is: a loop over tiles otherwise
+    /// holds, for every division by a size, what ptxas can prepare of it outside the loop, at two registers a division.
+    #[track_caller]
+    pub fn uniform(&mut self, a: impl Into<Operand>) -> Scalar {
+        let a = self.value(a);
+        self.int_op(OpKind::Uniform, &[a], Attrs::none())
+    }
+
     /// A comparison; the result is a truth value.
     #[track_caller]
     pub fn cmp(&mut self, pred: CmpPred, a: impl Into<Operand>, b: impl Into<Operand>) -> Scalar {

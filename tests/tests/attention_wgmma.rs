@@ -1,0 +1,109 @@
+//! The Hopper attention forward, kernel by kernel: each config and feature on the emulator against sums in f64.
+
+use half::bf16;
+use tilewright_ir::tile::KernelBuilder;
+use tilewright_ir::{Arch, DType};
+use tilewright_templates::attention::{AttentionProblem, Mods, WgmmaAttentionConfig, wgmma_forward};
+use tilewright_tests::{Built, Runner};
+
+struct Size {
+    batch: usize,
+    sq: usize,
+    sk: usize,
+    hq: usize,
+    hkv: usize,
+}
+
+fn random(n: usize, seed: u64) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..n)
+        .map(|_| {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            let x = (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as f64 / f64::from(1u32 << 23) - 1.0;
+            f64::from(bf16::from_f64(x))
+        })
+        .collect()
+}
+
+fn bytes(v: &[f64]) -> Vec<u8> {
+    v.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect()
+}
+
+fn build(p: &AttentionProblem, c: &WgmmaAttentionConfig) -> Built {
+    c.check(p).unwrap();
+    let mut k = KernelBuilder::new("attention", Arch::Sm90a);
+    wgmma_forward(&mut k, p, c, &Mods::default()).unwrap();
+    let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
+    runner.build(&k.finish()).unwrap_or_else(|e| panic!("{c}: {e}"))
+}
+
+fn check(built: &Built, p: &AttentionProblem, z: &Size, seed: u64) {
+    let (d, dv) = (p.d as usize, p.dv as usize);
+    let q = random(z.batch * z.sq * z.hq * d, 1 + seed);
+    let k = random(z.batch * z.sk * z.hkv * d, 2 + seed);
+    let v = random(z.batch * z.sk * z.hkv * dv, 3 + seed);
+    let scale = 1.0 / (d as f64).sqrt();
+    let ints = [("batch", z.batch), ("sq", z.sq), ("sk", z.sk), ("hq", z.hq), ("hkv", z.hkv)];
+    let ints: Vec<(&str, i64)> = ints.iter().map(|(n, v)| (*n, *v as i64)).collect();
+    let (n_o, n_lse) = (z.batch * z.sq * z.hq * dv, z.batch * z.sq * z.hq);
+    let ran = built
+        .run(
+            &ints,
+            &[("scale", scale as f32)],
+            &[("q", &bytes(&q)), ("k", &bytes(&k)), ("v", &bytes(&v))],
+            &[("o", 2 * n_o), ("lse", 4 * n_lse)],
+            seed,
+        )
+        .unwrap();
+    assert!(ran.errors.is_empty(), "{}", ran.errors[0]);
+    assert!(ran.lints.is_empty(), "{}", ran.lints[0]);
+    assert_eq!(ran.unwritten, [0, 0]);
+    let o: Vec<f64> = ran.outputs[0].chunks(2).map(|b| f64::from(bf16::from_le_bytes([b[0], b[1]]))).collect();
+    let lse: Vec<f64> = ran.outputs[1].chunks(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect();
+    for b in 0..z.batch {
+        for i in 0..z.sq {
+            for h in 0..z.hq {
+                let g = h / (z.hq / z.hkv);
+                let q = &q[((b * z.sq + i) * z.hq + h) * d..][..d];
+                let pos = i as i64 + z.sk as i64 - z.sq as i64;
+                let seen: Vec<usize> = (0..z.sk).filter(|j| !p.causal || *j as i64 <= pos).collect();
+                let s: Vec<f64> = seen
+                    .iter()
+                    .map(|j| {
+                        let k = &k[((b * z.sk + j) * z.hkv + g) * d..][..d];
+                        scale * q.iter().zip(k).map(|(a, b)| a * b).sum::<f64>()
+                    })
+                    .collect();
+                let top = s.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = s.iter().map(|x| (x - top).exp()).sum();
+                let want_lse = if seen.is_empty() { f64::NEG_INFINITY } else { top + sum.ln() };
+                let got = lse[(b * z.hq + h) * z.sq + i];
+                assert!(got == want_lse || (got - want_lse).abs() < 1e-4, "lse b {b} i {i} h {h}: {got}, not {want_lse}");
+                for c in 0..dv {
+                    let want: f64 =
+                        seen.iter().zip(&s).map(|(j, s)| (s - top).exp() / sum * v[((b * z.sk + j) * z.hkv + g) * dv + c]).sum();
+                    let got = o[((b * z.sq + i) * z.hq + h) * dv + c];
+                    let ok = (got - want).abs() <= 1e-2 * want.abs() + 4e-3 || (seen.is_empty() && got == 0.0);
+                    assert!(ok, "o b {b} i {i} h {h} c {c}: {got}, not {want}");
+                }
+            }
+        }
+    }
+}
+
+fn config(bn: u32, warpgroups: u32, overlap: bool, ping_pong: bool) -> WgmmaAttentionConfig {
+    WgmmaAttentionConfig { bm: 64 * warpgroups, bn, warpgroups, stages: 2, overlap, ping_pong, persistent: true, exp_fma: 0 }
+}
+
+#[test]
+fn full_and_causal() {
+    for causal in [false, true] {
+        let p = AttentionProblem { causal, ..AttentionProblem::plain(DType::BF16, 128) };
+        let built = build(&p, &config(if causal { 128 } else { 176 }, 2, true, true));
+        for (i, (sq, sk)) in [(1, 1), (64, 128), (113, 203), (200, 130), (130, 400)].into_iter().enumerate() {
+            check(&built, &p, &Size { batch: 2, sq, sk, hq: 4, hkv: 2 }, i as u64);
+        }
+    }
+}
