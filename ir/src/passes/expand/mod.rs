@@ -349,7 +349,14 @@ impl<'k> Expander<'k> {
             ParamDesc::TensorMap(m) => (format!("map{}_{}", self.params.len(), m.tensor), ParamKind::TensorMap),
             ParamDesc::Ptr(t, written) => (t.clone(), ParamKind::Global { align: 16, readonly: !written }),
             ParamDesc::Scalar(n, d) => {
-                (n.clone(), ParamKind::Scalar(if *d == DType::F32 { lane::Ty::F32 } else { lane::Ty::I32 }))
+                // An extent may be an expression (`batch+1`), which is no name.
+                let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let name = if n.chars().all(word) {
+                    n.clone()
+                } else {
+                    format!("x{}_{}", self.params.len(), n.replace(|c| !word(c), "_"))
+                };
+                (name, ParamKind::Scalar(if *d == DType::F32 { lane::Ty::F32 } else { lane::Ty::I32 }))
             }
         };
         self.b.func.params.push(lane::Param { name, kind });
