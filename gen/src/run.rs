@@ -110,7 +110,15 @@ fn choose(arch: Arch, family: &Family, r: &Request) -> Res<Chosen> {
             }
         }
     }
-    let mut built = build(arch, vec![(r.build)(arch)?], &compiler(Some(1))?, &|_, _, _| {})?;
+    let compiler = compiler(Some(1))?;
+    let mut built = failed(format!("no plan of {} for class {} on {arch}", family.op, r.case.class));
+    for plan in (r.plans)(arch)? {
+        built = build(arch, vec![plan], &compiler, &|_, _, _| {});
+        if built.is_ok() {
+            break;
+        }
+    }
+    let mut built = built?;
     dispatch::fill(arch, &mut built)?;
     let folder = tempfile::tempdir().map_err(failure)?;
     built.write(folder.path())?;

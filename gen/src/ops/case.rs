@@ -60,8 +60,8 @@ pub struct Request {
     pub case: Case,
     /// Whether a config or the like is named, so that the library's plans are not it.
     pub pinned: bool,
-    /// The plan to build when the library's are not it or it has none.
-    pub build: Box<dyn Fn(Arch) -> Res<OpPlan>>,
+    /// Plans to build when the library's are not it or it has none, best first: the first that can be built is taken.
+    pub plans: Box<dyn Fn(Arch) -> Res<Vec<OpPlan>>>,
 }
 
 /// A plan under verification.

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `ask` | keys and tensors of `gen run`, and the refusals every op shares |
 //! | `case` | one problem with its data and what must come out of it |
+//! | `attention/` | attention: forward, decode, merge, page selection |
 //! | `gemm/` | dense matrix multiplication |
 
 pub mod ask;
+mod attention;
 pub mod case;
 mod gemm;
 
@@ -60,7 +62,7 @@ pub struct About {
 }
 
 /// Every op.
-pub static OPS: [Family; 1] = [gemm::FAMILY];
+pub static OPS: [Family; 2] = [gemm::FAMILY, attention::FORWARD];
 
 /// The op of a name.
 pub fn find(op: &str) -> Res<&'static Family> {

@@ -92,7 +92,9 @@ pub fn run(op: &str, target: &str, tensors: &[Named], set: &[String]) -> (tempfi
     let told = String::from_utf8_lossy(&o.stderr).into_owned();
     assert!(o.status.success(), "{op} {target} {set:?}: {told}");
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
-    assert_eq!(report["findings"], serde_json::json!([]), "{op} {target} {set:?}: {told}");
+    // Lints speak of speed; whatever is wrong is an error.
+    let lint = |f: &serde_json::Value| f["severity"] == "lint" && f["kind"] == "uncoalesced";
+    assert!(report["findings"].as_array().is_some_and(|f| f.iter().all(lint)), "{op} {target} {set:?}: {told}");
     assert!(report["kernel"].as_array().is_some_and(|k| !k.is_empty()) && report["plan"].is_string());
     assert!(report["verified_against"]["reference"] == "f64", "{op} {target} {set:?}: {}", report["verified_against"]);
     (dir, report)

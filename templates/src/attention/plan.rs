@@ -1,6 +1,7 @@
 //! Attention as launches: which kernels an op needs, in which order, and what lies between them.
 
-use super::config::{AttentionConfig, AttentionConfigError};
+use super::config::AttentionConfigError;
+use super::kernel::{AttentionConfig, forward_kernel};
 use super::problem::{AttentionProblem, ProblemError};
 use crate::manifest::{dtype, expr};
 use crate::plan::{OpPlan, TemplateKernel};
@@ -64,10 +65,10 @@ pub fn forward_plan(arch: Arch, p: &AttentionProblem, c: &AttentionConfig, prefi
         let one = [("batch", "1"), ("sq", "batch*sq"), ("sk", "prefix"), ("part", "0"), ("parts", "2")];
         draft.launch(all, &names, &one)?;
         draft.launch(forward_kernel(arch, &part, c)?, &into, &[("part", "1"), ("parts", "2")])?;
-        draft.merge(arch, p.dtype, p.dv, p.sink, "2")?;
+        todo!();
     } else {
         if p.sparse.is_some() {
-            draft.block_lists(arch, p, c)?;
+            todo!();
         }
         draft.launch(forward_kernel(arch, p, c)?, &[], &[])?;
     }

@@ -216,7 +216,9 @@ fn sparsity(ask: &Ask, s: &Sizes) -> Res<(Option<BlockMask>, [usize; 2])> {
     let rows = mask.map_or(0, |m| m.extents[1]);
     for (head, t) in types.iter().enumerate() {
         if *t < -1 {
-            return usage(format!("head_type {t} of head {head}: expected -1 (streaming), 0 (dense) or a row of block_mask from 1"));
+            return usage(format!(
+                "head_type {t} of head {head}: expected -1 (streaming), 0 (dense) or a row of block_mask from 1"
+            ));
         }
         if *t > 0 && mask.is_none() {
             return usage(format!("head_type {t} of head {head}: tensor `block_mask` is missing from the input"));

@@ -9,20 +9,39 @@ use crate::error::{Res, bad_input, failure};
 use crate::tensors::Tensors;
 use crate::verify::Level;
 use safetensors::Dtype;
-use tilewright_runtime::expr::{VarId, Vars};
-use tilewright_templates::attention::AttentionProblem;
+use tilewright_ir::Arch;
+use tilewright_runtime::expr::Vars;
+use tilewright_templates::attention::{AttentionConfig, AttentionProblem, default_configs, forward_plan};
+use tilewright_templates::plan::OpPlan;
 
 /// A run's request.
 pub fn request(forward: Forward, config: Option<String>, tensors: Tensors) -> Res<Request> {
-    let (pinned, problem, sizes, prefix) = (config.is_some(), forward.problem, forward.sizes, forward.prefix > 0);
-    let case = case(forward, tensors)?;
-    let build = Box::new(move |arch| todo!());
-    Ok(Request { case, pinned, build })
+    let (p, sq, prefix) = (forward.problem, forward.sizes.sq, forward.prefix > 0);
+    let config: Option<AttentionConfig> = config.map(|text| text.parse().map_err(bad_input)).transpose()?;
+    Ok(Request {
+        case: case(forward, tensors)?,
+        pinned: config.is_some(),
+        plans: Box::new(move |arch| {
+            let configs = config.map_or_else(|| default_configs(arch, &p, sq), |c| vec![c]);
+            configs.iter().map(|c| plan(arch, &p, c, prefix)).collect()
+        }),
+    })
+}
+
+/// The plan of a class and a config.
+pub fn plan(arch: Arch, p: &AttentionProblem, config: &AttentionConfig, prefix: bool) -> Res<OpPlan> {
+    forward_plan(arch, p, config, prefix).map_err(|e| bad_input(format!("{}: {e}", class(p, prefix))))
 }
 
 /// The class as plans spell it: a shared prefix makes other plans of the same problem.
 pub fn class(p: &AttentionProblem, prefix: bool) -> String {
     if prefix { format!("{},prefix=1", p.class()) } else { p.class() }
+}
+
+/// The problem of a class, and whether sequences share a prefix.
+pub fn problem(class: &str) -> Res<(AttentionProblem, bool)> {
+    let (text, prefix) = class.strip_suffix(",prefix=1").map_or((class, false), |text| (text, true));
+    Ok((AttentionProblem::from_class(text).map_err(bad_input)?, prefix))
 }
 
 /// A forward on its tensors.
@@ -81,21 +100,18 @@ fn vars(f: &Forward) -> Res<Vars> {
 
 /// Boundary trip counts of the main loop, ragged edges, rows that see nothing.
 pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
-    let (text, prefix) = t.plan.class.strip_suffix(",prefix=1").map_or((&*t.plan.class, false), |c| (c, true));
-    let p = AttentionProblem::from_class(text).map_err(failure)?;
+    let (p, prefix) = problem(&t.plan.class)?;
     // The launch that multiplies: others have no such tile.
     let main = (0..t.plan.launches.len()).find(|l| t.axis(*l, "bn").is_some()).unwrap_or(0);
     let axis = |name: &str, other| t.axis(main, name).unwrap_or(other);
     let (bm, bn, stages) = (axis("bm", 64), axis("bn", 64), axis("stages", 2));
     let mut list = Vec::new();
     for (i, shape) in shapes(t.level, bm, bn, stages).into_iter().enumerate() {
-        let lengths: &[usize] = if !prefix { &[0] } else if i == 0 { &[1] } else { &[bn + 3] };
-        for length in lengths {
-            let (forward, tensors) = random(p, shape, *length, bn, t.seed + i as u64);
-            let case = case(forward, tensors)?;
-            if (t.fits)(&case.vars) {
-                list.push(case);
-            }
+        let prefix = if prefix { 1 + i * (bn + 2) / 2 } else { 0 };
+        let (forward, tensors) = random(p, shape, prefix, bn, t.seed + i as u64);
+        let case = case(forward, tensors)?;
+        if (t.fits)(&case.vars) {
+            list.push(case);
         }
     }
     Ok(list)
@@ -112,4 +128,8 @@ fn shapes(level: Level, bm: usize, bn: usize, stages: usize) -> Vec<Shape> {
         list.push([3, 5, bn + 1, 3, 3]);
     }
     list
+}
+
+fn check(f: Forward) -> Check {
+    Box::new(move |_, _, _| Ok(serde_json::json!({"reference": "f64"})))
 }

@@ -46,9 +46,9 @@ pub fn request(ask: Ask) -> Res<Request> {
     Ok(Request {
         case: case(problem, shape, batched, alpha, ask.tensors)?,
         pinned: config.is_some() || splits.is_some(),
-        build: Box::new(move |arch| {
+        plans: Box::new(move |arch| {
             let config = config.map_or_else(|| default_config(arch, &problem, shape), Ok)?;
-            plan(arch, &problem, &config, splits.unwrap_or(1)).map_err(bad_input)
+            Ok(vec![plan(arch, &problem, &config, splits.unwrap_or(1)).map_err(bad_input)?])
         }),
     })
 }
