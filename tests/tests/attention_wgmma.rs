@@ -99,11 +99,32 @@ fn config(bn: u32, warpgroups: u32, overlap: bool, ping_pong: bool) -> WgmmaAtte
 
 #[test]
 fn full_and_causal() {
-    for causal in [false, true] {
+    for (causal, persistent) in [(false, true), (true, true), (false, false), (true, false)] {
         let p = AttentionProblem { causal, ..AttentionProblem::plain(DType::BF16, 128) };
-        let built = build(&p, &config(if causal { 128 } else { 176 }, 2, true, true));
+        let c = WgmmaAttentionConfig { persistent, ..config(if causal { 128 } else { 176 }, 2, true, true) };
+        let built = build(&p, &c);
         for (i, (sq, sk)) in [(1, 1), (64, 128), (113, 203), (200, 130), (130, 400)].into_iter().enumerate() {
             check(&built, &p, &Size { batch: 2, sq, sk, hq: 4, hkv: 2 }, i as u64);
+        }
+    }
+}
+
+#[test]
+fn head_dims_and_schedules() {
+    let plain = AttentionProblem::plain;
+    for (p, c) in [
+        (plain(DType::BF16, 64), config(128, 3, true, false)),
+        (plain(DType::BF16, 64), WgmmaAttentionConfig { exp_fma: 4, ..config(128, 2, true, true) }),
+        (plain(DType::BF16, 96), config(144, 2, true, false)),
+        (plain(DType::BF16, 128), WgmmaAttentionConfig { persistent: false, ..config(128, 3, false, false) }),
+        (plain(DType::BF16, 128), config(64, 1, true, false)),
+        (AttentionProblem { dv: 128, ..plain(DType::BF16, 192) }, config(112, 2, true, true)),
+        (plain(DType::BF16, 192), config(96, 2, true, false)),
+        (plain(DType::BF16, 256), config(80, 2, false, false)),
+    ] {
+        let built = build(&p, &c);
+        for (i, (sq, sk)) in [(1, 1), (130, 300)].into_iter().enumerate() {
+            check(&built, &p, &Size { batch: 1, sq, sk, hq: 2, hkv: 1 }, i as u64);
         }
     }
 }

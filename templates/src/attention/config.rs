@@ -69,11 +69,13 @@ pub enum AttentionConfigError {
 }
 
 impl WgmmaAttentionConfig {
-    /// Registers a thread of the producer and of the math warpgroups; FlashAttention-3 uses the same split.
+    /// Registers a thread of the producer and of the math warpgroups. A producer that finds its tiles by division needs more
+    /// than the 24 of one that is told by the grid.
     pub fn registers(&self) -> (u32, u32) {
-        match self.warpgroups {
-            1 => (56, 240),
-            2 => (40, 232),
+        match (self.warpgroups, self.persistent) {
+            (1, _) => (56, 240),
+            (2, false) => (24, 240),
+            (2, true) => (32, 232),
             _ => (32, 160),
         }
     }

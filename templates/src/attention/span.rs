@@ -5,7 +5,7 @@
 //! range of key blocks, and the blocks inside every row's interval need no mask.
 
 use tilewright_ir::DType;
-use tilewright_ir::tile::{CmpPred, KernelBuilder, RoleBuilder, Scalar, TensorRef, TileRef};
+use tilewright_ir::tile::{CmpPred, Dim, KernelBuilder, Operand, ProbeAxis, RoleBuilder, Scalar, TensorRef, TileRef};
 
 /// A window's side without a limit.
 pub const UNLIMITED: i64 = 1 << 30;
@@ -96,100 +96,77 @@ impl Visibility {
     }
 }
 
-/// A block of keys to visit.
+/// The blocks a tile of queries visits, from the last to the first, in three runs: some that need a mask, some that every
+/// row sees whole, and some that need a mask again. A branch around the mask would do with one loop, but ptxas then waits
+/// for products in flight before the softmax instead of after it.
 #[derive(Clone, Copy, Debug)]
-pub struct Block {
-    /// Its index: keys `index * bn` and on.
-    pub index: Scalar,
-    /// True if some row does not see all of it.
-    pub partial: Scalar,
+pub struct Blocks {
+    /// How many there are.
+    pub count: Scalar,
+    /// Those before this number need a mask.
+    pub masked: Scalar,
+    /// Those from here on need one again; between the two none does.
+    pub full: Scalar,
+    at: At,
 }
 
-/// The blocks a tile of queries visits, last first: masks cluster at the end, and what follows needs none.
 #[derive(Clone, Copy, Debug)]
-pub enum Blocks {
-    /// All blocks of a range; those in `full` need no mask.
-    Range {
-        /// Number of blocks.
-        count: Scalar,
-        /// One past the last block.
-        end: Scalar,
-        /// First block without a mask, one past the last.
-        full: [Scalar; 2],
-    },
-    /// A list made by the block-list kernel: entries `2 * index + partial`, ascending.
-    List {
-        /// Number of blocks.
-        count: Scalar,
-        /// Where the list starts in `blocks`.
-        row: Scalar,
-    },
+enum At {
+    /// Number 0 is the block before this one.
+    Range(Scalar),
+    /// Number 0 is the entry before this one.
+    List(Scalar),
 }
 
 impl Blocks {
     /// The range of blocks of `bn` keys for queries at positions `first..=last` of a sequence with `sk` keys. `rows` is
     /// the part of them whose masks are asked about: a warpgroup has fewer rows than the tile.
     pub fn range(r: &mut RoleBuilder, v: &Visibility, tile: [Scalar; 2], rows: [Scalar; 2], sk: Scalar, bn: u32) -> Self {
-        let [lo, _] = v.interval(r, tile[0], sk);
-        let [_, hi] = v.interval(r, tile[1], sk);
         let bn = i64::from(bn);
-        let lo = r.max(lo, 0);
-        let from = r.div(lo, bn);
-        let end = r.add(hi, bn);
-        let end = r.max(end, 0);
-        let end = r.div(end, bn);
-        let count = r.sub(end, from);
-        let count = r.max(count, 0);
-        let [_, first_hi] = v.interval(r, rows[0], sk);
-        let [last_lo, _] = v.interval(r, rows[1], sk);
-        let full_from = r.max(last_lo, 0);
-        let full_from = r.add(full_from, bn - 1);
-        let full_from = r.div(full_from, bn);
-        let full_to = r.add(first_hi, 1);
-        let full_to = r.max(full_to, 0);
-        let full_to = r.div(full_to, bn);
-        Blocks::Range { count, end, full: [full_from, full_to] }
+        let block = |r: &mut RoleBuilder, key: Scalar, up: i64| {
+            let key = r.add(key, up);
+            let key = r.max(key, 0);
+            r.div(key, bn)
+        };
+        let [first, _] = v.interval(r, tile[0], sk);
+        let [_, last] = v.interval(r, tile[1], sk);
+        let (from, end) = (block(r, first, 0), block(r, last, bn));
+        let end = r.max(end, from);
+        let [_, first_last] = v.interval(r, rows[0], sk);
+        let [last_first, _] = v.interval(r, rows[1], sk);
+        let (full_from, full_to) = (block(r, last_first, bn - 1), block(r, first_last, 1));
+        let full_from = r.max(full_from, from);
+        let full_from = r.min(full_from, end);
+        let full_to = r.max(full_to, full_from);
+        let full_to = r.min(full_to, end);
+        Blocks { count: r.sub(end, from), masked: r.sub(end, full_to), full: r.sub(end, full_from), at: At::Range(end) }
     }
 
-    /// How many there are.
-    pub fn count(&self) -> Scalar {
-        match self {
-            Blocks::Range { count, .. } | Blocks::List { count, .. } => *count,
-        }
-    }
-
-    /// The one visited as number `t`, below the count. `lists` is the tensor of [`Blocks::List`].
-    pub fn at(&self, r: &mut RoleBuilder, lists: Option<&TensorRef>, t: impl Into<tilewright_ir::tile::Operand>) -> Block {
+    /// The index of block number `t`, below the count: its keys are `index * bn` and on. `lists` is what
+    /// [`BlockLists::row`] came from.
+    pub fn index(&self, r: &mut RoleBuilder, lists: Option<&BlockLists>, t: impl Into<Operand>) -> Scalar {
         let t = t.into();
-        match (self, lists) {
-            (Blocks::List { count, row }, Some(lists)) => {
-                let last = r.add(*row, *count);
-                let last = r.sub(last, 1);
+        match (self.at, lists) {
+            (At::List(end), Some(lists)) => {
+                let last = r.sub(end, 1);
                 let at = r.sub(last, t);
-                let entry = r.load_scalar(lists, &[at]);
-                let (index, bit) = (r.div(entry, 2), r.rem(entry, 2));
-                Block { index, partial: r.cmp(CmpPred::Ne, bit, 0) }
+                r.load_scalar(&lists.blocks, &[at])
             }
-            (Blocks::Range { end, full, .. }, _) => {
-                let last = r.sub(*end, 1);
-                let index = r.sub(last, t);
-                let (before, after) = (r.cmp(CmpPred::Lt, index, full[0]), r.cmp(CmpPred::Ge, index, full[1]));
-                let outside = r.select(after, 1, 0);
-                let outside = r.select(before, 1, outside);
-                Block { index, partial: r.cmp(CmpPred::Ne, outside, 0) }
+            (At::Range(end) | At::List(end), _) => {
+                let last = r.sub(end, 1);
+                r.sub(last, t)
             }
-            (Blocks::List { .. }, None) => unreachable!("a kernel that walks lists declares them"),
         }
     }
 }
 
-/// The lists of the block-list kernel as a kernel reads them: `blocks` I32 `[rows, n_k_tiles]`, `block_count` I32 `[rows]`.
+/// Lists made by the block-list kernel, one for each tile of queries of each head: `blocks` I32 `[rows, n_k_tiles]`, first the
+/// blocks every row sees whole, then those that need a mask, each ascending; `block_count` I32 `[rows, 2]`, how many in all
+/// and how many of them need a mask.
 #[derive(Clone, Debug)]
 pub struct BlockLists {
-    /// Entries.
-    pub blocks: TensorRef,
-    /// Length of each list.
-    pub counts: TensorRef,
+    blocks: TensorRef,
+    counts: TensorRef,
     /// Keys of a block.
     bn: u32,
 }
@@ -197,18 +174,20 @@ pub struct BlockLists {
 impl BlockLists {
     /// Declares the tensors for tiles of `bm` queries and `bn` keys.
     pub fn declare(k: &mut KernelBuilder, bm: u32, bn: u32) -> Self {
-        use tilewright_ir::tile::Dim;
         let rows = Dim::param(&format!("batch*hq*ceil_div(sq,{bm})"));
-        let blocks = k.tensor("blocks", DType::I32, [rows.clone(), Dim::param(&format!("ceil_div(sk,{bn})"))]);
-        let counts = k.tensor("block_count", DType::I32, [rows]);
+        let entries = format!("batch*hq*ceil_div(sq,{bm})*ceil_div(sk,{bn})");
+        let blocks = k.tensor("blocks", DType::I32, [Dim::param(&entries)]);
+        let counts = k.tensor("block_count", DType::I32, [rows, Dim { param: None, factor: 2 }]);
+        k.probe("block_count", 1, ProbeAxis::Trips);
         BlockLists { blocks, counts, bn }
     }
 
     /// The list of a row; `max_sk` is the longest sequence's number of keys, which sets the width.
     pub fn row(&self, r: &mut RoleBuilder, row: Scalar, max_sk: Scalar) -> Blocks {
         let width = r.ceil_div(max_sk, self.bn);
-        let count = r.load_scalar(&self.counts, &[row]);
-        let row = r.mul(row, width);
-        Blocks::List { count, row }
+        let [zero, one] = [0, 1].map(|i| r.int(i));
+        let (count, masked) = (r.load_scalar(&self.counts, &[row, zero]), r.load_scalar(&self.counts, &[row, one]));
+        let start = r.mul(row, width);
+        Blocks { count, masked, full: count, at: At::List(r.add(start, count)) }
     }
 }

@@ -9,7 +9,7 @@ mod work;
 
 use super::config::WgmmaAttentionConfig;
 use super::problem::AttentionProblem;
-use super::score::{Mods, ScoreAt, Scored, masked};
+use super::score::{Mods, ScoreAt, masked};
 use super::softmax::Softmax;
 use super::span::Blocks;
 use tilewright_ir::DType;
@@ -19,7 +19,7 @@ use work::{Ctx, Tile, TileRows};
 
 /// Records the kernel.
 pub fn forward(k: &mut KernelBuilder, p: &AttentionProblem, c: &WgmmaAttentionConfig, mods: &Mods) -> Result<(), LayoutError> {
-    let x = Ctx::declare(k, p, c);
+    let x = Ctx::declare(k, p, c, mods);
     let layouts = Layouts::new(p, c)?;
     let (producer_regs, math_regs) = c.registers();
     k.role("load", 4, Some(producer_regs), Unit::Thread, |r| x.load(r));
@@ -59,16 +59,16 @@ impl Ctx<'_> {
     fn load(&self, r: &mut RoleBuilder) {
         self.each_tile(r, |r, x, tile| {
             let blocks = x.blocks(r, tile, None);
-            let some = r.cmp(CmpPred::Gt, blocks.count(), 0);
+            let some = r.cmp(CmpPred::Gt, blocks.count, 0);
             r.if_then(some, |r| {
                 x.load_k(r, tile, &blocks, 0);
                 x.load_q(r, tile);
-                r.for_range(1, blocks.count(), 1, |r, t| {
+                r.for_range(1, blocks.count, 1, |r, t| {
                     x.load_k(r, tile, &blocks, t);
                     let before = r.sub(t, 1);
                     x.load_v(r, tile, &blocks, before);
                 });
-                let last = r.sub(blocks.count(), 1);
+                let last = r.sub(blocks.count, 1);
                 x.load_v(r, tile, &blocks, last);
             });
         });
@@ -87,7 +87,7 @@ impl Ctx<'_> {
             let rows = x.rows(r, tile, wg, &layouts.scores);
             let blocks = x.blocks(r, tile, Some(wg));
             let out = r.tile_place(layouts.out.clone());
-            let some = r.cmp(CmpPred::Gt, blocks.count(), 0);
+            let some = r.cmp(CmpPred::Gt, blocks.count, 0);
             r.if_then(some, |r| {
                 let s = r.wait(&x.q_pipe);
                 let q = r.slot(&x.q_pipe, s, 0);
@@ -107,16 +107,15 @@ impl Ctx<'_> {
 
     /// Scores, softmax and P V of each block one after the other.
     fn in_turn(&self, r: &mut RoleBuilder, tile: &Tile, state: &State, blocks: &Blocks, wg: Scalar) {
-        r.for_range(0, blocks.count(), 1, |r, t| {
+        self.each_run(r, blocks, 0, |r, t, masks| {
             let scores = r.tile_place(state.layouts.scores.clone());
             self.take_turn(r, wg);
             self.multiply_scores(r, state, scores);
             r.mma_wait(scores, 0);
             r.release(&self.k_pipe);
             self.give_turn(r, wg);
-            let (weights, rescale) = self.weigh(r, tile, state, blocks, t, scores);
-            let first = r.cmp(CmpPred::Eq, t, 0);
-            let later = r.cmp(CmpPred::Gt, t, 0);
+            let (weights, rescale) = self.weigh(r, tile, state, blocks, t, scores, masks);
+            let (first, later) = (r.cmp(CmpPred::Eq, t, 0), r.cmp(CmpPred::Gt, t, 0));
             r.if_then(later, |r| rescale_out(r, state, rescale));
             let weights = self.operand(r, state, weights);
             self.multiply_values(r, state, weights, first);
@@ -132,10 +131,11 @@ impl Ctx<'_> {
         self.multiply_scores(r, state, scores);
         r.mma_wait(scores, 0);
         r.release(&self.k_pipe);
-        let (weights, _) = self.weigh(r, tile, state, blocks, 0, scores);
+        let zero = r.int(0);
+        let (weights, _) = self.weigh(r, tile, state, blocks, zero, scores, true);
         let weights = self.operand(r, state, weights);
         let operand = r.tile_cell(weights);
-        r.for_range(1, blocks.count(), 1, |r, t| {
+        self.each_run(r, blocks, 1, |r, t, masks| {
             let scores = r.tile_place(state.layouts.scores.clone());
             self.take_turn(r, wg);
             self.multiply_scores(r, state, scores);
@@ -145,7 +145,7 @@ impl Ctx<'_> {
             self.give_turn(r, wg);
             r.mma_ready(scores, 1);
             r.release(&self.k_pipe);
-            let (weights, rescale) = self.weigh(r, tile, state, blocks, t, scores);
+            let (weights, rescale) = self.weigh(r, tile, state, blocks, t, scores, masks);
             r.mma_wait(state.out, 0);
             r.release(&self.v_pipe);
             let weights = self.operand(r, state, weights);
@@ -153,11 +153,25 @@ impl Ctx<'_> {
             rescale_out(r, state, rescale);
         });
         r.release(&self.q_pipe);
-        let only = r.cmp(CmpPred::Eq, blocks.count(), 1);
+        let only = r.cmp(CmpPred::Eq, blocks.count, 1);
         let weights = r.get_tile(operand);
         self.multiply_values(r, state, weights, only);
         r.mma_wait(state.out, 0);
         r.release(&self.v_pipe);
+    }
+
+    /// Runs `body` for blocks from number `from` on; its last argument says whether they need a mask.
+    fn each_run(&self, r: &mut RoleBuilder, blocks: &Blocks, from: i64, body: impl Fn(&mut RoleBuilder, Scalar, bool)) {
+        if self.masks_all {
+            return r.for_range(from, blocks.count, 1, |r, t| body(r, t, true));
+        }
+        let masked = r.max(blocks.masked, from);
+        let full = r.max(blocks.full, masked);
+        r.for_range(from, masked, 1, |r, t| body(r, t, true));
+        r.for_range(masked, full, 1, |r, t| body(r, t, false));
+        if self.visibility.window || self.visibility.chunk {
+            r.for_range(full, blocks.count, 1, |r, t| body(r, t, true));
+        }
     }
 
     fn take_turn(&self, r: &mut RoleBuilder, wg: Scalar) {
@@ -203,38 +217,25 @@ impl Ctx<'_> {
         tile: &Tile,
         state: &State,
         blocks: &Blocks,
-        t: impl Into<tilewright_ir::tile::Operand>,
+        t: Scalar,
         scores: Cell,
+        masks: bool,
     ) -> (TileRef, TileRef) {
-        let block = blocks.at(r, self.lists.as_ref().map(|l| &l.blocks), t);
+        let block = blocks.index(r, self.lists.as_ref(), t);
         let raw = r.get_tile(scores);
         let like = RegTile { dtype: DType::I32, ..state.layouts.scores.clone() };
         let column = r.col_vec(&like, DType::I32);
-        let start = r.mul(block.index, self.c.bn);
+        let start = r.mul(block, self.c.bn);
         let columns = r.iota(1, column.clone());
         let first = r.splat(start, column);
-        let at = ScoreAt {
-            rows: state.rows.rows,
-            head: Some(tile.head),
-            key: r.binary("add", first, columns),
-            run: Some((start, columns)),
-            len: tile.len,
-            like,
-        };
-        let scored = self.scores.apply(r, raw, &at, state.rows.slopes, state.mods);
-        let cell = r.tile_cell(scored.tile);
-        let mask = |r: &mut RoleBuilder| {
-            let s = r.get_tile(cell);
-            let s = masked(r, s, &at, &self.visibility, state.rows.interval, self.sparsity.as_ref(), state.mods);
-            r.set_tile(cell, s);
-        };
-        if state.mods.mask.is_some() {
-            mask(r)
-        } else {
-            r.if_then(block.partial, mask)
+        let key = r.binary("add", first, columns);
+        let at = ScoreAt { rows: state.rows.rows, head: Some(tile.head), key, run: Some((start, columns)), len: tile.len, like };
+        let mut scored = self.scores.apply(r, raw, &at, state.rows.slopes, state.mods);
+        if masks {
+            let sparsity = self.sparsity.as_ref();
+            scored.tile = masked(r, scored.tile, &at, &self.visibility, state.rows.interval, sparsity, state.mods);
         }
-        let tile = r.get_tile(cell);
-        let w = state.softmax.update(r, Scored { tile, ..scored }, self.c.exp_fma);
+        let w = state.softmax.update(r, scored, self.c.exp_fma);
         (w.tile, w.rescale)
     }
 }

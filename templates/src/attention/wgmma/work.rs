@@ -25,6 +25,8 @@ pub(super) struct Ctx<'a> {
     pub visibility: Visibility,
     pub sparsity: Option<Sparsity>,
     pub lists: Option<BlockLists>,
+    /// A user's mask is asked about every block.
+    pub masks_all: bool,
     q: TensorRef,
     k: TensorRef,
     v: TensorRef,
@@ -61,7 +63,7 @@ pub(super) struct TileRows {
 
 impl<'a> Ctx<'a> {
     /// Declares tensors, pipes, grid and conditions.
-    pub fn declare(k: &mut KernelBuilder, p: &'a AttentionProblem, c: &'a WgmmaAttentionConfig) -> Self {
+    pub fn declare(k: &mut KernelBuilder, p: &'a AttentionProblem, c: &'a WgmmaAttentionConfig, mods: &Mods) -> Self {
         for name in ["batch", "sq", "sk", "hq", "hkv"] {
             k.shape(name);
         }
@@ -105,20 +107,56 @@ impl<'a> Ctx<'a> {
         let q_pipe = k.pipe("q", 1, &[(p.dtype, [c.bm, p.d], 1)]);
         let k_pipe = k.pipe("k", c.stages, &[(p.dtype, [c.bn, p.d], 1)]);
         let v_pipe = k.pipe("v", c.stages, &[(p.dtype, [c.bn, p.dv], 1)]);
-        let tiles = format!("ceil_div(sq,{})*hq*batch", c.bm);
-        let grid = if c.persistent { format!("min({tiles},sms)") } else { tiles };
-        k.grid([grid, "1".into(), "1".into()]);
+        let tiles = format!("ceil_div(sq,{})", c.bm);
+        k.grid(if c.persistent {
+            [format!("min({tiles}*hq*batch,sms)"), "1".into(), "1".into()]
+        } else {
+            [tiles, "hq".into(), "batch".into()]
+        });
         k.require("hq % hkv == 0");
         k.probe("sk", c.bn, ProbeAxis::Trips);
-        k.probe("sq", c.bm, ProbeAxis::Tiles);
-        Ctx { p, c, q_pipe, k_pipe, v_pipe, scores, visibility, sparsity, lists, q, k: key, v, o, lse, sink, cu }
+        if c.persistent {
+            k.probe("sq", c.bm, ProbeAxis::Tiles);
+        }
+        Ctx {
+            p,
+            c,
+            q_pipe,
+            k_pipe,
+            v_pipe,
+            scores,
+            visibility,
+            sparsity,
+            lists,
+            masks_all: mods.mask.is_some(),
+            q,
+            k: key,
+            v,
+            o,
+            lse,
+            sink,
+            cu,
+        }
     }
 
-    /// Runs `body` for every tile of this CTA.
-    ///
-    /// Heads are walked in groups whose keys and values fit the L2 cache; in a group all heads' last tiles come first when
-    /// the mask is causal, since those have the most keys.
+    /// Runs `body` for every tile of this CTA: the one its place in the grid names, or in a persistent kernel those that
+    /// [`Self::walk`] gives.
     pub fn each_tile(&self, r: &mut RoleBuilder, body: impl FnOnce(&mut RoleBuilder, &Self, &Tile)) {
+        if self.c.persistent {
+            return self.walk(r, body);
+        }
+        let [row, head, batch] = [0, 1, 2].map(|axis| r.cta_id(axis));
+        let (hq, hkv, sq) = (r.param("hq"), r.param("hkv"), r.param("sq"));
+        let per_head = r.ceil_div(sq, self.c.bm);
+        let group = r.div(hq, hkv);
+        let tile = self.tile(r, batch, head, group, row, per_head);
+        body(r, self, &tile);
+    }
+
+    /// Tiles `cta`, `cta + ctas`, ... in an order that makes the time even and the cache useful: heads are walked in groups
+    /// whose keys and values fit the L2 cache; in a group all heads' last tiles come first when the mask is causal, since
+    /// those have the most keys.
+    fn walk(&self, r: &mut RoleBuilder, body: impl FnOnce(&mut RoleBuilder, &Self, &Tile)) {
         let (batch, sq, sk, hq, hkv) = (r.param("batch"), r.param("sq"), r.param("sk"), r.param("hq"), r.param("hkv"));
         let per_head = r.ceil_div(sq, self.c.bm);
         let heads = r.mul(hq, batch);
@@ -144,27 +182,32 @@ impl<'a> Ctx<'a> {
             let here = r.min(left, together);
             let (row, column) = (r.div(inside, here), r.rem(inside, here));
             let head = r.add(first, column);
-            let index = if self.p.causal {
-                let last = r.sub(per_head, 1);
-                r.sub(last, row)
-            } else {
-                row
-            };
             let (batch, head) = (r.div(head, hq), r.rem(head, hq));
-            let kv_head = r.div(head, group);
-            let zero = r.int(0);
-            let (mut len, mut start) = ([sq, sk], [zero, zero]);
-            if let Some(cu) = &self.cu {
-                for ((cu, len), start) in cu.iter().zip(&mut len).zip(&mut start) {
-                    let next = r.add(batch, 1);
-                    *start = r.load_scalar(cu, &[batch]);
-                    let end = r.load_scalar(cu, &[next]);
-                    *len = r.sub(end, *start);
-                }
-            }
-            let first = r.mul(index, self.c.bm);
-            body(r, self, &Tile { batch, head, kv_head, first, index, len, start });
+            let tile = self.tile(r, batch, head, group, row, per_head);
+            body(r, self, &tile);
         });
+    }
+
+    /// The tile in place `row` of a head: the last comes first when the mask is causal.
+    fn tile(&self, r: &mut RoleBuilder, batch: Scalar, head: Scalar, group: Scalar, row: Scalar, per_head: Scalar) -> Tile {
+        let index = if self.p.causal {
+            let last = r.sub(per_head, 1);
+            r.sub(last, row)
+        } else {
+            row
+        };
+        let kv_head = r.div(head, group);
+        let (sq, sk, zero) = (r.param("sq"), r.param("sk"), r.int(0));
+        let (mut len, mut start) = ([sq, sk], [zero, zero]);
+        if let Some(cu) = &self.cu {
+            for ((cu, len), start) in cu.iter().zip(&mut len).zip(&mut start) {
+                let next = r.add(batch, 1);
+                *start = r.load_scalar(cu, &[batch]);
+                let end = r.load_scalar(cu, &[next]);
+                *len = r.sub(end, *start);
+            }
+        }
+        Tile { batch, head, kv_head, first: r.mul(index, self.c.bm), index, len, start }
     }
 
     /// The blocks a tile visits; masks are asked about for one warpgroup's rows, or for all of the tile's.
@@ -196,15 +239,15 @@ impl<'a> Ctx<'a> {
                 positions(r, from, 64)
             }
         };
-        let blocks = Blocks::range(r, &self.visibility, whole, rows, sk, self.c.bn);
-        // A tile past the end of a short sequence has no rows.
-        match blocks {
-            Blocks::Range { count, end, full } if self.p.varlen => {
-                let exists = r.cmp(CmpPred::Lt, tile.first, sq);
-                Blocks::Range { count: r.select(exists, count, 0), end, full }
+        let mut blocks = Blocks::range(r, &self.visibility, whole, rows, sk, self.c.bn);
+        if self.p.varlen {
+            // A tile past the end of a short sequence has no rows.
+            let exists = r.cmp(CmpPred::Lt, tile.first, sq);
+            for n in [&mut blocks.count, &mut blocks.masked, &mut blocks.full] {
+                *n = r.select(exists, *n, 0);
             }
-            other => other,
         }
+        blocks
     }
 
     pub fn load_q(&self, r: &mut RoleBuilder, tile: &Tile) {
@@ -230,8 +273,8 @@ impl<'a> Ctx<'a> {
         from: &TensorRef,
         pipe: &Pipe,
     ) {
-        let block = blocks.at(r, self.lists.as_ref().map(|l| &l.blocks), t);
-        let first = r.mul(block.index, self.c.bn);
+        let block = blocks.index(r, self.lists.as_ref(), t);
+        let first = r.mul(block, self.c.bn);
         let s = r.acquire(pipe);
         self.load_rows(r, from, tile, 1, first, tile.kv_head, pipe, s);
         r.commit(pipe, s);
