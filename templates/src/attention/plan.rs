@@ -1,12 +1,14 @@
 //! Attention as launches: which kernels an op needs, in which order, and what lies between them.
 
 use super::config::AttentionConfigError;
-use super::kernel::{AttentionConfig, forward_kernel};
+use super::kernel::{AttentionConfig, TEMPLATE, forward_kernel, numerics};
+use super::merge::{MergeError, MergeProblem, merge};
 use super::problem::{AttentionProblem, ProblemError};
 use crate::manifest::{dtype, expr};
 use crate::plan::{OpPlan, TemplateKernel};
 use std::collections::BTreeMap;
 use tilewright_ir::layout::LayoutError;
+use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dtype::Dtype;
 use tilewright_runtime::expr::ParseError;
@@ -21,6 +23,9 @@ pub enum AttentionError {
     /// The config is illegal.
     #[error(transparent)]
     Config(#[from] AttentionConfigError),
+    /// The merge does not exist.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     /// A tile has no fragment layout.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -65,7 +70,7 @@ pub fn forward_plan(arch: Arch, p: &AttentionProblem, c: &AttentionConfig, prefi
         let one = [("batch", "1"), ("sq", "batch*sq"), ("sk", "prefix"), ("part", "0"), ("parts", "2")];
         draft.launch(all, &names, &one)?;
         draft.launch(forward_kernel(arch, &part, c)?, &into, &[("part", "1"), ("parts", "2")])?;
-        todo!();
+        draft.merge(arch, p.dtype, p.dv, p.sink, "2")?;
     } else {
         if p.sparse.is_some() {
             todo!();
@@ -76,6 +81,30 @@ pub fn forward_plan(arch: Arch, p: &AttentionProblem, c: &AttentionConfig, prefi
     let lse: &[&str] = if p.varlen { &["hq", "total_q"] } else { &["batch", "hq", "sq"] };
     draft.tensor("lse", Dtype::F32, lse, Role::Output)?;
     Ok(draft.finish())
+}
+
+/// The merge's plan.
+pub fn merge_plan(arch: Arch, p: &MergeProblem) -> Result<OpPlan, AttentionError> {
+    let kernel = merge_kernel(arch, p)?;
+    let mut draft = Draft::new("attention_merge", kernel.id.clone(), p.class());
+    draft.tensor("partial_o", dtype(p.input), &["parts*batch", "sq", "hq", "dv"], Role::Input)?;
+    let lse: [&str; 3] = if p.token_major { ["parts*batch", "sq", "hq"] } else { ["parts*batch", "hq", "sq"] };
+    draft.tensor("partial_lse", Dtype::F32, &lse, Role::Input)?;
+    draft.heads(false, p.sink)?;
+    draft.launch(kernel, &[], &[])?;
+    draft.tensor("o", dtype(p.output), &["batch", "sq", "hq", "dv"], Role::Output)?;
+    draft.tensor("lse", Dtype::F32, &["batch", "hq", "sq"], Role::Output)?;
+    Ok(draft.finish())
+}
+
+/// The merge kernel of a class.
+pub fn merge_kernel(arch: Arch, p: &MergeProblem) -> Result<TemplateKernel, AttentionError> {
+    p.check()?;
+    let id = format!("attention_merge_{}", p.slug());
+    let mut k = KernelBuilder::new(&id, arch);
+    merge(&mut k, p)?;
+    let config = BTreeMap::from([("kind".to_string(), "merge".to_string())]);
+    Ok(TemplateKernel { id, template: TEMPLATE, config, numerics: numerics("parts.seq"), main_loop_wgmmas: None, kernel: k.finish() })
 }
 
 /// A plan in the making.
@@ -141,6 +170,12 @@ impl Draft {
             self.tensor(name, Dtype::F32, &["hq"], Role::Input)?;
         }
         Ok(())
+    }
+
+    /// Merges `parts` partial results into o and lse.
+    fn merge(&mut self, arch: Arch, output: DType, dv: u32, sink: bool, parts: &str) -> Result<(), AttentionError> {
+        let kernel = merge_kernel(arch, &MergeProblem::of_partials(output, dv, sink))?;
+        self.launch(kernel, &[], &[("parts", parts), ("dv", &dv.to_string())])
     }
 
     /// Partial results, `lead` = parts times sequences.
