@@ -12,6 +12,7 @@
 //! | `kernel` | the forward's kernels, made |
 //! | `plan` | launches, parameters and requirements for the manifest |
 //! | `space` | which configs there are |
+//! | `merge` | joins partial results |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
 mod class;
@@ -19,6 +20,7 @@ mod config;
 mod decode_problem;
 mod kernel;
 mod plan;
+mod merge;
 mod problem;
 mod score;
 mod softmax;
@@ -30,6 +32,7 @@ pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
 pub use kernel::{AttentionConfig, forward_kernel};
 pub use plan::{AttentionError, forward_plan};
+pub use merge::{MergeError, MergeProblem, merge};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
 pub use space::{default_configs, space};
