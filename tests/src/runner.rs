@@ -43,7 +43,11 @@ pub struct Ran {
 impl Runner {
     /// `worker` is the path of the tests' worker: `env!("CARGO_BIN_EXE_tilewright-tests-worker")`.
     pub fn new(worker: &str) -> Self {
-        let worker = WorkerCommand { program: PathBuf::from(worker), args: Vec::new() };
+        Self::with_worker(WorkerCommand { program: PathBuf::from(worker), args: Vec::new() })
+    }
+
+    /// As [`Self::new`] with any worker.
+    pub fn with_worker(worker: WorkerCommand) -> Self {
         Runner { compiler: Compiler::new(CompilerOptions { contract: SassContract::clean(), ..CompilerOptions::new(worker) }) }
     }
 

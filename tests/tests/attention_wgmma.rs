@@ -120,7 +120,7 @@ fn head_dims_and_schedules() {
         (plain(DType::BF16, 128), config(64, 1, true, false)),
         (AttentionProblem { dv: 128, ..plain(DType::BF16, 192) }, config(112, 2, true, true)),
         (plain(DType::BF16, 192), config(96, 2, true, false)),
-        (plain(DType::BF16, 256), config(80, 2, false, false)),
+        (plain(DType::BF16, 256), WgmmaAttentionConfig { persistent: false, ..config(80, 2, true, false) }),
     ] {
         let built = build(&p, &c);
         for (i, (sq, sk)) in [(1, 1), (130, 300)].into_iter().enumerate() {

@@ -88,11 +88,13 @@ pub struct LoopReport {
     pub counts: OpCounts,
     /// Multiplies by opcode: `HGMMA.64x256x16.F32.BF16`.
     pub multiplies: BTreeMap<String, u32>,
-    /// Moves from the first wgmma to the last that read or write a register of any of these wgmmas: what is left when
-    /// accumulators do not stay where they are.
+    /// Moves that read or write a register of a wgmma in flight: what is left when accumulators do not stay where they
+    /// are.
     pub accumulator_moves: u32,
     /// Byte offset of the first of them.
     pub first_accumulator_move: Option<u32>,
+    /// Special functions that run while a wgmma is in flight: the part of a softmax that hides under products.
+    pub mufu_in_flight: u32,
 }
 
 /// What the instructions of a kernel say.
@@ -158,7 +160,7 @@ impl LoopReport {
                 *multiplies.entry(instr.opcode.clone()).or_default() += 1;
             }
         }
-        let moves = accumulator_moves(&instrs);
+        let (moves, mufu_in_flight) = InFlight::of(&instrs);
         LoopReport {
             function: function.name.clone(),
             header: function.instrs[found.header].address,
@@ -168,18 +170,52 @@ impl LoopReport {
             multiplies,
             accumulator_moves: moves.len() as u32,
             first_accumulator_move: moves.first().copied(),
+            mufu_in_flight,
         }
     }
 }
 
-/// Addresses of the moves between the first wgmma and the last that touch a register of a wgmma.
-fn accumulator_moves(instrs: &[&Instr]) -> Vec<u32> {
-    let first = instrs.iter().position(|i| is_wgmma(i));
-    let last = instrs.iter().rposition(|i| is_wgmma(i));
-    let (Some(first), Some(last)) = (first, last) else { return Vec::new() };
-    let held: BTreeSet<u32> = instrs.iter().filter(|i| is_wgmma(i)).flat_map(|i| registers(i)).flatten().collect();
-    let touches = |i: &&&Instr| is_move(i) && registers(i).flatten().any(|r| held.contains(&r));
-    instrs[first..=last].iter().filter(touches).map(|i| i.address).collect()
+/// What happens in a loop while groups of wgmmas are in flight.
+#[derive(Default)]
+struct InFlight {
+    /// Registers of each group, oldest first; the last one is still being issued.
+    groups: Vec<BTreeSet<u32>>,
+    open: bool,
+}
+
+impl InFlight {
+    /// Addresses of the moves that touch a register of a wgmma in flight, and the special functions that run meanwhile. The
+    /// loop is gone through twice: the second time with what the first leaves pending.
+    fn of(instrs: &[&Instr]) -> (Vec<u32>, u32) {
+        let mut flight = InFlight::default();
+        flight.iteration(instrs);
+        flight.iteration(instrs)
+    }
+
+    fn iteration(&mut self, instrs: &[&Instr]) -> (Vec<u32>, u32) {
+        let (mut moves, mut mufu) = (Vec::new(), 0);
+        for instr in instrs {
+            if is_wgmma(instr) {
+                if !std::mem::replace(&mut self.open, true) {
+                    self.groups.push(BTreeSet::new());
+                }
+                if let Some(group) = self.groups.last_mut() {
+                    group.extend(registers(instr).flatten());
+                }
+                self.open &= !instr.operands.ends_with("gsb0");
+            } else if instr.opcode.starts_with("WARPGROUP.DEPBAR") {
+                let left =
+                    instr.operands.rsplit_once("0x").and_then(|(_, n)| usize::from_str_radix(n.trim(), 16).ok()).unwrap_or(0);
+                self.groups.drain(..self.groups.len().saturating_sub(left));
+                self.open &= !self.groups.is_empty();
+            } else if is_move(instr) && registers(instr).flatten().any(|r| self.groups.iter().any(|g| g.contains(&r))) {
+                moves.push(instr.address);
+            } else if instr.base() == "MUFU" && !self.groups.is_empty() {
+                mufu += 1;
+            }
+        }
+        (moves, mufu)
+    }
 }
 
 /// The endless branch and the NOPs after the last instruction.

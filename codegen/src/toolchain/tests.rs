@@ -144,13 +144,16 @@ fn terms_of_the_main_loop_and_registers() {
 }
 
 #[test]
-fn accumulator_moves_are_counted() {
+fn what_happens_under_wgmmas_is_counted() {
     let text = "/*0000*/ HGMMA.64x64x16.F32.BF16 R24, R4, gdesc[UR4], R24 ;\n/*0010*/ MOV R60, R25 ;\n\
         /*0020*/ IMAD.MOV.U32 R3, RZ, RZ, 0x40 ;\n/*0030*/ IMAD.MOV.U32 R5, RZ, RZ, R61 ;\n\
-        /*0040*/ HGMMA.64x64x16.F32.BF16 R24, gdesc[UR4], R24, gsb0 ;\n/*0050*/ MOV R26, R61 ;\n/*0060*/ @P0 BRA 0x0 ;\n";
+        /*0040*/ HGMMA.64x64x16.F32.BF16 R24, gdesc[UR4], R24, gsb0 ;\n/*0050*/ MUFU.EX2 R62, R61 ;\n\
+        /*0060*/ WARPGROUP.DEPBAR.LE gsb0, 0x0 ;\n/*0070*/ MOV R26, R61 ;\n/*0080*/ MUFU.EX2 R62, R61 ;\n\
+        /*0090*/ @P0 BRA 0x0 ;\n";
     let report = SassReport::of(&[Function { name: "k".into(), instrs: parse_listing(text) }]);
     let main = report.main().unwrap();
     assert_eq!((main.counts.moves, main.accumulator_moves, main.first_accumulator_move), (4, 2, Some(0x10)));
+    assert_eq!((main.counts.mufu, main.mufu_in_flight), (2, 1));
 }
 
 #[test]

@@ -127,6 +127,7 @@ rows! {
     // Register tiles
     Splat      "splat"       [Scalar] => [Reg] {} 0 pure, "the same number everywhere";
     Unary      "unary"       [Reg] => [Reg] {"f"} 0 pure, "of each element: neg, abs, exp2, log2, rcp (f32), not (i1)";
+    Exp2       "exp2"        [Reg] => [Reg] {"fma_share"} 0 pure, "2^x of each f32, so many sixteenths of them on the FMA pipe";
     Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul, min, max (f32, i32), div, rem of numbers that are not negative, shl, shr (i32), and, or, xor (i32, i1)";
     Cast       "cast"        [Reg] => [Reg] {} 0 pure, "each element to another dtype, to nearest even";
     Iota       "iota"        [] => [Reg] {"axis"} 0 pure, "each element's row (0) or column (1), I32";

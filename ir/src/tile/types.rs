@@ -81,6 +81,15 @@ impl Ty {
     /// f32 scalar.
     pub const F32: Ty = Ty::Scalar(DType::F32);
 
+    /// The register tile that a value is, or that a cell holds.
+    pub fn held_tile(&self) -> Option<&RegTile> {
+        match self {
+            Ty::Reg(t) => Some(t),
+            Ty::Cell(inner) => inner.held_tile(),
+            Ty::Scalar(_) | Ty::Smem(_) => None,
+        }
+    }
+
     /// Reads a type from text.
     pub fn parse(c: &mut Cursor) -> Result<Ty, ParseError> {
         let word = c.word()?;

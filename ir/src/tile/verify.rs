@@ -98,6 +98,9 @@ impl Verifier<'_> {
         if op.regions.len() as u32 != row.regions {
             return self.fail(op, format!("has {} regions, expected {}", op.regions.len(), row.regions));
         }
+        if let Some(t) = outs.iter().filter_map(Ty::held_tile).find(|t| matches!(t.dtype, DType::U8 | DType::I64)) {
+            return self.fail(op, format!("there are no {} register tiles: f32, f16, bf16, i32 or i1", t.dtype));
+        }
         self.names(op)?;
         self.unit(op, role)?;
         self.tiles(op, &ins, &outs)?;
@@ -148,7 +151,17 @@ impl Verifier<'_> {
                 self.same_layout(op, a, b)?;
                 self.same_layout(op, a, d)
             }
+            (Splat, [Ty::Scalar(s)], [Ty::Reg(d)]) if *s != d.dtype => {
+                self.fail(op, format!("a {s} does not fill a tile of {}", d.dtype))
+            }
             (Unary | Cast, [Ty::Reg(a)], [Ty::Reg(d)]) => self.same_layout(op, a, d),
+            (Exp2, [Ty::Reg(a)], [Ty::Reg(d)]) => {
+                if a.dtype != DType::F32 || d.dtype != DType::F32 || !(1..=16).contains(&op.attrs.get_int("fma_share")) {
+                    return self
+                        .fail(op, format!("1 to 16 sixteenths of f32, not {} of {}", op.attrs.get_int("fma_share"), a.dtype));
+                }
+                self.same_layout(op, a, d)
+            }
             (Fma | Choose, [Ty::Reg(a), Ty::Reg(b), Ty::Reg(c)], [Ty::Reg(d)]) => {
                 self.same_layout(op, a, b)?;
                 self.same_layout(op, b, c)?;
@@ -174,7 +187,13 @@ impl Verifier<'_> {
                 self.fail(op, format!("{:?} {} does not broadcast to {:?} {}", a.shape, a.dtype, d.shape, d.dtype))
             }
             (Iota, [], [Ty::Reg(d)]) if d.dtype != DType::I32 => self.fail(op, format!("gives i32, not {}", d.dtype)),
+            (Iota, _, _) if !matches!(op.attrs.get_int("axis"), 0 | 1) => {
+                self.fail(op, format!("axis {}: 0 for rows, 1 for columns", op.attrs.get_int("axis")))
+            }
             (Reduce | ReduceThread | ReduceLanes, [Ty::Reg(a)], [Ty::Reg(d)]) => {
+                if op.kind == ReduceLanes && a.shape[1] != 1 {
+                    return self.fail(op, format!("{:?} is no column: reduce each thread's part first", a.shape));
+                }
                 let want = a.layout.collapsed(Dim::Col).ok();
                 if d.shape == [a.shape[0], 1] && d.dtype == a.dtype && want.as_ref() == Some(&d.layout) {
                     return Ok(());

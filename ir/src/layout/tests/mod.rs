@@ -1,5 +1,6 @@
 //! Properties of the algebra against brute force over whole domains.
 
+mod collapse;
 mod fragments;
 mod laws;
 mod memory;

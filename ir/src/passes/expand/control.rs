@@ -73,7 +73,7 @@ impl Expander<'_> {
             MmaAsync | MmaWait | MmaReady | MmaSync | LdMatrix | StMatrix => self.tensor_op(op),
             CopyAsync | CopyCommit | CopyWait | LdTile | StTile => self.global_op(op),
             LoadScalar | LoadElems | StoreElems | LoadRows | StoreRows | CopyRows => self.rows_op(op),
-            Splat | Unary | Binary | Cast | Slice | Iota | Broadcast | Fma | CmpTile | Choose | Reduce | ReduceThread
+            Splat | Unary | Exp2 | Binary | Cast | Slice | Iota | Broadcast | Fma | CmpTile | Choose | Reduce | ReduceThread
             | ReduceLanes => self.tile_op(op),
             _ => self.scalar_op(op),
         }

@@ -18,6 +18,11 @@ impl Expander<'_> {
                 vec![v; reg_count(&self.reg_tile(out))]
             }
             OpKind::Unary => self.unary(op)?,
+            OpKind::Exp2 => {
+                let share = op.attrs.get_int("fma_share") as usize;
+                let regs = self.regs(op.args[0]).into_iter().enumerate();
+                regs.map(|(i, v)| if spread(i, share) { self.exp2_fma(v) } else { self.b.op(L::Ex2, &[v]) }).collect()
+            }
             OpKind::Binary => self.binary(op)?,
             OpKind::Fma => {
                 let [a, b, c] = [0, 1, 2].map(|i| self.regs(op.args[i]));
@@ -66,14 +71,6 @@ impl Expander<'_> {
                         let bits = self.b.imm(L::And, bits, 0x7FFF_FFFF);
                         self.b.cast(L::Bitcast, bits, Ty::F32)
                     })
-                    .collect());
-            }
-            ("exp2", DType::F32) if op.attrs.get("fma_share").is_some() => {
-                let share = op.attrs.get_int("fma_share") as usize;
-                return Ok(regs
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, v)| if spread(i, share) { self.exp2_fma(v) } else { self.b.op(L::Ex2, &[v]) })
                     .collect());
             }
             ("neg", DType::F32) => L::FNeg,
@@ -128,6 +125,9 @@ impl Expander<'_> {
                 .into_iter()
                 .zip(b)
                 .map(|(c, b)| {
+                    // Below every number of the tile is below by 1: the difference then cannot wrap.
+                    let below = self.b.i32(-1);
+                    let b = self.b.op(L::SMax, &[b, below]);
                     let rest = self.b.op(L::ISub, &[b, thread]);
                     let c = self.b.i32(i64::from(c));
                     self.icmp(pred, c, rest)

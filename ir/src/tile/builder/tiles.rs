@@ -72,7 +72,7 @@ impl RoleBuilder<'_> {
         }
     }
 
-    /// `scalar` everywhere, in the shape and layout of `like`.
+    /// `scalar` everywhere, in the shape and layout of `like`, which has its dtype.
     #[track_caller]
     pub fn splat(&mut self, scalar: Scalar, like: RegTile) -> TileRef {
         TileRef(self.emit(OpKind::Splat, &[scalar.0], &[Ty::Reg(like)], Attrs::none())[0])
@@ -172,10 +172,11 @@ impl RoleBuilder<'_> {
     /// function unit: relative error 9e-5, 0 from 2^-127 down.
     #[track_caller]
     pub fn exp2(&mut self, a: TileRef, fma_share: u32) -> TileRef {
+        if fma_share == 0 {
+            return self.unary("exp2", a);
+        }
         let ty = Ty::Reg(self.tile_type(a));
-        let attrs = Attrs::none().sym("f", "exp2");
-        let attrs = if fma_share == 0 { attrs } else { attrs.int("fma_share", i64::from(fma_share)) };
-        TileRef(self.emit(OpKind::Unary, &[a.0], &[ty], attrs)[0])
+        TileRef(self.emit(OpKind::Exp2, &[a.0], &[ty], Attrs::none().int("fma_share", i64::from(fma_share)))[0])
     }
 
     /// Of each pair, same dtype and layout: `add`, `sub`, `mul`, `min`, `max` (f32, i32), `div`, `rem` of numbers that are not
