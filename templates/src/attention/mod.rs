@@ -40,4 +40,4 @@ pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
 pub use space::{default_configs, space};
 pub use span::{UNLIMITED, Visibility};
-pub use wgmma::forward as wgmma_forward;
+pub use wgmma::{WgmmaDecodeConfig, decode as wgmma_decode, forward as wgmma_forward};
