@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `terms` | masks, score terms and refusals that ops share |
 //! | `forward`, `forward_case`, `forward_random` | `attention`: keys and tensors; data and reference; made-up data |
+//! | `merge` | `attention_merge` |
 //! | `decode`, `decode_case`, `decode_random` | `attention_decode`, likewise |
 
 mod forward;
 mod forward_case;
 mod forward_random;
+mod merge;
 mod terms;
 
 use super::{About, Family, Indexed};
@@ -17,7 +19,9 @@ use crate::library::Entry;
 use serde_json::json;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
-use tilewright_templates::attention::{AttentionConfig, AttentionProblem, forward_kernel, space};
+use tilewright_templates::attention::{
+    AttentionConfig, AttentionProblem, MergeProblem, forward_kernel, merge_kernel, merge_plan, space,
+};
 use tilewright_templates::plan::OpPlan;
 
 /// The row of `attention`.
@@ -53,6 +57,27 @@ pub const FORWARD: Family = Family {
     },
     table: |_, class, plans| Ok(in_order("attention", class, plans)),
     cases: forward_case::cases,
+};
+
+/// The row of `attention_merge`.
+pub const MERGE: Family = Family {
+    op: "attention_merge",
+    about: || About {
+        templates: vec!["merge"],
+        inputs: vec!["f32", "bf16", "f16"],
+        outputs: vec!["f32", "bf16", "f16"],
+        keys: vec![("out", json!(["f32", "bf16", "f16"]))],
+    },
+    configs: |_| Vec::new(),
+    class: "in=f32,out=bf16,token_major=1,sink=0,align=4",
+    request: merge::request,
+    plans: |arch, entry| {
+        let p = MergeProblem::from_class(&entry.class).map_err(bad_input)?;
+        Ok(vec![merge_plan(arch, &p).map_err(bad_input)?])
+    },
+    kernel: |arch, class, _| merge_kernel(arch, &MergeProblem::from_class(class).map_err(bad_input)?).map_err(bad_input),
+    table: |_, class, plans| Ok(in_order("attention_merge", class, plans)),
+    cases: merge::cases,
 };
 
 fn forward_plans(arch: Arch, entry: &Entry) -> Res<Vec<OpPlan>> {
