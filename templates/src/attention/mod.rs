@@ -13,6 +13,7 @@
 //! | `plan` | launches, parameters and requirements for the manifest |
 //! | `space` | which configs there are |
 //! | `merge` | joins partial results |
+//! | `mma` | cp.async and mma.sync: the forward on sm80, decode over a paged cache |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
 mod class;
@@ -20,6 +21,7 @@ mod config;
 mod decode_problem;
 mod kernel;
 mod merge;
+mod mma;
 mod plan;
 mod problem;
 mod score;
@@ -32,6 +34,7 @@ pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
 pub use kernel::{AttentionConfig, forward_kernel};
 pub use merge::{MergeError, MergeProblem, merge};
+pub use mma::{MmaAttentionConfig, forward as mma_forward};
 pub use plan::{AttentionError, forward_plan, merge_kernel, merge_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};

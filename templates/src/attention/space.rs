@@ -2,6 +2,7 @@
 
 use super::config::WgmmaAttentionConfig;
 use super::kernel::AttentionConfig;
+use super::mma::MmaAttentionConfig;
 use super::problem::AttentionProblem;
 use tilewright_ir::Arch;
 
@@ -21,7 +22,13 @@ pub fn space(arch: Arch, p: &AttentionProblem) -> Vec<AttentionConfig> {
             }
         }
     }
-    list.retain(|c| c.check(p).is_ok());
+    let rows = [1, 2].into_iter().flat_map(|tiles| [1, 2, 4, 8].map(|warps| (16 * tiles * warps, warps)));
+    for (bm, warps) in rows {
+        for (bn, stages) in [16, 32, 48, 64, 96, 128].into_iter().flat_map(|bn| [1, 2, 3].map(|stages| (bn, stages))) {
+            list.push(AttentionConfig::Mma(MmaAttentionConfig { bm, bn, stages, warps }));
+        }
+    }
+    list.retain(|c| c.check(arch, p).is_ok());
     list
 }
 
@@ -57,9 +64,15 @@ pub fn default_configs(arch: Arch, p: &AttentionProblem, sq: usize) -> Vec<Atten
             list.push(AttentionConfig::Wgmma(c));
         }
     }
-    list.retain(|c| c.check(p).is_ok());
+    for (bm, warps) in [(128, 8), (128, 4), (64, 4), (32, 2)] {
+        for (bn, stages) in [(64, 2), (48, 2), (32, 2), (32, 1)] {
+            list.push(AttentionConfig::Mma(MmaAttentionConfig { bm, bn, stages, warps }));
+        }
+    }
+    list.retain(|c| c.check(arch, p).is_ok());
     if sq <= 64 {
-        list.sort_by_key(|c| c.tile()[0]);
+        // wgmma first where there is any, then the smallest tile that holds all queries.
+        list.sort_by_key(|c| (matches!(c, AttentionConfig::Mma(_)), c.tile()[0] < sq as u32, c.tile()[0]));
     }
     list
 }

@@ -349,13 +349,9 @@ impl<'k> Expander<'k> {
             ParamDesc::TensorMap(m) => (format!("map{}_{}", self.params.len(), m.tensor), ParamKind::TensorMap),
             ParamDesc::Ptr(t, written) => (t.clone(), ParamKind::Global { align: 16, readonly: !written }),
             ParamDesc::Scalar(n, d) => {
-                // An extent may be an expression (`batch+1`), which is no name.
-                let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                let name = if n.chars().all(word) {
-                    n.clone()
-                } else {
-                    format!("x{}_{}", self.params.len(), n.replace(|c| !word(c), "_"))
-                };
+                // An extent may be an expression, which is no name.
+                let plain = n.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+                let name = if plain { n.clone() } else { format!("size{}", self.params.len()) };
                 (name, ParamKind::Scalar(if *d == DType::F32 { lane::Ty::F32 } else { lane::Ty::I32 }))
             }
         };
