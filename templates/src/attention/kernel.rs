@@ -1,6 +1,7 @@
 //! The forward's kernels: which there are, and one of them made.
 
 use super::config::{AttentionConfigError, WgmmaAttentionConfig};
+use super::decode_problem::DecodeProblem;
 use super::mma::{self, MmaAttentionConfig};
 use super::plan::AttentionError;
 use super::problem::AttentionProblem;
@@ -93,15 +94,22 @@ pub fn forward_kernel(arch: Arch, p: &AttentionProblem, c: &AttentionConfig) -> 
         AttentionConfig::Wgmma(c) => wgmma::forward(&mut k, p, c, &Mods::default())?,
         AttentionConfig::Mma(c) => mma::forward(&mut k, p, c, &Mods::default())?,
     }
-    let config = c.axes().into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-    Ok(TemplateKernel {
-        id,
-        template: TEMPLATE,
-        config,
-        numerics: numerics("blocks.seq"),
-        main_loop_wgmmas: None,
-        kernel: k.finish(),
-    })
+    Ok(kernel(id, c.axes(), "blocks.seq", k))
+}
+
+/// The decode kernel of a class and a config.
+pub fn decode_kernel(arch: Arch, p: &DecodeProblem, c: &MmaAttentionConfig) -> Result<TemplateKernel, AttentionError> {
+    p.check()?;
+    c.check(arch, p.dtype, p.d, p.dv)?;
+    let id = format!("attention_decode_{}_{}", p.slug(), c.slug());
+    let mut k = KernelBuilder::new(&id, arch);
+    mma::decode(&mut k, p, c, &Mods::default())?;
+    Ok(kernel(id, c.axes(), "blocks.seq", k))
+}
+
+fn kernel(id: String, axes: Vec<(&str, String)>, order: &str, k: KernelBuilder) -> TemplateKernel {
+    let config = axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+    TemplateKernel { id, template: TEMPLATE, config, numerics: numerics(order), main_loop_wgmmas: None, kernel: k.finish() }
 }
 
 /// Numerics for the manifest: sums in f32 in an order that the batch has no part in.

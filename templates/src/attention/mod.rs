@@ -32,12 +32,12 @@ mod wgmma;
 
 pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
-pub use kernel::{AttentionConfig, forward_kernel};
+pub use kernel::{AttentionConfig, decode_kernel, forward_kernel};
 pub use merge::{MergeError, MergeProblem, merge};
 pub use mma::{MmaAttentionConfig, forward as mma_forward};
-pub use plan::{AttentionError, forward_plan, merge_kernel, merge_plan};
+pub use plan::{AttentionError, decode_plan, forward_plan, merge_kernel, merge_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
-pub use space::{default_configs, space};
+pub use space::{decode_space, default_configs, default_decode_configs, space};
 pub use span::{UNLIMITED, Visibility};
 pub use wgmma::forward as wgmma_forward;

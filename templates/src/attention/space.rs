@@ -1,6 +1,7 @@
 //! Which configs there are.
 
 use super::config::WgmmaAttentionConfig;
+use super::decode_problem::DecodeProblem;
 use super::kernel::AttentionConfig;
 use super::mma::MmaAttentionConfig;
 use super::problem::AttentionProblem;
@@ -74,5 +75,27 @@ pub fn default_configs(arch: Arch, p: &AttentionProblem, sq: usize) -> Vec<Atten
         // wgmma first where there is any, then the smallest tile that holds all queries.
         list.sort_by_key(|c| (matches!(c, AttentionConfig::Mma(_)), c.tile()[0] < sq as u32, c.tile()[0]));
     }
+    list
+}
+
+/// Configs for decode where nothing was measured, best first: the smallest tile that holds the rows of a group of heads.
+pub fn default_decode_configs(arch: Arch, p: &DecodeProblem, rows: usize) -> Vec<MmaAttentionConfig> {
+    let tiles = [(16, 1), (32, 2), (64, 4), (128, 8)];
+    let blocks = [(64, 3), (64, 2), (32, 3), (32, 2), (16, 2)];
+    let all = tiles.into_iter().flat_map(|(bm, warps)| blocks.map(|(bn, stages)| MmaAttentionConfig { bm, bn, stages, warps }));
+    let mut list: Vec<_> = all.filter(|c| c.check(arch, p.dtype, p.d, p.dv).is_ok()).collect();
+    list.sort_by_key(|c| ((c.bm as usize) < rows, c.bm));
+    list
+}
+
+/// Every decode config for a target and a class.
+pub fn decode_space(arch: Arch, p: &DecodeProblem) -> Vec<MmaAttentionConfig> {
+    let mut list = Vec::new();
+    for (bm, warps) in [1, 2].into_iter().flat_map(|tiles| [1, 2, 4, 8].map(|warps| (16 * tiles * warps, warps))) {
+        for (bn, stages) in [16, 32, 64, 128].into_iter().flat_map(|bn| [1, 2, 3, 4].map(|stages| (bn, stages))) {
+            list.push(MmaAttentionConfig { bm, bn, stages, warps });
+        }
+    }
+    list.retain(|c| c.check(arch, p.dtype, p.d, p.dv).is_ok());
     list
 }
