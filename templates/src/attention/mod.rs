@@ -34,7 +34,7 @@ pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
 pub use kernel::{AttentionConfig, decode_kernel, forward_kernel};
 pub use merge::{MergeError, MergeProblem, merge};
-pub use mma::{MmaAttentionConfig, forward as mma_forward};
+pub use mma::{MAX_QUERIES, MmaAttentionConfig, decode as mma_decode, forward as mma_forward};
 pub use plan::{AttentionError, decode_plan, forward_plan, merge_kernel, merge_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
