@@ -9,9 +9,11 @@
 //! | `span` | which keys a query sees, which blocks of keys a tile visits |
 //! | `score` | scale, softcap, ALiBi, bias, masks, a user's own mods: closures over tiles |
 //! | `softmax` | the online softmax |
+//! | `blocks` | lists of blocks from block masks and head types |
 //! | `merge` | joins partial results |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
+mod blocks;
 mod class;
 mod config;
 mod decode_problem;
@@ -22,6 +24,7 @@ mod softmax;
 mod span;
 mod wgmma;
 
+pub use blocks::{BlockListProblem, block_lists};
 pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
 pub use merge::{MergeError, MergeProblem, merge};
