@@ -8,8 +8,8 @@ use tilewright_codegen::{Compiled, Compiler, CompilerOptions, WorkerCommand};
 use tilewright_ir::Arch;
 use tilewright_ir::passes::{Lowered, lower};
 use tilewright_runtime::manifest::{File, Kernel, Manifest, Resources, SCHEMA, Toolchain, Verification, Verifier};
-use tilewright_templates::gemm::{GemmKernel, GemmPlan};
 use tilewright_templates::manifest;
+use tilewright_templates::plan::{OpPlan, TemplateKernel};
 
 /// A pack in memory.
 pub struct Built {
@@ -20,7 +20,7 @@ pub struct Built {
     /// What could not be done, once.
     pub skipped: Option<ToolError>,
     /// Plans with their config, for ranking and verification.
-    pub plans: Vec<GemmPlan>,
+    pub plans: Vec<OpPlan>,
 }
 
 /// A compiler whose workers are this very program.
@@ -34,20 +34,15 @@ pub fn compiler(jobs: Option<usize>) -> Res<Compiler> {
 }
 
 /// Builds everything; each failed kernel is named with its cause.
-pub fn build(
-    arch: Arch,
-    plans: Vec<GemmPlan>,
-    compiler: &Compiler,
-    progress: &(dyn Fn(usize, usize, &str) + Sync),
-) -> Res<Built> {
-    let mut kernels: Vec<&GemmKernel> = Vec::new();
+pub fn build(arch: Arch, plans: Vec<OpPlan>, compiler: &Compiler, progress: &(dyn Fn(usize, usize, &str) + Sync)) -> Res<Built> {
+    let mut kernels: Vec<&TemplateKernel> = Vec::new();
     for k in plans.iter().flat_map(|p| &p.kernels) {
         if !kernels.iter().any(|other| other.id == k.id) {
             kernels.push(k);
         }
     }
     let mut causes = Vec::new();
-    let mut lowered: Vec<(&GemmKernel, Lowered)> = Vec::new();
+    let mut lowered: Vec<(&TemplateKernel, Lowered)> = Vec::new();
     for k in kernels {
         match lower(k.kernel.clone()) {
             Ok(l) => lowered.push((k, l)),
@@ -84,7 +79,7 @@ pub fn build(
     Ok(Built { manifest, files, skipped, plans })
 }
 
-fn entry(k: &GemmKernel, l: &Lowered, c: &Compiled, files: &mut BTreeMap<String, Vec<u8>>) -> Res<Kernel> {
+fn entry(k: &TemplateKernel, l: &Lowered, c: &Compiled, files: &mut BTreeMap<String, Vec<u8>>) -> Res<Kernel> {
     let mut add = |suffix: &str, bytes: &[u8]| {
         let path = format!("{}.{suffix}", k.id);
         let file = File { path: path.clone(), blake3: blake3::hash(bytes).to_hex().to_string(), bytes: bytes.len() as u64 };
@@ -115,7 +110,7 @@ fn entry(k: &GemmKernel, l: &Lowered, c: &Compiled, files: &mut BTreeMap<String,
     });
     Ok(Kernel {
         id: k.id.clone(),
-        template: "gemm".into(),
+        template: k.template.into(),
         config: k.config.clone(),
         entry: l.lane.name.clone(),
         ptx,

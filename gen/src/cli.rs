@@ -69,7 +69,7 @@ pub struct ListArgs {
 /// `gen run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The op: gemm.
+    /// The op: `gen list` names them.
     pub op: String,
     /// GPU target.
     #[arg(long)]
@@ -83,7 +83,7 @@ pub struct RunArgs {
     /// Where the results go.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Keys of the op: out, act, alpha, b, split_k, config.
+    /// Keys of the op: `gen list` names them.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Where a report goes: findings, kernel, plan, counters, verified_against.
@@ -130,12 +130,12 @@ pub struct ShowArgs {
     /// GPU target.
     #[arg(long)]
     pub target: String,
-    /// The op: gemm.
+    /// The op: `gen list` names them.
     #[arg(long, default_value = "gemm")]
     pub op: String,
-    /// The op's class.
-    #[arg(long, default_value = "a=bf16,b=nk,out=bf16,act=none,bias=0,residual=0")]
-    pub class: String,
+    /// The op's class; the op's plainest where none is given.
+    #[arg(long)]
+    pub class: Option<String>,
     /// A config id.
     #[arg(long)]
     pub config: Option<String>,

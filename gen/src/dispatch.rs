@@ -1,88 +1,25 @@
-//! Fills a manifest's dispatch tables with the model's order.
+//! Fills a manifest's dispatch tables.
 
 use crate::build::Built;
-use crate::error::{Res, failure};
-use std::collections::{BTreeMap, BTreeSet};
-use tilewright_autotune::{Candidate, DeviceProfile, Sizes, rank};
+use crate::error::Res;
+use crate::ops::OPS;
+use std::collections::BTreeMap;
 use tilewright_ir::Arch;
-use tilewright_runtime::dispatch::{ChosenBy, Dispatch, PlanIndex};
-use tilewright_templates::gemm::{GemmConfig, GemmPlan, GemmProblem};
+use tilewright_runtime::dispatch::PlanIndex;
+use tilewright_templates::plan::OpPlan;
 
-/// Upper bounds of the buckets; the last is open. m finely, since that is what varies in a server.
-const M_EDGES: [i64; 12] = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
-const N_EDGES: [i64; 4] = [512, 2048, 6144, 16384];
-const K_EDGES: [i64; 3] = [1024, 4096, 12288];
-
-/// What ranking needs of a plan.
-struct Entry {
-    index: u32,
-    id: String,
-    problem: GemmProblem,
-    config: GemmConfig,
-    splits: u32,
-    requires: BTreeSet<String>,
-}
-
-/// Fills `manifest.dispatch`.
+/// Fills `manifest.dispatch`: one table for each op and class that has plans.
 pub fn fill(arch: Arch, built: &mut Built) -> Res<()> {
-    let mut classes: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-    for (i, p) in built.plans.iter().enumerate() {
-        let e = entry(i as u32, p)?;
-        classes.entry(p.plan.class.clone()).or_default().push(e);
+    let mut tables = Vec::new();
+    for family in &OPS {
+        let mut classes: BTreeMap<&str, Vec<(PlanIndex, &OpPlan)>> = BTreeMap::new();
+        for (i, p) in built.plans.iter().enumerate().filter(|(_, p)| p.plan.op == family.op) {
+            classes.entry(&p.plan.class).or_default().push((PlanIndex(i as u32), p));
+        }
+        for (class, plans) in classes {
+            tables.push((family.table)(arch, class, &plans)?);
+        }
     }
-    let device = DeviceProfile::typical(arch);
-    built.manifest.dispatch = classes.into_iter().map(|(class, entries)| table(&device, class, &entries)).collect();
+    built.manifest.dispatch = tables;
     Ok(())
-}
-
-fn entry(index: u32, p: &GemmPlan) -> Res<Entry> {
-    let problem = GemmProblem::from_class(&p.plan.class).map_err(failure)?;
-    let axes: Vec<String> = p.kernels[0].config.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    let config = axes.join(",").parse().map_err(failure)?;
-    let splits = p.plan.launches[0].sets.get("splits").and_then(|e| e.text().parse().ok()).unwrap_or(1);
-    // A launch may rename variables: then the same words mean something else.
-    let scoped = |(l, k): (&tilewright_runtime::plan::PlanLaunch, &tilewright_templates::gemm::GemmKernel)| {
-        let sets: Vec<String> = l.sets.iter().map(|(k, v)| format!("{k}:={}", v.text())).collect();
-        k.kernel.requires.iter().map(|r| format!("{r} {}", sets.join(" "))).collect::<Vec<_>>()
-    };
-    let requires = p.plan.launches.iter().zip(&p.kernels).flat_map(scoped).collect();
-    Ok(Entry { index, id: p.plan.id.clone(), problem, config, splits, requires })
-}
-
-fn table(device: &DeviceProfile, class: String, entries: &[Entry]) -> Dispatch {
-    let candidates: Vec<Candidate> =
-        entries.iter().map(|e| Candidate { id: &e.id, problem: &e.problem, config: &e.config, splits: e.splits }).collect();
-    let mut cells = Vec::new();
-    for m in sizes(&M_EDGES) {
-        for n in sizes(&N_EDGES) {
-            for k in sizes(&K_EDGES) {
-                cells.push(reachable(entries, &rank(device, Sizes { m, n, k }, &candidates)));
-            }
-        }
-    }
-    Dispatch {
-        op: "gemm".into(),
-        class,
-        m_edges: M_EDGES.to_vec(),
-        n_edges: N_EDGES.to_vec(),
-        k_edges: K_EDGES.to_vec(),
-        cells,
-        chosen_by: ChosenBy::Model,
-    }
-}
-
-/// The size that stands for a bucket: its upper bound, twice the last for the open one.
-fn sizes(edges: &[i64]) -> impl Iterator<Item = f64> + '_ {
-    edges.iter().map(|e| *e as f64).chain(edges.last().map(|e| 2.0 * *e as f64))
-}
-
-/// The order without plans that can never be chosen: an earlier one requires no more than they do.
-fn reachable(entries: &[Entry], order: &[usize]) -> Vec<PlanIndex> {
-    let mut kept: Vec<&Entry> = Vec::new();
-    for e in order.iter().map(|i| &entries[*i]) {
-        if !kept.iter().any(|k| k.requires.is_subset(&e.requires)) {
-            kept.push(e);
-        }
-    }
-    kept.iter().map(|e| PlanIndex(e.index)).collect()
 }

@@ -1,30 +1,28 @@
 //! `library.toml`: what to ship.
 
 use crate::error::{Fail, Res, bad_input};
+use crate::ops::{self, OPS};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tilewright_ir::Arch;
-use tilewright_templates::gemm::{GemmConfig, GemmPlan, GemmProblem, plan};
+use tilewright_templates::plan::OpPlan;
 
 /// The file's name, looked for from the working directory upwards.
 pub const FILE: &str = "library.toml";
 
+/// Configs of one class of an op for some targets.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Library {
-    gemm: Vec<Entry>,
-}
-
-/// Configs of one class for some targets.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
+pub struct Entry {
     targets: Vec<String>,
-    class: String,
-    configs: Vec<String>,
-    /// Parts of k; each makes a plan of two launches.
+    /// The class, as the op spells it.
+    pub class: String,
+    /// Config ids.
+    pub configs: Vec<String>,
+    /// Parts of k of a gemm; each makes a plan of two launches.
     #[serde(default)]
-    splits: Vec<u32>,
+    pub splits: Vec<u32>,
 }
 
 /// The folder that holds the library, which is the workspace.
@@ -34,28 +32,28 @@ pub fn root() -> Res<PathBuf> {
     found.ok_or_else(|| Fail::Usage(format!("{FILE}: not found in {} or above: run gen in the workspace", here.display())))
 }
 
-/// Every plan to ship for a target, in the order of the file.
-pub fn plans(root: &Path, arch: Arch) -> Res<Vec<GemmPlan>> {
+/// Every plan to ship for a target: op by op, in the order of the file.
+pub fn plans(root: &Path, arch: Arch) -> Res<Vec<OpPlan>> {
     let path = root.join(FILE);
-    let text = std::fs::read_to_string(&path).map_err(|e| Fail::Usage(format!("{}: {e}", path.display())))?;
-    let library: Library = toml::from_str(&text).map_err(|e| Fail::Usage(format!("{}: {e}", path.display())))?;
-    let mut list: Vec<GemmPlan> = Vec::new();
-    for entry in &library.gemm {
-        let mine = entry.targets.iter().map(|t| t.parse::<Arch>()).collect::<Result<Vec<_>, _>>().map_err(bad_input)?;
-        if !mine.contains(&arch) {
-            continue;
-        }
-        let problem = GemmProblem::from_class(&entry.class).map_err(|e| Fail::Usage(format!("{FILE}: {e}")))?;
-        for text in &entry.configs {
-            let config: GemmConfig = text.parse().map_err(|e| Fail::Usage(format!("{FILE}: {e}")))?;
-            let splits: &[u32] = if entry.splits.is_empty() { &[1] } else { &entry.splits };
-            for &s in splits {
-                let p = plan(arch, &problem, &config, s).map_err(|e| Fail::Usage(format!("{FILE}: {}: {e}", entry.class)))?;
+    let at = |e: &dyn std::fmt::Display| Fail::Usage(format!("{}: {e}", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|e| at(&e))?;
+    let mut library: BTreeMap<String, Vec<Entry>> = toml::from_str(&text).map_err(|e| at(&e))?;
+    let mut list: Vec<OpPlan> = Vec::new();
+    for family in &OPS {
+        for entry in library.remove(family.op).unwrap_or_default() {
+            let mine = entry.targets.iter().map(|t| t.parse::<Arch>()).collect::<Result<Vec<_>, _>>().map_err(bad_input)?;
+            if !mine.contains(&arch) {
+                continue;
+            }
+            for p in (family.plans)(arch, &entry).map_err(|e| Fail::Usage(format!("{FILE}: {e}")))? {
                 if !list.iter().any(|q| q.plan.id == p.plan.id) {
                     list.push(p);
                 }
             }
         }
     }
-    Ok(list)
+    match library.keys().next() {
+        Some(stranger) => ops::find(stranger).map(|_| list).map_err(|e| at(&e)),
+        None => Ok(list),
+    }
 }

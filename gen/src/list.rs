@@ -3,57 +3,62 @@
 use crate::cli::ListArgs;
 use crate::error::Res;
 use crate::library;
-use serde_json::{Value, json};
+use crate::ops::{Family, OPS};
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use tilewright_ir::{Arch, DType};
-use tilewright_templates::gemm::{GemmProblem, space};
+use tilewright_ir::Arch;
+use tilewright_templates::plan::OpPlan;
 
 /// Runs the command.
 pub fn list(args: &ListArgs) -> Res<()> {
-    let value = contents();
+    let shipped: BTreeMap<&str, Vec<OpPlan>> = library::root().ok().map_or_else(BTreeMap::new, |root| {
+        Arch::all().map(|arch| (arch.caps().name, library::plans(&root, arch).unwrap_or_default())).collect()
+    });
+    let ops: Vec<Value> = OPS.iter().map(|family| describe(family, &shipped)).collect();
     if args.json {
-        println!("{value}");
-        return Ok(());
-    }
-    println!("ops        gemm (templates wgmma, mma, reduce)");
-    println!("dtypes     inputs bf16 f16; outputs bf16 f16 f32");
-    println!("keys       out act alpha b split_k config");
-    for (target, axes) in value["ops"][0]["targets"].as_object().into_iter().flatten() {
-        println!("{target}");
-        for (axis, values) in axes["axes"].as_object().into_iter().flatten() {
-            let list: Vec<&str> = values.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            println!("  {axis:<10} {}", list.join(" "));
-        }
-        for plan in axes["plans"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            println!("  plan       {plan}");
-        }
+        println!("{}", json!({"ops": ops}));
+    } else {
+        ops.iter().for_each(print);
     }
     Ok(())
 }
 
-fn contents() -> Value {
-    let problem = GemmProblem::plain(DType::BF16);
-    let root = library::root();
+fn describe(family: &Family, shipped: &BTreeMap<&str, Vec<OpPlan>>) -> Value {
+    let about = (family.about)();
     let targets: BTreeMap<&str, Value> = Arch::all()
         .map(|arch| {
-            let mut axes: BTreeMap<&str, BTreeSet<(usize, String)>> = BTreeMap::new();
-            let configs = space(arch, &problem);
-            for (axis, value) in configs.iter().flat_map(|c| c.axes()) {
+            let configs = (family.configs)(arch);
+            let mut axes: BTreeMap<&str, BTreeSet<(usize, &str)>> = BTreeMap::new();
+            for (axis, value) in configs.iter().flatten() {
                 axes.entry(axis).or_default().insert((value.len(), value));
             }
-            let axes: BTreeMap<_, Vec<String>> =
+            let axes: BTreeMap<_, Vec<&str>> =
                 axes.into_iter().map(|(k, v)| (k, v.into_iter().map(|(_, s)| s).collect())).collect();
-            let shipped = root.as_ref().ok().and_then(|r| library::plans(r, arch).ok()).unwrap_or_default();
-            let plans: Vec<String> = shipped.into_iter().map(|p| p.plan.id).collect();
+            let plans = shipped.get(arch.caps().name).into_iter().flatten().filter(|p| p.plan.op == family.op);
+            let plans: Vec<&str> = plans.map(|p| p.plan.id.as_str()).collect();
             (arch.caps().name, json!({"arch": arch.caps().ptx_target, "configs": configs.len(), "axes": axes, "plans": plans}))
         })
         .collect();
-    json!({"ops": [{
-        "op": "gemm",
-        "templates": ["wgmma", "mma", "reduce"],
-        "inputs": ["bf16", "f16"],
-        "outputs": ["bf16", "f16", "f32"],
-        "keys": {"out": ["bf16", "f16", "f32"], "act": ["none", "relu", "gelu", "silu", "swiglu"], "alpha": "f32", "b": ["nk", "kn"], "split_k": "integer", "config": "a config id"},
-        "targets": targets,
-    }]})
+    let keys: Map<String, Value> = about.keys.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+    json!({
+        "op": family.op, "templates": about.templates, "inputs": about.inputs, "outputs": about.outputs,
+        "keys": keys, "targets": targets,
+    })
+}
+
+fn print(op: &Value) {
+    let words = |v: &Value| v.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
+    println!("op         {} (templates {})", op["op"].as_str().unwrap_or_default(), words(&op["templates"]).replace(' ', ", "));
+    println!("dtypes     inputs {}; outputs {}", words(&op["inputs"]), words(&op["outputs"]));
+    let keys: Vec<&str> = op["keys"].as_object().into_iter().flatten().map(|(k, _)| k.as_str()).collect();
+    println!("keys       {}", keys.join(" "));
+    for (target, found) in op["targets"].as_object().into_iter().flatten() {
+        println!("{target}");
+        for (axis, values) in found["axes"].as_object().into_iter().flatten() {
+            println!("  {axis:<10} {}", words(values));
+        }
+        for plan in found["plans"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            println!("  plan       {plan}");
+        }
+    }
 }

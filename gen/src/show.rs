@@ -3,12 +3,12 @@
 use crate::cli::ShowArgs;
 use crate::error::{Fail, Res, bad_input, failed, failure, usage};
 use crate::generate::matches;
-use crate::library;
+use crate::{library, ops};
 use tilewright_codegen::toolchain::{PtxasOptions, Search, Toolchain};
 use tilewright_codegen::{WorkerCommand, WorkerPool};
 use tilewright_ir::Arch;
 use tilewright_ir::passes::lower;
-use tilewright_templates::gemm::{GemmConfig, GemmKernel, GemmProblem, build};
+use tilewright_templates::plan::TemplateKernel;
 
 const LEVELS: [&str; 5] = ["tile", "lane", "llvm", "ptx", "sass"];
 
@@ -16,9 +16,6 @@ const LEVELS: [&str; 5] = ["tile", "lane", "llvm", "ptx", "sass"];
 pub fn show(args: &ShowArgs) -> Res<()> {
     if let Some(bad) = args.level.iter().find(|l| !LEVELS.contains(&l.as_str())) {
         return usage(format!("--level {bad}: expected a comma list of {}", LEVELS.join(", ")));
-    }
-    if args.op != "gemm" {
-        return usage(format!("--op {}: expected gemm", args.op));
     }
     let arch: Arch = args.target.parse().map_err(bad_input)?;
     let kernel = find(args, arch)?;
@@ -58,17 +55,16 @@ pub fn show(args: &ShowArgs) -> Res<()> {
     Ok(())
 }
 
-fn find(args: &ShowArgs, arch: Arch) -> Res<GemmKernel> {
+fn find(args: &ShowArgs, arch: Arch) -> Res<TemplateKernel> {
+    let family = ops::find(&args.op)?;
     if let Some(text) = &args.config {
-        let problem = GemmProblem::from_class(&args.class).map_err(bad_input)?;
-        let config: GemmConfig = text.parse().map_err(bad_input)?;
-        return build(arch, &problem, &config).map_err(bad_input);
+        return (family.kernel)(arch, args.class.as_deref().unwrap_or(family.class), text);
     }
     let Some(glob) = &args.kernel else {
         return usage("which kernel? give its id (`gen list` names the plans), or --config with --class");
     };
     let plans = library::plans(&library::root()?, arch)?;
-    let kernel = plans.into_iter().flat_map(|p| p.kernels).find(|k| matches(glob, &k.id));
+    let kernel = plans.into_iter().filter(|p| p.plan.op == family.op).flat_map(|p| p.kernels).find(|k| matches(glob, &k.id));
     kernel.ok_or_else(|| Fail::Usage(format!("no kernel of {} matches `{glob}`", args.target)))
 }
 

@@ -57,6 +57,9 @@ fn check(p: &BlockListProblem, arch: Arch, sizes: &[Size]) {
     block_lists(&mut k, p).unwrap();
     let built = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker")).build(&k.finish()).unwrap();
     for z in sizes {
+        // Without head types a mask has one head for all or one for each.
+        let heads = if p.heads || z.mask[1] == 1 { z.mask[1] } else { z.hq };
+        let z = &Size { mask: [z.mask[0], heads], ..z.clone() };
         let batch = z.lengths.len();
         let longest = |side: usize| z.lengths.iter().map(|l| l[side]).max().unwrap();
         let (sq, sk) = (longest(0), longest(1));

@@ -1,6 +1,7 @@
 //! What the command-line tests share: tensors in files, the reference, running the binary.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod attention;
 pub mod emulation;
 
 use assert_cmd::Command;
@@ -52,6 +53,8 @@ pub fn load(path: &Path, name: &str) -> (Vec<usize>, Vec<f64>) {
     let t = file.tensor(name).unwrap();
     let values = match t.dtype() {
         Dtype::BF16 => t.data().chunks(2).map(|c| bf16::from_le_bytes([c[0], c[1]]).to_f64()).collect(),
+        Dtype::F16 => t.data().chunks(2).map(|c| half::f16::from_le_bytes([c[0], c[1]]).to_f64()).collect(),
+        Dtype::I32 => t.data().chunks(4).map(|c| f64::from(i32::from_le_bytes([c[0], c[1], c[2], c[3]]))).collect(),
         Dtype::F32 => t.data().chunks(4).map(|c| f64::from(f32::from_le_bytes([c[0], c[1], c[2], c[3]]))).collect(),
         other => panic!("{other:?}"),
     };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 /// Most variables one problem may set.
-pub const MAX_VARS: usize = 24;
+pub const MAX_VARS: usize = 48;
 
 /// A variable's name as a small number, the same for the whole process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

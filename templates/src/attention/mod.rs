@@ -10,25 +10,37 @@
 //! | `score` | scale, softcap, ALiBi, bias, masks, a user's own mods: closures over tiles |
 //! | `softmax` | the online softmax |
 //! | `blocks` | lists of blocks from block masks and head types |
+//! | `kernel` | the forward's kernels, made |
+//! | `plan` | launches, parameters and requirements for the manifest |
+//! | `space` | which configs there are |
 //! | `merge` | joins partial results |
+//! | `mma` | cp.async and mma.sync: the forward on sm80, decode over a paged cache |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
 mod blocks;
 mod class;
 mod config;
 mod decode_problem;
+mod kernel;
+mod plan;
 mod merge;
+mod mma;
 mod problem;
 mod score;
 mod softmax;
+mod space;
 mod span;
 mod wgmma;
 
 pub use blocks::{BlockListProblem, block_lists};
 pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
+pub use kernel::{AttentionConfig, forward_kernel};
+pub use plan::{AttentionError, forward_plan};
 pub use merge::{MergeError, MergeProblem, merge};
+pub use mma::{MmaAttentionConfig, forward as mma_forward};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
+pub use space::{default_configs, space};
 pub use span::{UNLIMITED, Visibility};
 pub use wgmma::forward as wgmma_forward;

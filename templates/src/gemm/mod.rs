@@ -28,7 +28,7 @@ mod wgmma;
 pub use config::{Cluster, ConfigError, GemmConfig, MmaConfig, ReduceConfig, Schedule, WgmmaConfig};
 pub use epilogue::{Epilogue, EpilogueAt, EpilogueFn};
 pub use mma::mma;
-pub use plan::{GemmError, GemmKernel, GemmPlan, build, plan, reduce_kernel};
+pub use plan::{GemmError, build, plan, reduce_kernel};
 pub use problem::{Act, BLayout, GemmProblem, ProblemError};
 pub use reference::{Operands, Reference, reference};
 pub use space::space;

@@ -5,14 +5,18 @@ use super::epilogue::Epilogue;
 use super::problem::{Act, BLayout, GemmProblem, ProblemError};
 use super::{mma, reduce, wgmma};
 use crate::manifest::{dtype, expr};
+use crate::plan::{OpPlan, TemplateKernel};
 use std::collections::BTreeMap;
 use tilewright_ir::layout::LayoutError;
-use tilewright_ir::tile::{Kernel, KernelBuilder};
+use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dtype::Dtype;
 use tilewright_runtime::expr::ParseError;
 use tilewright_runtime::manifest::{Gelu, Numerics};
 use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
+
+/// The family's name in manifests.
+const TEMPLATE: &str = "gemm";
 
 /// Why a kernel or a plan cannot be made.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -39,32 +43,8 @@ pub enum GemmError {
     Expr(#[from] ParseError),
 }
 
-/// A kernel of this family, ready to be lowered.
-#[derive(Clone, Debug)]
-pub struct GemmKernel {
-    /// Id in the manifest; also the entry's name and the files' stem.
-    pub id: String,
-    /// The config's axes, for the manifest.
-    pub config: BTreeMap<String, String>,
-    /// Accumulation, for the manifest.
-    pub numerics: Numerics,
-    /// wgmmas of one iteration of the main loop, which the machine code must show; `None` for other kernels.
-    pub main_loop_wgmmas: Option<u32>,
-    /// Tile IR.
-    pub kernel: Kernel,
-}
-
-/// A plan with the kernels it launches.
-#[derive(Clone, Debug)]
-pub struct GemmPlan {
-    /// The plan.
-    pub plan: Plan,
-    /// Its kernels, in launch order.
-    pub kernels: Vec<GemmKernel>,
-}
-
 /// The kernel of a class and a config.
-pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<GemmKernel, GemmError> {
+pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKernel, GemmError> {
     p.check()?;
     c.check(p)?;
     let id = format!("gemm_{}_{}", p.slug(), c.slug());
@@ -88,11 +68,11 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<GemmKernel, 
         GemmConfig::Wgmma(c) => Some(c.bk / 16 * (c.warpgroup_rows() / 64) * p.gates()),
         GemmConfig::Mma(_) => None,
     };
-    Ok(GemmKernel { id, config, numerics: numerics(p, order), main_loop_wgmmas, kernel: k.finish() })
+    Ok(TemplateKernel { id, template: TEMPLATE, config, numerics: numerics(p, order), main_loop_wgmmas, kernel: k.finish() })
 }
 
 /// The kernel that sums partials for a class.
-pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<GemmKernel, GemmError> {
+pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<TemplateKernel, GemmError> {
     let id = format!("gemm_{}_reduce_{}x{}_a{}", p.slug(), c.rows, c.cols, c.n_align);
     let mut k = KernelBuilder::new(&id, arch);
     let e = Epilogue::standard(&mut k, p, c.n_align);
@@ -104,11 +84,18 @@ pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<Ge
         ("n_align", c.n_align.to_string()),
     ];
     let config = axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-    Ok(GemmKernel { id, config, numerics: numerics(p, "splits.seq"), main_loop_wgmmas: None, kernel: k.finish() })
+    Ok(TemplateKernel {
+        id,
+        template: TEMPLATE,
+        config,
+        numerics: numerics(p, "splits.seq"),
+        main_loop_wgmmas: None,
+        kernel: k.finish(),
+    })
 }
 
 /// The plan of a class and a config; `splits > 1` sums that many parts of k in a second launch.
-pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<GemmPlan, GemmError> {
+pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<OpPlan, GemmError> {
     let tensor = |name: &str, d: Dtype, dims: &[String], role| -> Result<PlanTensor, GemmError> {
         let shape = dims.iter().map(|e| expr(e)).collect::<Result<_, _>>()?;
         Ok(PlanTensor { name: name.into(), dtype: d, shape, role })
@@ -164,7 +151,7 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     }
     tensors.push(tensor("d", dtype(p.output), &matrix, Role::Output)?);
     let plan = Plan { id, op: "gemm".into(), class: p.class(), tensors, launches, requires: Vec::new() };
-    Ok(GemmPlan { plan, kernels })
+    Ok(OpPlan { plan, kernels })
 }
 
 fn numerics(p: &GemmProblem, order: &str) -> Numerics {

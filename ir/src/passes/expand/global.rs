@@ -9,14 +9,14 @@ use crate::dtype::DType;
 use crate::lane::{self, Op as L, Ty};
 use crate::layout::Dim;
 use crate::passes::PassError;
-use crate::tile::{Dim as Extent, Op, OpKind, RegTile, SmemTile, Value};
+use crate::tile::{Dim as Extent, Op, OpKind, RegTile, SmemTile, Tensor, Value};
 use rustc_hash::FxHashMap;
 
 /// A tensor as an operation sees it: base address, extents of the last two dimensions.
 pub(super) struct View {
     pub ptr: lane::Value,
     pub rows: Option<lane::Value>,
-    pub cols: lane::Value,
+    cols: Option<lane::Value>,
     pub dtype: DType,
     pub bytes: u32,
     /// The kernel writes it somewhere: loads must not take the non-coherent path.
@@ -24,6 +24,11 @@ pub(super) struct View {
 }
 
 impl View {
+    /// The last extent, for operations that walk rows.
+    pub fn cols(&self) -> lane::Value {
+        self.cols.expect("a view of rows was asked for")
+    }
+
     /// The load under a predicate that this tensor takes.
     pub fn load_if(&self) -> L {
         if self.written { L::LoadIfCoherent } else { L::LoadIf }
@@ -47,16 +52,28 @@ impl Expander<'_> {
         }
     }
 
-    pub(super) fn view(&mut self, op: &Op) -> View {
+    fn view(&mut self, op: &Op) -> View {
+        let (tensor, view) = self.row_view(op);
+        let rows = tensor.dims.iter().rev().nth(1).map(|d| self.extent(d));
+        View { rows, ..view }
+    }
+
+    /// As a matrix whose rows nobody counts.
+    pub(super) fn row_view(&mut self, op: &Op) -> (Tensor, View) {
+        let (tensor, view) = self.element_view(op);
+        let cols = self.extent(tensor.dims.last().expect("a tensor has an extent"));
+        (tensor, View { cols: Some(cols), ..view })
+    }
+
+    /// As elements in a row; what extents count is not asked, since leading ones may be no parameters of their own.
+    pub(super) fn element_view(&mut self, op: &Op) -> (Tensor, View) {
         let name = op.attrs.get_sym("tensor").to_string();
         let tensor = self.k.tensor(&name).expect("the verifier checked tensor names").clone();
         let written = self.written(&name);
         let i = self.param(ParamDesc::Ptr(name, written));
         let ptr = self.param_value(i);
-        let n = tensor.dims.len();
-        let cols = self.extent(&tensor.dims[n - 1]);
-        let rows = if n > 1 { Some(self.extent(&tensor.dims[n - 2])) } else { None };
-        View { ptr, rows, cols, dtype: tensor.dtype, bytes: tensor.dtype.bytes(), written }
+        let view = View { ptr, rows: None, cols: None, dtype: tensor.dtype, bytes: tensor.dtype.bytes(), written };
+        (tensor, view)
     }
 
     pub(super) fn extent(&mut self, d: &Extent) -> lane::Value {
@@ -80,7 +97,7 @@ impl Expander<'_> {
             let before = self.b.op(L::IMul, &[lead, rows]);
             index = self.b.op(L::IAdd, &[before, index]);
         }
-        let cols = wide(self, v.cols);
+        let cols = wide(self, v.cols());
         self.b.op(L::IMul, &[index, cols])
     }
 
@@ -139,7 +156,7 @@ impl Expander<'_> {
                 Some(v) => *v,
                 None => {
                     let col = self.b.imm(L::IAdd, col_t, i64::from(cc));
-                    let ok = self.b.icmp("slt", col, view.cols);
+                    let ok = self.b.icmp("slt", col, view.cols());
                     cols.insert(cc, ok);
                     ok
                 }
@@ -262,7 +279,7 @@ impl Expander<'_> {
         let (row, col) = (self.b.op(L::IAdd, &[c.row, r]), self.b.op(L::IAdd, &[c.col, in_row]));
         let rows = c.view.rows.expect("a matrix has rows");
         let row_ok = self.b.icmp("slt", row, rows);
-        let col_ok = self.b.icmp("slt", col, c.view.cols);
+        let col_ok = self.b.icmp("slt", col, c.view.cols());
         let ok = self.b.op(L::And, &[row_ok, col_ok]);
         let start = self.row_start(&c.view, c.lead, Some(row));
         let src = self.element_ptr(&c.view, start, col);

@@ -349,7 +349,10 @@ impl<'k> Expander<'k> {
             ParamDesc::TensorMap(m) => (format!("map{}_{}", self.params.len(), m.tensor), ParamKind::TensorMap),
             ParamDesc::Ptr(t, written) => (t.clone(), ParamKind::Global { align: 16, readonly: !written }),
             ParamDesc::Scalar(n, d) => {
-                (n.clone(), ParamKind::Scalar(if *d == DType::F32 { lane::Ty::F32 } else { lane::Ty::I32 }))
+                // An extent may be an expression, which is no name.
+                let plain = n.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+                let name = if plain { n.clone() } else { format!("size{}", self.params.len()) };
+                (name, ParamKind::Scalar(if *d == DType::F32 { lane::Ty::F32 } else { lane::Ty::I32 }))
             }
         };
         self.b.func.params.push(lane::Param { name, kind });

@@ -111,7 +111,7 @@ impl Expander<'_> {
         col: lane::Value,
         f: &mut dyn FnMut(&mut Self, &View, Access),
     ) -> Result<(), PassError> {
-        let view = self.view(op);
+        let (_, view) = self.row_view(op);
         let vec = self.vector(op, t);
         let at = RowsAt::new(self, &view, &t.layout, rows, col)?;
         let mut walk = RowWalk { at, bases: FxHashMap::default(), columns: FxHashMap::default() };
@@ -130,7 +130,7 @@ impl Expander<'_> {
     fn copy_rows(&mut self, op: &Op) -> Result<(), PassError> {
         let (to, tile) = self.smem(op.args[0]);
         let (rows, col) = (op.args[1], self.scalar(op.args[2]));
-        let view = self.view(op);
+        let (_, view) = self.row_view(op);
         let vec = op.attrs.get_int("vec") as u32;
         let layout = match blocked(self.unit_threads(), tile.shape, vec) {
             Ok(layout) => layout,
@@ -170,11 +170,9 @@ impl Expander<'_> {
 
     /// The address of the first element that leading coordinates pick.
     fn element_base(&mut self, op: &Op, at: &[Value]) -> (View, lane::Value) {
-        let view = self.view(op);
-        let dims = self.k.tensor(op.attrs.get_sym("tensor")).expect("the verifier checked tensor names").dims.clone();
+        let (tensor, view) = self.element_view(op);
         let mut index = None;
-        for (i, extent) in dims.iter().enumerate() {
-            // The first extent never counts, and may be no parameter of its own.
+        for (i, extent) in tensor.dims.iter().enumerate() {
             let coordinate = at.get(i).map(|v| self.scalar(*v)).map(|v| self.b.cast(L::SExt, v, Ty::I64));
             index = match (index, coordinate) {
                 (None, c) => c,
@@ -308,7 +306,7 @@ impl RowWalk {
             None => {
                 let row = *self.at.rows.get(&r).expect("the verifier checked that row numbers have the tile's rows");
                 let wide = x.b.cast(L::SExt, row, Ty::I64);
-                let cols = x.b.cast(L::SExt, view.cols, Ty::I64);
+                let cols = x.b.cast(L::SExt, view.cols(), Ty::I64);
                 let start = x.b.op(L::IMul, &[wide, cols]);
                 let base = x.element_ptr(view, start, self.at.col);
                 let zero = x.b.i32(0);
@@ -322,7 +320,7 @@ impl RowWalk {
             None => {
                 let col = x.b.imm(L::IAdd, self.at.col, i64::from(c));
                 // Unsigned: a negative column is outside as well.
-                let ok = x.b.icmp("ult", col, view.cols);
+                let ok = x.b.icmp("ult", col, view.cols());
                 self.columns.insert(c, ok);
                 ok
             }

@@ -1,0 +1,72 @@
+//! Attention: the forward, decode over a paged cache, and what goes with them.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `terms` | masks, score terms and refusals that ops share |
+//! | `forward`, `forward_case`, `forward_random` | `attention`: keys and tensors; data and reference; made-up data |
+//! | `decode`, `decode_case`, `decode_random` | `attention_decode`, likewise |
+
+mod forward;
+mod forward_case;
+mod forward_random;
+mod terms;
+
+use super::{About, Family, Indexed};
+use crate::error::{Res, bad_input};
+use crate::library::Entry;
+use serde_json::json;
+use tilewright_ir::{Arch, DType};
+use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
+use tilewright_templates::attention::{AttentionConfig, AttentionProblem, forward_kernel, space};
+use tilewright_templates::plan::OpPlan;
+
+/// The row of `attention`.
+pub const FORWARD: Family = Family {
+    op: "attention",
+    about: || About {
+        templates: vec!["attention"],
+        inputs: vec!["bf16", "f16"],
+        outputs: vec!["bf16", "f16", "f32"],
+        keys: [
+            ("causal", "true, false"),
+            ("window_left", "tokens"),
+            ("window_right", "tokens"),
+            ("softcap", "f32"),
+            ("scale", "f32"),
+            ("chunk", "tokens"),
+            ("block_m", "tokens"),
+            ("block_n", "tokens"),
+            ("sink_tokens", "tokens"),
+            ("recent_tokens", "tokens"),
+            ("config", "a config id"),
+        ]
+        .map(|(k, v)| (k, json!(v)))
+        .to_vec(),
+    },
+    configs: |arch| space(arch, &AttentionProblem::plain(DType::BF16, 128)).iter().map(AttentionConfig::axes).collect(),
+    class: "dtype=bf16,out=bf16,d=128,dv=128,causal=0,window=0,chunk=0,softcap=0,alibi=0,sink=0,bias=none,varlen=0,sparse=none",
+    request: forward::request,
+    plans: forward_plans,
+    kernel: |arch, class, config| {
+        let (p, _) = forward_case::problem(class)?;
+        forward_kernel(arch, &p, &config.parse().map_err(bad_input)?).map_err(bad_input)
+    },
+    table: |_, class, plans| Ok(in_order("attention", class, plans)),
+    cases: forward_case::cases,
+};
+
+fn forward_plans(arch: Arch, entry: &Entry) -> Res<Vec<OpPlan>> {
+    let (p, prefix) = forward_case::problem(&entry.class)?;
+    let plan = |text: &String| {
+        let config = text.parse().map_err(bad_input)?;
+        forward_case::plan(arch, &p, &config, prefix)
+    };
+    entry.configs.iter().map(plan).collect()
+}
+
+/// A table of one bucket: the first plan of the library that fits.
+fn in_order(op: &str, class: &str, plans: &[Indexed<'_>]) -> Dispatch {
+    let (m_edges, n_edges, k_edges) = (Vec::new(), Vec::new(), Vec::new());
+    let cells = vec![plans.iter().map(|p| p.0).collect()];
+    Dispatch { op: op.into(), class: class.into(), m_edges, n_edges, k_edges, cells, chosen_by: ChosenBy::Model }
+}

@@ -1,0 +1,116 @@
+//! One problem of an op with its data, and what must come out of it.
+
+use crate::error::Res;
+use crate::tensors::Tensors;
+use crate::verify::Level;
+use safetensors::Dtype;
+use serde_json::Value;
+use tilewright_ir::Arch;
+use tilewright_runtime::dispatch::PlanIndex;
+use tilewright_runtime::expr::Vars;
+use tilewright_runtime::manifest::{Kernel, Manifest};
+use tilewright_runtime::plan::Plan;
+use tilewright_templates::plan::OpPlan;
+
+/// One problem: what `gen run` is given, and what verification makes up.
+pub struct Case {
+    /// Its sizes in words, for messages.
+    pub sizes: String,
+    /// The op's class.
+    pub class: String,
+    /// Variables of expressions, without `sms`.
+    pub vars: Vars,
+    /// Numbers that kernels take.
+    pub scalars: Vec<(&'static str, f32)>,
+    /// Inputs by the plan's names.
+    pub inputs: Tensors,
+    /// What comes out.
+    pub outputs: Vec<Output>,
+    /// Gives what a report says of the comparison; an element out of bound is a failure.
+    pub check: Check,
+}
+
+impl Case {
+    /// Compares what a plan gave with the op's reference.
+    pub fn compare(&self, outputs: &Tensors, manifest: &Manifest, plan: PlanIndex) -> Res<Value> {
+        let launches = &manifest.plans[plan.0 as usize].launches;
+        let kernels: Vec<&Kernel> =
+            launches.iter().filter_map(|l| manifest.kernel(&l.kernel)).map(|i| &manifest.kernels[i]).collect();
+        (self.check)(&self.inputs, outputs, &kernels)
+    }
+}
+
+/// Compares outputs with a reference: inputs by name, outputs by name, the kernels that were launched.
+pub type Check = Box<dyn Fn(&Tensors, &Tensors, &[&Kernel]) -> Res<Value>>;
+
+/// A tensor that an op gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Its name, in the plan and in the file.
+    pub name: &'static str,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape in the file; the plan may see the same elements under another.
+    pub shape: Vec<usize>,
+}
+
+/// What `gen run` is asked for.
+pub struct Request {
+    /// The problem.
+    pub case: Case,
+    /// Whether a config or the like is named, so that the library's plans are not it.
+    pub pinned: bool,
+    /// Plans to build when the library's are not it or it has none, best first: the first that can be built is taken.
+    pub plans: Box<dyn Fn(Arch) -> Res<Vec<OpPlan>>>,
+}
+
+/// A plan under verification.
+pub struct Trial<'a> {
+    /// What it belongs to.
+    pub manifest: &'a Manifest,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// How much to try.
+    pub level: Level,
+    /// Which random numbers.
+    pub seed: u64,
+    /// Whether the plan takes a problem.
+    pub fits: &'a dyn Fn(&Vars) -> bool,
+}
+
+impl Trial<'_> {
+    /// The kernel of a launch, counted from 0.
+    pub fn kernel(&self, launch: usize) -> Option<&Kernel> {
+        let launch = self.plan.launches.get(launch)?;
+        self.manifest.kernel(&launch.kernel).map(|i| &self.manifest.kernels[i])
+    }
+
+    /// A number among the axes of a launch's config.
+    pub fn axis(&self, launch: usize, name: &str) -> Option<usize> {
+        self.kernel(launch)?.config.get(name)?.parse().ok()
+    }
+}
+
+/// Random numbers for verification: the same in every run.
+pub struct Random(u64);
+
+impl Random {
+    /// The numbers of a seed.
+    pub fn new(seed: u64) -> Self {
+        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// The next number in -1..1.
+    pub fn unit(&mut self) -> f64 {
+        // xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators").
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as f64 / f64::from(1u32 << 23) - 1.0
+    }
+
+    /// The next whole number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (((self.unit() + 1.0) / 2.0 * n as f64) as usize).min(n.saturating_sub(1))
+    }
+}

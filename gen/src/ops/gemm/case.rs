@@ -1,0 +1,126 @@
+//! A GEMM with its data: random operands, the comparison with the reference, the shapes a plan is verified on.
+
+use super::super::ask::safetensors_dtype;
+use super::super::case::{Case, Check, Output, Random, Trial};
+use crate::error::{Res, failed, failure};
+use crate::tensors::{Tensor, Tensors, from_f64, to_f64};
+use crate::verify::Level;
+use serde_json::json;
+use tilewright_ir::DType;
+use tilewright_runtime::expr::{VarId, Vars};
+use tilewright_templates::gemm::{GemmProblem, Operands, reference};
+
+/// Sizes of a GEMM: batch, m, n, k.
+pub type Shape = [usize; 4];
+
+/// Work (multiply-adds) up to which the result is compared with the reference.
+const REFERENCE_LIMIT: usize = 1 << 29;
+
+/// A problem of these sizes on these inputs; `batched` says whether d has a batch dimension.
+pub fn case(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, inputs: Tensors) -> Res<Case> {
+    let [batch, m, n, k] = shape;
+    let d = if batched { vec![batch, m, n] } else { vec![m, n] };
+    Ok(Case {
+        sizes: format!("batch {batch} m {m} n {n} k {k}"),
+        class: problem.class(),
+        vars: vars(shape)?,
+        scalars: vec![("alpha", alpha)],
+        outputs: vec![Output { name: "d", dtype: safetensors_dtype(problem.output), shape: d }],
+        check: check(problem, shape, alpha),
+        inputs,
+    })
+}
+
+/// The variables of expressions for a shape.
+pub fn vars([batch, m, n, k]: Shape) -> Res<Vars> {
+    let mut v = Vars::gemm(m as i64, n as i64, k as i64);
+    v.set(VarId::BATCH, batch as i64).map_err(failure)?;
+    Ok(v)
+}
+
+/// Compares with the f64 reference where that is affordable.
+fn check(p: GemmProblem, shape: Shape, alpha: f32) -> Check {
+    Box::new(move |inputs, outputs, _| {
+        let [batch, m, n, k] = shape;
+        let work = batch * m * n * k * p.gates() as usize;
+        if work > REFERENCE_LIMIT {
+            return Ok(json!({"reference": null, "why": format!("{work} multiply-adds are more than {REFERENCE_LIMIT}")}));
+        }
+        let numbers = |name: &str| inputs.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data));
+        let o = Operands {
+            shape,
+            a: numbers("a")?,
+            b: numbers("b")?,
+            bias: numbers("bias")?,
+            residual: numbers("residual")?,
+            alpha: f64::from(alpha),
+        };
+        if [&o.a, &o.b, &o.bias, &o.residual].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
+            return Ok(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}));
+        }
+        let reference = reference(&p, &o);
+        let d = outputs.get("d").ok_or_else(|| failure("no output d"))?;
+        let found = to_f64(d.dtype, &d.data)?;
+        if let Some((i, x, want, bound)) = reference.first_miss(&found) {
+            return failed(format!("element {i} of d is {x}, the f64 reference {want}, the bound {bound:e}"));
+        }
+        let worst = found.iter().zip(&reference.value).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
+        Ok(json!({"reference": "f64", "elements": found.len(), "max_error": worst, "bound": "2*|lowp-ref| + slack"}))
+    })
+}
+
+/// Random numbers in -1..1 that the dtypes hold exactly: the same in every run.
+fn random_inputs(p: &GemmProblem, [batch, m, n, k]: Shape, seed: u64) -> Tensors {
+    let mut random = Random::new(seed);
+    let wide = n * p.gates() as usize;
+    let all: [(&str, DType, bool, Vec<usize>); 4] = [
+        ("a", p.input, true, vec![batch, m, k]),
+        ("b", p.input, true, vec![batch, wide, k]),
+        ("bias", p.input, p.bias, vec![wide]),
+        ("residual", p.output, p.residual, vec![batch, m, n]),
+    ];
+    let mut draw = |d: DType, shape: Vec<usize>| {
+        let count = shape.iter().product::<usize>();
+        Tensor { dtype: safetensors_dtype(d), data: from_f64(d, (0..count).map(|_| random.unit())), shape }
+    };
+    all.into_iter().filter(|(_, _, given, _)| *given).map(|(name, d, _, shape)| (name.to_string(), draw(d, shape))).collect()
+}
+
+/// Boundary trip counts of the main loop and ragged edges, rounded to what the plan requires.
+pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
+    let axis = |name: &str| t.axis(0, name).unwrap_or(64);
+    let (bm, bn, bk, stages) = (axis("bm"), axis("bn"), axis("bk"), axis("stages"));
+    let p = GemmProblem::from_class(&t.plan.class).map_err(failure)?;
+    let mut list = Vec::new();
+    for wanted in shapes(t.level, bm, bn / p.gates() as usize, bk, stages) {
+        if let Some(shape) = nearest(t, wanted)? {
+            list.push(case(p, shape, true, 0.75, random_inputs(&p, shape, t.seed))?);
+        }
+    }
+    Ok(list)
+}
+
+/// Shapes to try, before they are rounded to what a plan requires.
+fn shapes(level: Level, bm: usize, bn: usize, bk: usize, stages: usize) -> Vec<Shape> {
+    let mut list = vec![[1, 1, 8, 8], [2, bm + 5, bn + 9, bk + 9]];
+    if level == Level::Full {
+        let trips = [1, stages - 1, stages, stages + 1, 2 * stages + 1];
+        list.extend(trips.into_iter().filter(|t| *t > 0).map(|t| [1, 17, 24, t * bk]));
+        list.push([1, 3 * bm, bn, bk * 2 - 3]);
+        list.push([1, bm - 1, 2 * bn + 1, 2 * bk + 5]);
+    }
+    list
+}
+
+/// The wanted shape with n and k rounded up to the first that the plan takes: exact sizes first, then alignments.
+fn nearest(t: &Trial<'_>, [batch, m, n, k]: Shape) -> Res<Option<Shape>> {
+    for step_k in [1usize, 2, 4, 8, 64, 256, 512, 1024] {
+        for step_n in [1usize, 2, 8] {
+            let shape = [batch, m, n.next_multiple_of(step_n), k.next_multiple_of(step_k)];
+            if (t.fits)(&vars(shape)?) {
+                return Ok(Some(shape));
+            }
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,79 @@
+//! The dispatch table of a class in the order of the performance model.
+
+use crate::error::{Res, failure};
+use std::collections::BTreeSet;
+use tilewright_autotune::{Candidate, DeviceProfile, Sizes, rank};
+use tilewright_ir::Arch;
+use tilewright_runtime::dispatch::{ChosenBy, Dispatch, PlanIndex};
+use tilewright_templates::gemm::{GemmConfig, GemmProblem};
+use tilewright_templates::plan::{OpPlan, TemplateKernel};
+
+/// Upper bounds of the buckets; the last is open. m finely, since that is what varies in a server.
+const M_EDGES: [i64; 12] = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
+const N_EDGES: [i64; 4] = [512, 2048, 6144, 16384];
+const K_EDGES: [i64; 3] = [1024, 4096, 12288];
+
+/// What ranking needs of a plan.
+struct Entry {
+    index: u32,
+    id: String,
+    problem: GemmProblem,
+    config: GemmConfig,
+    splits: u32,
+    requires: BTreeSet<String>,
+}
+
+/// The table of a class in the model's order.
+pub fn table(arch: Arch, class: &str, plans: &[(PlanIndex, &OpPlan)]) -> Res<Dispatch> {
+    let device = &DeviceProfile::typical(arch);
+    let entries = plans.iter().map(|(i, p)| entry(*i, p)).collect::<Res<Vec<Entry>>>()?;
+    let candidates: Vec<Candidate> =
+        entries.iter().map(|e| Candidate { id: &e.id, problem: &e.problem, config: &e.config, splits: e.splits }).collect();
+    let mut cells = Vec::new();
+    for m in sizes(&M_EDGES) {
+        for n in sizes(&N_EDGES) {
+            for k in sizes(&K_EDGES) {
+                cells.push(reachable(&entries, &rank(device, Sizes { m, n, k }, &candidates)));
+            }
+        }
+    }
+    Ok(Dispatch {
+        op: "gemm".into(),
+        class: class.into(),
+        m_edges: M_EDGES.to_vec(),
+        n_edges: N_EDGES.to_vec(),
+        k_edges: K_EDGES.to_vec(),
+        cells,
+        chosen_by: ChosenBy::Model,
+    })
+}
+
+fn entry(PlanIndex(index): PlanIndex, p: &OpPlan) -> Res<Entry> {
+    let problem = GemmProblem::from_class(&p.plan.class).map_err(failure)?;
+    let axes: Vec<String> = p.kernels[0].config.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let config = axes.join(",").parse().map_err(failure)?;
+    let splits = p.plan.launches[0].sets.get("splits").and_then(|e| e.text().parse().ok()).unwrap_or(1);
+    // A launch may rename variables: then the same words mean something else.
+    let scoped = |(l, k): (&tilewright_runtime::plan::PlanLaunch, &TemplateKernel)| {
+        let sets: Vec<String> = l.sets.iter().map(|(k, v)| format!("{k}:={}", v.text())).collect();
+        k.kernel.requires.iter().map(|r| format!("{r} {}", sets.join(" "))).collect::<Vec<_>>()
+    };
+    let requires = p.plan.launches.iter().zip(&p.kernels).flat_map(scoped).collect();
+    Ok(Entry { index, id: p.plan.id.clone(), problem, config, splits, requires })
+}
+
+/// The size that stands for a bucket: its upper bound, twice the last for the open one.
+fn sizes(edges: &[i64]) -> impl Iterator<Item = f64> + '_ {
+    edges.iter().map(|e| *e as f64).chain(edges.last().map(|e| 2.0 * *e as f64))
+}
+
+/// The order without plans that can never be chosen: an earlier one requires no more than they do.
+fn reachable(entries: &[Entry], order: &[usize]) -> Vec<PlanIndex> {
+    let mut kept: Vec<&Entry> = Vec::new();
+    for e in order.iter().map(|i| &entries[*i]) {
+        if !kept.iter().any(|k| k.requires.is_subset(&e.requires)) {
+            kept.push(e);
+        }
+    }
+    kept.iter().map(|e| PlanIndex(e.index)).collect()
+}

@@ -1,0 +1,67 @@
+//! Dense matrix multiplication.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `request` | keys and tensors of a run, and the config for it |
+//! | `case` | inputs, the comparison with the reference, verification shapes |
+//! | `dispatch` | the order of plans by the performance model |
+
+mod case;
+mod dispatch;
+mod request;
+
+use super::{About, Family};
+use crate::error::{Res, bad_input};
+use crate::library::Entry;
+use serde_json::json;
+use tilewright_ir::{Arch, DType};
+use tilewright_templates::gemm::{GemmConfig, GemmProblem, build, plan, space};
+use tilewright_templates::plan::{OpPlan, TemplateKernel};
+
+/// The row of `gemm`.
+pub const FAMILY: Family = Family {
+    op: "gemm",
+    about,
+    configs: |arch| space(arch, &GemmProblem::plain(DType::BF16)).iter().map(GemmConfig::axes).collect(),
+    class: "a=bf16,b=nk,out=bf16,act=none,bias=0,residual=0",
+    request: request::request,
+    plans,
+    kernel,
+    table: dispatch::table,
+    cases: case::cases,
+};
+
+fn about() -> About {
+    About {
+        templates: vec!["wgmma", "mma", "reduce"],
+        inputs: vec!["bf16", "f16"],
+        outputs: vec!["bf16", "f16", "f32"],
+        keys: vec![
+            ("out", json!(["bf16", "f16", "f32"])),
+            ("act", json!(["none", "relu", "gelu", "silu", "swiglu"])),
+            ("alpha", json!("f32")),
+            ("b", json!(["nk", "kn"])),
+            ("split_k", json!("integer")),
+            ("config", json!("a config id")),
+        ],
+    }
+}
+
+fn plans(arch: Arch, entry: &Entry) -> Res<Vec<OpPlan>> {
+    let problem = GemmProblem::from_class(&entry.class).map_err(bad_input)?;
+    let mut list = Vec::new();
+    for text in &entry.configs {
+        let config: GemmConfig = text.parse().map_err(bad_input)?;
+        let splits: &[u32] = if entry.splits.is_empty() { &[1] } else { &entry.splits };
+        for &s in splits {
+            list.push(plan(arch, &problem, &config, s).map_err(|e| bad_input(format!("{}: {e}", entry.class)))?);
+        }
+    }
+    Ok(list)
+}
+
+fn kernel(arch: Arch, class: &str, config: &str) -> Res<TemplateKernel> {
+    let problem = GemmProblem::from_class(class).map_err(bad_input)?;
+    let config: GemmConfig = config.parse().map_err(bad_input)?;
+    build(arch, &problem, &config).map_err(bad_input)
+}

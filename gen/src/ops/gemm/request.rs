@@ -1,0 +1,142 @@
+//! `gen run gemm`: its keys and tensors, and a config that fits them.
+
+use super::super::ask::{Ask, dtype_of, safetensors_dtype};
+use super::super::case::Request;
+use super::case::{Shape, case};
+use crate::error::{Res, bad_input, failure, usage};
+use crate::tensors::Tensor;
+use tilewright_autotune::{Candidate, DeviceProfile, Sizes, rank};
+use tilewright_ir::{Arch, DType};
+use tilewright_templates::gemm::*;
+
+/// Checks keys and tensors against each other.
+pub fn request(ask: Ask) -> Res<Request> {
+    if ask.key("weight").is_some() {
+        return usage("key `weight`: low-bit weights are not built yet; give b in the dtype of a");
+    }
+    ask.only_keys(&["out", "act", "alpha", "b", "split_k", "config"])?;
+    const TENSORS: [&str; 4] = ["a", "b", "bias", "residual"];
+    if let Some(name) = ask.tensors.keys().find(|n| !TENSORS.contains(&n.as_str())) {
+        let hint = if name.contains("scale") { "; scaled 8-bit inputs are not built yet" } else { "" };
+        return usage(format!("unknown tensor `{name}`: expected a, b, and optionally bias, residual{hint}"));
+    }
+    let (a, b) = (ask.need("a")?, ask.need("b")?);
+    let input = dtype_of("a", a, &[DType::BF16, DType::F16])?;
+    let layout = ask.parsed("b")?.unwrap_or(BLayout::Nk);
+    let act = ask.parsed("act")?.unwrap_or(Act::None);
+    let outputs = |d: &DType| matches!(d, DType::BF16 | DType::F16 | DType::F32);
+    let output = ask.value("out", "bf16, f16 or f32", outputs)?.unwrap_or(input);
+    let (bias, residual) = (ask.tensors.contains_key("bias"), ask.tensors.contains_key("residual"));
+    let problem = GemmProblem { input, output, b: layout, act, bias, residual };
+    let (shape, batched) = shape(&problem, a, b)?;
+    let [batch, m, n, _] = shape;
+    if dtype_of("b", b, &[input]).is_err() {
+        return usage(format!("tensor `b` is {}: expected a's dtype, {:?}", b.describe(), a.dtype));
+    }
+    if bias {
+        ask.expect("bias", safetensors_dtype(input), &[n * problem.gates() as usize])?;
+    }
+    if residual {
+        let whole = [batch, m, n];
+        ask.expect("residual", safetensors_dtype(output), if batched { &whole } else { &whole[1..] })?;
+    }
+    let alpha = ask.value("alpha", "a number", |_| true)?.unwrap_or(1.0);
+    let splits: Option<u32> = ask.value("split_k", "a whole number from 1", |s| *s >= 1)?;
+    let config: Option<GemmConfig> = ask.parsed("config")?;
+    Ok(Request {
+        case: case(problem, shape, batched, alpha, ask.tensors)?,
+        pinned: config.is_some() || splits.is_some(),
+        plans: Box::new(move |arch| {
+            let config = config.map_or_else(|| default_config(arch, &problem, shape), Ok)?;
+            Ok(vec![plan(arch, &problem, &config, splits.unwrap_or(1)).map_err(bad_input)?])
+        }),
+    })
+}
+
+/// Batch, m, n, k of a and b; names the sizes that do not fit.
+fn shape(p: &GemmProblem, a: &Tensor, b: &Tensor) -> Res<(Shape, bool)> {
+    let rank = a.shape.len();
+    if !(2..=3).contains(&rank) {
+        return usage(format!("tensor `a` is {}: expected [m, k] or [batch, m, k]", a.describe()));
+    }
+    let order = if p.b == BLayout::Nk { "[n, k]" } else { "[k, n]" };
+    if b.shape.len() != rank {
+        return usage(format!("tensor `b` is {}: expected {order} with as many dimensions as a, {}", b.describe(), a.describe()));
+    }
+    let (batch, m, k) = (if rank == 3 { a.shape[0] } else { 1 }, a.shape[rank - 2], a.shape[rank - 1]);
+    let (wide, kb) =
+        if p.b == BLayout::Nk { (b.shape[rank - 2], b.shape[rank - 1]) } else { (b.shape[rank - 1], b.shape[rank - 2]) };
+    if kb != k {
+        return usage(format!(
+            "k differs: a is {:?} with k = {k}, b is {:?} as {order} with k = {kb}{}",
+            a.shape,
+            b.shape,
+            if p.b == BLayout::Nk { " (--set b=kn takes [k, n])" } else { "" }
+        ));
+    }
+    if rank == 3 && b.shape[0] != batch {
+        return usage(format!("batch differs: a is {:?}, b is {:?}", a.shape, b.shape));
+    }
+    if !wide.is_multiple_of(p.gates() as usize) {
+        return usage(format!("act=swiglu: b has {wide} columns of weights, which are not gate and up of equal number"));
+    }
+    let shape = [batch, m, wide / p.gates() as usize, k];
+    if shape.contains(&0) {
+        return usage(format!("a is {:?}, b is {:?}: every size must be at least 1", a.shape, b.shape));
+    }
+    if shape.iter().any(|s| *s > i32::MAX as usize / 4) {
+        return usage(format!("a is {:?}, b is {:?}: sizes are limited to {}", a.shape, b.shape, i32::MAX / 4));
+    }
+    Ok((shape, rank == 3))
+}
+
+/// A config that fits the sizes: the model's choice among a few.
+fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -> Res<GemmConfig> {
+    let multiple = |x: usize, of: &[u32]| of.iter().copied().find(|a| x.is_multiple_of(*a as usize)).unwrap_or(1);
+    let rows_aligned = k.is_multiple_of(8) && (p.b == BLayout::Nk || n.is_multiple_of(8));
+    let mut list = Vec::new();
+    if arch.is_hopper() && rows_aligned {
+        let n_align = multiple(n, &[8, 2]);
+        for (bm, bn, math_wgs) in [(128, 256, 2), (128, 128, 2), (64, 128, 1), (64, 64, 1), (64, 32, 1)] {
+            let stages = (200 * 1024 / ((bm + bn) * 128)).min(8);
+            list.push(GemmConfig::Wgmma(WgmmaConfig {
+                bm,
+                bn,
+                bk: 64,
+                stages,
+                math_wgs,
+                schedule: Schedule::Cooperative,
+                cluster: Cluster::One,
+                raster: 8,
+                n_align,
+                split: false,
+            }));
+        }
+    }
+    let load_align = multiple(if p.b == BLayout::Nk { k } else { gcd(k, n) }, &[8, 4, 2]);
+    let n_align = multiple(n, &[2]);
+    for (bm, bn, warps_m, warps_n) in [(128, 128, 2, 4), (64, 64, 2, 2), (16, 64, 1, 4)] {
+        list.push(GemmConfig::Mma(MmaConfig {
+            bm,
+            bn,
+            bk: 32,
+            stages: 3,
+            warps_m,
+            warps_n,
+            raster: 8,
+            load_align,
+            n_align,
+            split: false,
+        }));
+    }
+    list.retain(|c| c.check(p).is_ok());
+    let ids: Vec<String> = list.iter().map(GemmConfig::to_string).collect();
+    let candidates: Vec<Candidate> =
+        list.iter().zip(&ids).map(|(config, id)| Candidate { id, problem: p, config, splits: 1 }).collect();
+    let order = rank(&DeviceProfile::typical(arch), Sizes { m: m as f64, n: n as f64, k: k as f64 }, &candidates);
+    order.first().map(|i| list[*i]).ok_or_else(|| failure(format!("no config of gemm fits class {} on {arch}", p.class())))
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

@@ -1,0 +1,65 @@
+//! Which configs there are.
+
+use super::config::WgmmaAttentionConfig;
+use super::kernel::AttentionConfig;
+use super::problem::AttentionProblem;
+use tilewright_ir::Arch;
+
+/// Every config for a target and a class.
+pub fn space(arch: Arch, p: &AttentionProblem) -> Vec<AttentionConfig> {
+    let mut list = Vec::new();
+    if arch.is_hopper() {
+        for (warpgroups, bn) in (1..=3).flat_map(|w| (1..=16).map(move |n| (w, 16 * n))) {
+            for (stages, overlap, ping_pong) in
+                [(1, false, false), (2, false, false), (2, true, false), (2, true, true), (3, true, true)]
+            {
+                for (persistent, exp_fma) in [(true, 0), (true, 4), (false, 0)] {
+                    let bm = 64 * warpgroups;
+                    let c = WgmmaAttentionConfig { bm, bn, warpgroups, stages, overlap, ping_pong, persistent, exp_fma };
+                    list.push(AttentionConfig::Wgmma(c));
+                }
+            }
+        }
+    }
+    list.retain(|c| c.check(p).is_ok());
+    list
+}
+
+/// Configs for a class where nothing was measured, best first: tiles as FlashAttention-3 has them, fewer queries where there are
+/// few. What a class needs of registers is known to the assembler only, so smaller tiles follow for those that do not fit.
+pub fn default_configs(arch: Arch, p: &AttentionProblem, sq: usize) -> Vec<AttentionConfig> {
+    let mut list = Vec::new();
+    if arch.is_hopper() {
+        // Blocks whose elements are masked or changed one by one are kept narrower.
+        let masked = p.causal || p.window || p.chunk || p.sparse.is_some();
+        let wide = !(masked || p.softcap || p.alibi || p.bias.is_some());
+        let bn: &[u32] = match (p.d, wide) {
+            (64, true) => &[192, 128, 64],
+            (96, true) => &[144, 96, 64],
+            (64 | 96, false) => &[128, 96, 64],
+            (128, true) => &[176, 128, 96, 64],
+            (128, false) => &[128, 96, 64],
+            (192, _) => &[112, 96, 64, 48],
+            _ => &[80, 64, 32],
+        };
+        for (warpgroups, bn) in [2, 1].into_iter().flat_map(|w| bn.iter().map(move |n| (w, *n))) {
+            let (bm, two) = (64 * warpgroups, warpgroups == 2);
+            let c = WgmmaAttentionConfig {
+                bm,
+                bn,
+                warpgroups,
+                stages: 2,
+                overlap: true,
+                ping_pong: two,
+                persistent: true,
+                exp_fma: 0,
+            };
+            list.push(AttentionConfig::Wgmma(c));
+        }
+    }
+    list.retain(|c| c.check(p).is_ok());
+    if sq <= 64 {
+        list.sort_by_key(|c| c.tile()[0]);
+    }
+    list
+}

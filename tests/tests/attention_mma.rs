@@ -1,0 +1,286 @@
+//! The mma.sync attention kernels, kernel by kernel: each config and feature on the emulator against sums in f64.
+
+use half::{bf16, f16};
+use tilewright_ir::tile::KernelBuilder;
+use tilewright_ir::{Arch, DType};
+use tilewright_templates::attention::{AttentionProblem, MmaAttentionConfig, Mods, mma_forward};
+use tilewright_tests::{Built, Runner};
+
+/// Sizes of a forward; `left`, `right` and `chunk` where the class has them.
+#[derive(Clone, Debug)]
+struct Size {
+    batch: usize,
+    sq: usize,
+    sk: usize,
+    hq: usize,
+    hkv: usize,
+    /// Where sequences end, for varlen; then sq and sk are the longest.
+    ends: Vec<[usize; 2]>,
+    left: i64,
+    right: i64,
+    chunk: i64,
+}
+
+impl Size {
+    fn new(batch: usize, [sq, sk]: [usize; 2], [hq, hkv]: [usize; 2]) -> Self {
+        Size { batch, sq, sk, hq, hkv, ends: Vec::new(), left: 1 << 30, right: 1 << 30, chunk: 1 << 30 }
+    }
+}
+
+fn random(n: usize, dtype: DType, seed: u64) -> Vec<f64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..n)
+        .map(|_| {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            let x = (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as f64 / f64::from(1u32 << 23) - 1.0;
+            decode(dtype, &encode(dtype, &[x]))[0]
+        })
+        .collect()
+}
+
+fn encode(dtype: DType, v: &[f64]) -> Vec<u8> {
+    match dtype {
+        DType::BF16 => v.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect(),
+        DType::F16 => v.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
+        _ => v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
+    }
+}
+
+fn decode(dtype: DType, v: &[u8]) -> Vec<f64> {
+    match dtype {
+        DType::BF16 => v.chunks(2).map(|b| f64::from(bf16::from_le_bytes([b[0], b[1]]))).collect(),
+        DType::F16 => v.chunks(2).map(|b| f64::from(f16::from_le_bytes([b[0], b[1]]))).collect(),
+        _ => v.chunks(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
+    }
+}
+
+fn config(bm: u32, bn: u32, stages: u32, warps: u32) -> MmaAttentionConfig {
+    MmaAttentionConfig { bm, bn, stages, warps }
+}
+
+fn build(arch: Arch, p: &AttentionProblem, c: &MmaAttentionConfig) -> Built {
+    c.check(arch, p.dtype, p.d, p.dv).unwrap_or_else(|e| panic!("{c}: {e}"));
+    let mut k = KernelBuilder::new("attention", arch);
+    mma_forward(&mut k, p, c, &Mods::default()).unwrap();
+    let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
+    runner.build(&k.finish()).unwrap_or_else(|e| panic!("{} {c}: {e}", p.slug()))
+}
+
+/// The logits that a query sees, by key.
+fn row(
+    p: &AttentionProblem,
+    z: &Size,
+    pos: i64,
+    sk: usize,
+    slope: f64,
+    softcap: f64,
+    s: impl Fn(usize) -> f64,
+) -> Vec<(usize, f64)> {
+    (0..sk)
+        .filter(|j| {
+            let j = *j as i64;
+            (!p.causal || j <= pos)
+                && (!p.window || (pos - z.left <= j && j <= pos + z.right))
+                && (!p.chunk || pos.div_euclid(z.chunk) == j.div_euclid(z.chunk))
+        })
+        .map(|j| {
+            let mut x = s(j);
+            if p.softcap {
+                x = softcap * (x / softcap).tanh();
+            }
+            if p.alibi {
+                x -= slope * (pos - j as i64).abs() as f64;
+            }
+            (j, x)
+        })
+        .collect()
+}
+
+fn check(built: &Built, p: &AttentionProblem, z: &Size, seed: u64) {
+    let (d, dv) = (p.d as usize, p.dv as usize);
+    let starts: Vec<[usize; 2]> = (0..=z.batch)
+        .map(|b| if p.varlen { if b == 0 { [0, 0] } else { z.ends[b - 1] } } else { [b * z.sq, b * z.sk] })
+        .collect();
+    let [total_q, total_k] = starts[z.batch];
+    let q = random(total_q * z.hq * d, p.dtype, 1 + seed);
+    let k = random(total_k * z.hkv * d, p.dtype, 2 + seed);
+    let v = random(total_k * z.hkv * dv, p.dtype, 3 + seed);
+    let sinks: Vec<f64> = random(z.hq, DType::F32, 4 + seed);
+    let slopes: Vec<f64> = (0..z.hq).map(|h| f64::from(2f32.powi(-(h as i32 % 8) - 2))).collect();
+    let bias = random(z.hq * z.sq * z.sk, p.bias.unwrap_or(DType::F32), 5 + seed);
+    let (scale, softcap) = (2.0 / (d as f64).sqrt(), 1.5);
+    let mut ints: Vec<(&str, i64)> = vec![("window_left", z.left), ("window_right", z.right), ("chunk", z.chunk)];
+    for (name, value) in [
+        ("batch", z.batch),
+        ("sq", z.sq),
+        ("sk", z.sk),
+        ("hq", z.hq),
+        ("hkv", z.hkv),
+        ("total_q", total_q),
+        ("total_k", total_k),
+        ("bias_b", 1),
+        ("bias_h", z.hq),
+        ("bias_q", z.sq),
+        ("bias_k", z.sk),
+        ("part", 1),
+        ("parts", 2),
+    ] {
+        ints.push((name, value as i64));
+    }
+    let cu = |side: usize| starts.iter().flat_map(|s| (s[side] as i32).to_le_bytes()).collect::<Vec<u8>>();
+    let encoded: Vec<(&str, Vec<u8>)> = vec![
+        ("q", encode(p.dtype, &q)),
+        ("k", encode(p.dtype, &k)),
+        ("v", encode(p.dtype, &v)),
+        ("sink", encode(DType::F32, &sinks)),
+        ("alibi", encode(DType::F32, &slopes)),
+        ("bias", encode(p.bias.unwrap_or(DType::F32), &bias)),
+        ("cu_q", cu(0)),
+        ("cu_k", cu(1)),
+    ];
+    let inputs: Vec<(&str, &[u8])> = encoded.iter().map(|(n, b)| (*n, &b[..])).collect();
+    // A partial result goes behind that of part 0, which stays as it is.
+    let parts = if p.partial() { 2 } else { 1 };
+    let (n_o, n_lse) = (total_q * z.hq * dv, total_q * z.hq);
+    let outputs = [("o", parts * n_o * p.output.bytes() as usize), ("lse", parts * 4 * n_lse)];
+    let floats = [("scale", scale as f32), ("softcap", softcap as f32)];
+    let ran = built.run(&ints, &floats, &inputs, &outputs, seed).unwrap();
+    let what = format!("{} {z:?}", p.slug());
+    assert!(ran.errors.is_empty(), "{what}: {}", ran.errors[0]);
+    // A bias is read where the accumulator wants it: four lanes a row, whatever its extents.
+    let known = |lint: &String| p.bias.is_some() && lint.starts_with("lint[uncoalesced]");
+    assert!(ran.lints.iter().all(known), "{what}: {}", ran.lints[0]);
+    assert_eq!(
+        ran.unwritten,
+        [(parts - 1) * n_o * p.output.bytes() as usize, (parts - 1) * 4 * n_lse].map(|n| n as u64),
+        "{what}"
+    );
+    let o = &decode(p.output, &ran.outputs[0])[(parts - 1) * n_o..];
+    let lse = &decode(DType::F32, &ran.outputs[1])[(parts - 1) * n_lse..];
+    for b in 0..z.batch {
+        let [q0, k0] = starts[b];
+        let [sq, sk] = [0, 1].map(|side| starts[b + 1][side] - starts[b][side]);
+        for (i, h) in (0..sq).flat_map(|i| (0..z.hq).map(move |h| (i, h))) {
+            let g = h / (z.hq / z.hkv);
+            let query = &q[((q0 + i) * z.hq + h) * d..][..d];
+            let pos = i as i64 + sk as i64 - sq as i64;
+            let mut seen = row(p, z, pos, sk, slopes[h], softcap, |j| {
+                let key = &k[((k0 + j) * z.hkv + g) * d..][..d];
+                scale * query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>()
+            });
+            if p.bias.is_some() {
+                seen.iter_mut().for_each(|(j, s)| *s += bias[(h * z.sq + i) * z.sk + *j]);
+            }
+            let top = seen.iter().map(|s| s.1).fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = seen.iter().map(|s| (s.1 - top).exp()).sum();
+            let want_lse = if seen.is_empty() { f64::NEG_INFINITY } else { top + sum.ln() };
+            let at = match (p.partial(), p.varlen) {
+                (true, _) => (q0 + i) * z.hq + h,
+                (false, true) => h * total_q + q0 + i,
+                (false, false) => (b * z.hq + h) * z.sq + i,
+            };
+            let got = lse[at];
+            assert!(got == want_lse || (got - want_lse).abs() < 1e-4, "{what}: lse b {b} i {i} h {h}: {got}, not {want_lse}");
+            let total = sum + if p.sink { (sinks[h] - top).exp() } else { 0.0 };
+            // Weights and the output are rounded to the dtype, sums to f32.
+            let eps = if p.dtype == DType::BF16 { 1.0 / 256.0 } else { 1.0 / 2048.0 };
+            for c in 0..dv {
+                let value = |j: usize| v[((k0 + j) * z.hkv + g) * dv + c];
+                let want: f64 = seen.iter().map(|(j, s)| (s - top).exp() / total * value(*j)).sum();
+                let size: f64 = seen.iter().map(|(j, s)| (s - top).exp() / total * value(*j).abs()).sum();
+                let got = o[((q0 + i) * z.hq + h) * dv + c];
+                let ok = (got - want).abs() <= eps * (size + want.abs()) + 1e-5 || (seen.is_empty() && got == 0.0);
+                assert!(ok, "{what}: o b {b} i {i} h {h} c {c}: {got}, not {want}");
+            }
+        }
+    }
+}
+
+/// (sq, sk) where tiles, rows or keys end in the middle, or there are fewer keys than queries.
+const SIZES: [[usize; 2]; 10] =
+    [[1, 1], [64, 128], [128, 192], [113, 203], [113, 128], [128, 217], [108, 256], [70, 1], [100, 3], [1, 130]];
+
+#[test]
+fn full_and_causal_with_groups_of_heads() {
+    for (causal, dtype) in [(false, DType::BF16), (true, DType::F16)] {
+        let p = AttentionProblem { causal, ..AttentionProblem::plain(dtype, 128) };
+        let built = build(Arch::Sm80, &p, &config(64, 64, 2, 4));
+        for (i, size) in SIZES.into_iter().enumerate() {
+            let heads = [[2, 2], [4, 2], [3, 1]][i % 3];
+            check(&built, &p, &Size::new(1 + i % 2, size, heads), i as u64);
+        }
+    }
+}
+
+#[test]
+fn head_dims() {
+    for (d, dv, c) in [
+        (64, 64, config(64, 64, 2, 4)),
+        (64, 64, config(128, 64, 1, 4)),
+        (96, 96, config(64, 64, 2, 4)),
+        (128, 128, config(128, 64, 2, 8)),
+        (128, 128, config(16, 32, 3, 1)),
+        (128, 128, config(128, 32, 2, 4)),
+        (192, 128, config(64, 64, 1, 4)),
+        (192, 192, config(64, 32, 2, 4)),
+        (256, 256, config(64, 32, 2, 4)),
+    ] {
+        let p = AttentionProblem { causal: d != 192, d, dv, ..AttentionProblem::plain(DType::BF16, d) };
+        let built = build(Arch::Sm80, &p, &c);
+        let ptxas = built.compiled.ptxas.as_ref().map(|x| (x.registers, x.spill_stores));
+        eprintln!("{} {c} {ptxas:?}", p.slug());
+        for (i, size) in [[1, 1], [65, 200], [113, 50]].into_iter().enumerate() {
+            check(&built, &p, &Size::new(1, size, [2, 1]), i as u64);
+        }
+    }
+}
+
+/// Every feature alone, and pairs that meet in the same code.
+#[test]
+fn features() {
+    let plain = AttentionProblem::plain(DType::BF16, 64);
+    let window = AttentionProblem { window: true, ..plain };
+    for p in [
+        window,
+        AttentionProblem { causal: true, ..window },
+        AttentionProblem { chunk: true, ..plain },
+        AttentionProblem { chunk: true, causal: true, ..plain },
+        AttentionProblem { softcap: true, ..plain },
+        AttentionProblem { alibi: true, causal: true, ..plain },
+        AttentionProblem { sink: true, causal: true, ..plain },
+        AttentionProblem { sink: true, ..window },
+        AttentionProblem { bias: Some(DType::BF16), ..plain },
+        AttentionProblem { bias: Some(DType::F32), causal: true, softcap: true, ..plain },
+        AttentionProblem { output: DType::F32, causal: true, ..plain },
+    ] {
+        let built = build(Arch::Sm80, &p, &config(64, 64, 2, 4));
+        for (i, (size, left, right, chunk)) in [
+            ([1, 1], 0, 0, 1),
+            ([70, 200], 20, 0, 64),
+            ([113, 203], 3, 70, 50),
+            ([150, 90], 100, 1 << 30, 17),
+            ([60, 190], 1 << 30, 5, 1 << 30),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            check(&built, &p, &Size { left, right, chunk, ..Size::new(1 + i % 2, size, [2, 1]) }, i as u64);
+        }
+    }
+}
+
+#[test]
+fn sequences_of_different_lengths() {
+    for (causal, window) in [(false, false), (true, false), (true, true)] {
+        let p = AttentionProblem { causal, window, varlen: true, ..AttentionProblem::plain(DType::F16, 64) };
+        let built = build(Arch::Sm80, &p, &config(64, 64, 2, 4));
+        // Longest 130 and 140; empty sequences, sequences without keys, one of one token.
+        let ends = vec![[70, 10], [70, 150], [200, 150], [201, 151], [217, 291]];
+        let size = Size { ends, left: 30, right: 0, ..Size::new(5, [130, 140], [2, 2]) };
+        for seed in 0..3 {
+            check(&built, &p, &size, seed);
+        }
+    }
+}
