@@ -16,7 +16,7 @@ use tilewright_runtime::dtype::Dtype;
 use tilewright_runtime::manifest::Numerics;
 
 /// The family's name in manifests.
-pub(super) const TEMPLATE: &str = "attention";
+const TEMPLATE: &str = "attention";
 
 /// How a forward is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,12 +107,9 @@ pub fn decode_kernel(arch: Arch, p: &DecodeProblem, c: &MmaAttentionConfig) -> R
     Ok(kernel(id, c.axes(), "blocks.seq", k))
 }
 
-fn kernel(id: String, axes: Vec<(&str, String)>, order: &str, k: KernelBuilder) -> TemplateKernel {
+/// A kernel with what the manifest says of it. Sums are in f32, in an order that the batch has no part in.
+pub(super) fn kernel(id: String, axes: Vec<(&str, String)>, order: &str, k: KernelBuilder) -> TemplateKernel {
     let config = axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-    TemplateKernel { id, template: TEMPLATE, config, numerics: numerics(order), main_loop_wgmmas: None, kernel: k.finish() }
-}
-
-/// Numerics for the manifest: sums in f32 in an order that the batch has no part in.
-pub(super) fn numerics(order: &str) -> Numerics {
-    Numerics { accumulator: Dtype::F32, order: order.into(), batch_invariant: true, gelu: None }
+    let numerics = Numerics { accumulator: Dtype::F32, order: order.into(), batch_invariant: true, gelu: None };
+    TemplateKernel { id, template: TEMPLATE, config, numerics, main_loop_wgmmas: None, kernel: k.finish() }
 }

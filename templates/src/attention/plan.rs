@@ -1,9 +1,10 @@
 //! Attention as launches: which kernels an op needs, in which order, and what lies between them.
 
+use super::blocks::{BlockListProblem, block_lists};
 use super::config::AttentionConfigError;
-use super::kernel::{AttentionConfig, TEMPLATE, decode_kernel, forward_kernel, numerics};
-use super::merge::{MergeError, MergeProblem, merge};
 use super::decode_problem::{DecodeProblem, Select};
+use super::kernel::{AttentionConfig, decode_kernel, forward_kernel, kernel};
+use super::merge::{MergeError, MergeProblem, merge};
 use super::mma::MmaAttentionConfig;
 use super::problem::{AttentionProblem, ProblemError};
 use crate::manifest::{dtype, expr};
@@ -75,7 +76,7 @@ pub fn forward_plan(arch: Arch, p: &AttentionProblem, c: &AttentionConfig, prefi
         draft.merge(arch, p.dtype, p.dv, p.sink, "2")?;
     } else {
         if p.sparse.is_some() {
-            todo!();
+            draft.block_lists(arch, p, c.tile())?;
         }
         draft.launch(forward_kernel(arch, p, c)?, &[], &[])?;
     }
@@ -150,15 +151,7 @@ pub fn merge_kernel(arch: Arch, p: &MergeProblem) -> Result<TemplateKernel, Atte
     let id = format!("attention_merge_{}", p.slug());
     let mut k = KernelBuilder::new(&id, arch);
     merge(&mut k, p)?;
-    let config = BTreeMap::from([("kind".to_string(), "merge".to_string())]);
-    Ok(TemplateKernel {
-        id,
-        template: TEMPLATE,
-        config,
-        numerics: numerics("parts.seq"),
-        main_loop_wgmmas: None,
-        kernel: k.finish(),
-    })
+    Ok(kernel(id, vec![("kind", "merge".into())], "parts.seq", k))
 }
 
 /// A plan in the making.
@@ -230,6 +223,20 @@ impl Draft {
     fn merge(&mut self, arch: Arch, output: DType, dv: u32, sink: bool, parts: &str) -> Result<(), AttentionError> {
         let kernel = merge_kernel(arch, &MergeProblem::of_partials(output, dv, sink))?;
         self.launch(kernel, &[], &[("parts", parts), ("dv", &dv.to_string())])
+    }
+
+    /// Lists of the blocks of `bn` keys that each tile of `bm` queries visits.
+    fn block_lists(&mut self, arch: Arch, p: &AttentionProblem, [bm, bn]: [u32; 2]) -> Result<(), AttentionError> {
+        let Some(lists) = BlockListProblem::of(p) else { return Ok(()) };
+        lists.check()?;
+        let id = format!("attention_blocks_{}", lists.slug());
+        let mut k = KernelBuilder::new(&id, arch);
+        block_lists(&mut k, &lists)?;
+        let rows = format!("batch*hq*ceil_div(sq,{bm})");
+        self.tensor("blocks", Dtype::I32, &[&rows, &format!("ceil_div(sk,{bn})")], Role::Workspace)?;
+        self.tensor("block_count", Dtype::I32, &[&rows, "2"], Role::Workspace)?;
+        let sets = [("tile_m", bm.to_string()), ("tile_n", bn.to_string())];
+        self.launch(kernel(id, vec![("kind", "blocks".into())], "none", k), &[], &sets.each_ref().map(|(n, v)| (*n, v.as_str())))
     }
 
     /// Partial results, `lead` = parts times sequences.
