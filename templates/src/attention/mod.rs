@@ -43,4 +43,4 @@ pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
 pub use space::{decode_space, default_configs, default_decode_configs, space};
 pub use span::{UNLIMITED, Visibility};
-pub use wgmma::forward as wgmma_forward;
+pub use wgmma::{WgmmaDecodeConfig, decode as wgmma_decode, forward as wgmma_forward};
