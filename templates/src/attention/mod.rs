@@ -14,6 +14,7 @@
 //! | `plan` | launches, parameters and requirements for the manifest |
 //! | `space` | which configs there are |
 //! | `merge` | joins partial results |
+//! | `pages` | bounds of a page's keys, scores of pages, the best pages |
 //! | `mma` | cp.async and mma.sync: the forward on sm80, decode over a paged cache |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
@@ -22,9 +23,10 @@ mod class;
 mod config;
 mod decode_problem;
 mod kernel;
-mod plan;
 mod merge;
 mod mma;
+mod pages;
+mod plan;
 mod problem;
 mod score;
 mod softmax;
@@ -36,9 +38,10 @@ pub use blocks::{BlockListProblem, block_lists};
 pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
 pub use kernel::{AttentionConfig, forward_kernel};
-pub use plan::{AttentionError, forward_plan};
 pub use merge::{MergeError, MergeProblem, merge};
 pub use mma::{MmaAttentionConfig, forward as mma_forward};
+pub use pages::{PageError, PageProblem, page_scores, page_stats, page_top};
+pub use plan::{AttentionError, forward_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
 pub use space::{default_configs, space};

@@ -104,7 +104,14 @@ pub fn merge_kernel(arch: Arch, p: &MergeProblem) -> Result<TemplateKernel, Atte
     let mut k = KernelBuilder::new(&id, arch);
     merge(&mut k, p)?;
     let config = BTreeMap::from([("kind".to_string(), "merge".to_string())]);
-    Ok(TemplateKernel { id, template: TEMPLATE, config, numerics: numerics("parts.seq"), main_loop_wgmmas: None, kernel: k.finish() })
+    Ok(TemplateKernel {
+        id,
+        template: TEMPLATE,
+        config,
+        numerics: numerics("parts.seq"),
+        main_loop_wgmmas: None,
+        kernel: k.finish(),
+    })
 }
 
 /// A plan in the making.
