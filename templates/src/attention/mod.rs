@@ -9,6 +9,7 @@
 //! | `span` | which keys a query sees, which blocks of keys a tile visits |
 //! | `score` | scale, softcap, ALiBi, bias, masks, a user's own mods: closures over tiles |
 //! | `softmax` | the online softmax |
+//! | `blocks` | lists of blocks from block masks and head types |
 //! | `kernel` | the forward's kernels, made |
 //! | `plan` | launches, parameters and requirements for the manifest |
 //! | `space` | which configs there are |
@@ -16,6 +17,7 @@
 //! | `mma` | cp.async and mma.sync: the forward on sm80, decode over a paged cache |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
+mod blocks;
 mod class;
 mod config;
 mod decode_problem;
@@ -30,14 +32,15 @@ mod space;
 mod span;
 mod wgmma;
 
+pub use blocks::{BlockListProblem, block_lists};
 pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
-pub use kernel::{AttentionConfig, forward_kernel};
+pub use kernel::{AttentionConfig, decode_kernel, forward_kernel};
 pub use merge::{MergeError, MergeProblem, merge};
 pub use mma::{MAX_QUERIES, MmaAttentionConfig, decode as mma_decode, forward as mma_forward};
-pub use plan::{AttentionError, forward_plan};
+pub use plan::{AttentionError, decode_plan, forward_plan, merge_kernel, merge_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
-pub use space::{default_configs, space};
+pub use space::{decode_space, default_configs, default_decode_configs, space};
 pub use span::{UNLIMITED, Visibility};
-pub use wgmma::forward as wgmma_forward;
+pub use wgmma::{WgmmaDecodeConfig, decode as wgmma_decode, forward as wgmma_forward};
