@@ -5,6 +5,7 @@
 //! | `problem` | the forward's class: dtypes, head dims, masks, score terms, sparsity |
 //! | `decode_problem` | the class of attention over a paged cache |
 //! | `class` | reading class keys |
+//! | `reference` | f64, and the bounds kernels are held to |
 //! | `config` | configs, their constraints, their ids |
 //! | `span` | which keys a query sees, which blocks of keys a tile visits |
 //! | `score` | scale, softcap, ALiBi, bias, masks, a user's own mods: closures over tiles |
@@ -28,6 +29,7 @@ mod mma;
 mod pages;
 mod plan;
 mod problem;
+mod reference;
 mod score;
 mod softmax;
 mod space;
@@ -43,6 +45,10 @@ pub use mma::{MAX_QUERIES, MmaAttentionConfig, decode as mma_decode, forward as 
 pub use pages::{PageError, PageProblem, page_scores, page_stats, page_top};
 pub use plan::{AttentionError, decode_plan, forward_plan, merge_kernel, merge_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
+pub use reference::{
+    AttentionOperands, AttentionReference, BlockMask, DecodeOperands, Expected, MergeOperands, Miss, Numerics, PageOperands,
+    Streaming, attention_reference, decode_reference, merge_reference, page_select_check, page_stats_reference,
+};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
 pub use space::{decode_space, default_configs, default_decode_configs, space};
 pub use span::{UNLIMITED, Visibility};
