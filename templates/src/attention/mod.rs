@@ -10,7 +10,7 @@
 //! | `score` | scale, softcap, ALiBi, bias, masks, a user's own mods: closures over tiles |
 //! | `softmax` | the online softmax |
 //! | `blocks` | lists of blocks from block masks and head types |
-//! | `kernel` | the forward's kernels, made |
+//! | `kernel` | the forward's and decode's kernels, made |
 //! | `plan` | launches, parameters and requirements for the manifest |
 //! | `space` | which configs there are |
 //! | `merge` | joins partial results |
@@ -35,7 +35,7 @@ mod wgmma;
 pub use blocks::{BlockListProblem, block_lists};
 pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
-pub use kernel::{AttentionConfig, decode_kernel, forward_kernel};
+pub use kernel::{AttentionConfig, DecodeConfig, decode_kernel, forward_kernel};
 pub use merge::{MergeError, MergeProblem, merge};
 pub use mma::{MAX_QUERIES, MmaAttentionConfig, decode as mma_decode, forward as mma_forward};
 pub use plan::{AttentionError, decode_plan, forward_plan, merge_kernel, merge_plan};

@@ -23,8 +23,8 @@ use serde_json::json;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
 use tilewright_templates::attention::{
-    AttentionConfig, AttentionProblem, DecodeProblem, MergeProblem, MmaAttentionConfig, decode_kernel, decode_space,
-    forward_kernel, merge_kernel, merge_plan, space,
+    AttentionConfig, AttentionProblem, DecodeConfig, DecodeProblem, MergeProblem, decode_kernel, decode_space, forward_kernel,
+    merge_kernel, merge_plan, space,
 };
 use tilewright_templates::plan::OpPlan;
 
@@ -67,7 +67,7 @@ pub const FORWARD: Family = Family {
 pub const DECODE: Family = Family {
     op: "attention_decode",
     about: || About {
-        templates: vec!["mma", "merge"],
+        templates: vec!["wgmma", "mma", "merge"],
         inputs: vec!["bf16", "f16"],
         outputs: vec!["bf16", "f16", "f32"],
         keys: [
@@ -84,7 +84,7 @@ pub const DECODE: Family = Family {
         .map(|(k, v)| (k, json!(v)))
         .to_vec(),
     },
-    configs: |arch| decode_space(arch, &DecodeProblem::plain(DType::BF16, 128)).iter().map(MmaAttentionConfig::axes).collect(),
+    configs: |arch| decode_space(arch, &DecodeProblem::plain(DType::BF16, 128)).iter().map(DecodeConfig::axes).collect(),
     class: "dtype=bf16,out=bf16,d=128,dv=128,causal=1,window=0,chunk=0,softcap=0,alibi=0,sink=0,select=none",
     request: decode::request,
     plans: decode_case::plans,
