@@ -170,6 +170,14 @@ impl<'t> AxisReader<'t> {
         self.fields.remove(axis).ok_or_else(|| self.error(format!("axis `{axis}` is missing")))
     }
 
+    /// Takes the axis `kind`, which must be `want`.
+    pub fn kind(&mut self, want: &str) -> Result<(), AttentionConfigError> {
+        match self.word("kind")? {
+            kind if kind == want => Ok(()),
+            kind => Err(self.error(format!("kind = `{kind}`: expected {want}"))),
+        }
+    }
+
     /// An axis as a number.
     pub fn number(&mut self, axis: &str) -> Result<u32, AttentionConfigError> {
         let v = self.word(axis)?;
@@ -204,10 +212,7 @@ impl FromStr for WgmmaAttentionConfig {
     /// Reads an id; axes in any order, each exactly once.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut a = AxisReader::new(text)?;
-        let kind = a.word("kind")?;
-        if kind != "wgmma" {
-            return Err(a.error(format!("kind = `{kind}`: expected wgmma")));
-        }
+        a.kind("wgmma")?;
         let config = WgmmaAttentionConfig {
             bm: a.number("bm")?,
             bn: a.number("bn")?,

@@ -14,7 +14,7 @@
 //! | `plan` | launches, parameters and requirements for the manifest |
 //! | `space` | which configs there are |
 //! | `merge` | joins partial results |
-//! | `pages` | bounds of a page's keys, scores of pages, the best pages |
+//! | `pages` | bounds of a page's keys, scores of pages, the best pages; `page_plan` launches them |
 //! | `mma` | cp.async and mma.sync: the forward on sm80, decode over a paged cache |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
@@ -25,6 +25,7 @@ mod decode_problem;
 mod kernel;
 mod merge;
 mod mma;
+mod page_plan;
 mod pages;
 mod plan;
 mod problem;
@@ -39,11 +40,12 @@ pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
 pub use kernel::{AttentionConfig, forward_kernel};
 pub use merge::{MergeError, MergeProblem, merge};
-pub use mma::{MmaAttentionConfig, forward as mma_forward};
+pub use mma::{MAX_QUERIES, MmaAttentionConfig, decode as mma_decode, forward as mma_forward};
+pub use page_plan::{page_select_plan, page_stats_plan};
 pub use pages::{PageError, PageProblem, page_scores, page_stats, page_top};
 pub use plan::{AttentionError, forward_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
 pub use space::{default_configs, space};
 pub use span::{UNLIMITED, Visibility};
-pub use wgmma::forward as wgmma_forward;
+pub use wgmma::{WgmmaDecodeConfig, decode as wgmma_decode, forward as wgmma_forward};

@@ -3,6 +3,7 @@
 use super::config::AttentionConfigError;
 use super::kernel::{AttentionConfig, TEMPLATE, forward_kernel, numerics};
 use super::merge::{MergeError, MergeProblem, merge};
+use super::pages::PageError;
 use super::problem::{AttentionProblem, ProblemError};
 use crate::manifest::{dtype, expr};
 use crate::plan::{OpPlan, TemplateKernel};
@@ -26,6 +27,9 @@ pub enum AttentionError {
     /// The merge does not exist.
     #[error(transparent)]
     Merge(#[from] MergeError),
+    /// The page kernels do not exist.
+    #[error(transparent)]
+    Pages(#[from] PageError),
     /// A tile has no fragment layout.
     #[error(transparent)]
     Layout(#[from] LayoutError),

@@ -135,9 +135,38 @@ impl Blocks {
         let [_, first_last] = v.interval(r, rows[0], sk);
         let [last_first, _] = v.interval(r, rows[1], sk);
         let (full_from, full_to) = (block(r, last_first, bn - 1), block(r, first_last, 1));
-        let full_from = r.max(full_from, from);
+        Self::between(r, [from, end], [full_from, full_to])
+    }
+
+    /// The blocks of `bn` keys from `part[0]` up to `part[1]`, a part of a sequence's keys, that queries at positions
+    /// `rows[0]..=rows[1]` visit; blocks are counted from `part[0]`. Used where splits share a long sequence.
+    pub fn part(r: &mut RoleBuilder, v: &Visibility, rows: [Scalar; 2], sk: Scalar, part: [Scalar; 2], bn: u32) -> Self {
+        let bn = i64::from(bn);
+        let [first, first_last] = v.interval(r, rows[0], sk);
+        let [last_first, last] = v.interval(r, rows[1], sk);
+        let after = |r: &mut RoleBuilder, key: Scalar| {
+            let end = r.add(key, 1);
+            r.min(end, part[1])
+        };
+        // Blocks before a key of the part, rounded down or up.
+        let blocks = |r: &mut RoleBuilder, key: Scalar, up: i64| {
+            let inside = r.sub(key, part[0]);
+            let inside = r.add(inside, up);
+            let inside = r.max(inside, 0);
+            r.div(inside, bn)
+        };
+        let (end_key, full_key) = (after(r, last), after(r, first_last));
+        let (from, end) = (blocks(r, first, 0), blocks(r, end_key, bn - 1));
+        let end = r.max(end, from);
+        let (full_from, full_to) = (blocks(r, last_first, bn - 1), blocks(r, full_key, 0));
+        Self::between(r, [from, end], [full_from, full_to])
+    }
+
+    /// Blocks `span[0]..span[1]`, of which those in `full` need no mask.
+    fn between(r: &mut RoleBuilder, [from, end]: [Scalar; 2], full: [Scalar; 2]) -> Self {
+        let full_from = r.max(full[0], from);
         let full_from = r.min(full_from, end);
-        let full_to = r.max(full_to, full_from);
+        let full_to = r.max(full[1], full_from);
         let full_to = r.min(full_to, end);
         Blocks { count: r.sub(end, from), masked: r.sub(end, full_to), full: r.sub(end, full_from), at: At::Range(end) }
     }

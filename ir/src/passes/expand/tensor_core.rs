@@ -143,7 +143,7 @@ impl Expander<'_> {
     fn ld_matrix(&mut self, op: &Op) -> Result<(), PassError> {
         let (at, tile) = self.smem(op.args[0]);
         let out = self.reg_tile(op.outs[0]);
-        let k = op.attrs.get_int("k") * 16;
+        let k = op.attrs.get_int("k") as u32 * 16;
         let operand = op.attrs.get_sym("operand");
         let low = self.b.imm(L::And, self.at.lane, 7);
         let second = self.b.imm(L::LShr, self.at.lane, 3);
@@ -156,20 +156,41 @@ impl Expander<'_> {
         let right = self.b.imm(L::Shl, right, 3);
         // Where this warp's part begins, along m or n.
         let warp_start = self.warp_start(&out, operand);
+        let trans = operand == "bt";
+        let add = |x: &mut Self, a: Option<lane::Value>, b| a.map_or(b, |a| x.b.op(L::IAdd, &[a, b]));
+        let (row, right) = if trans { (row, add(self, warp_start, right)) } else { (add(self, warp_start, row), right) };
+        let right = self.b.imm(L::Shl, right, 1);
+        // A step is sixteen rows or 32 bytes further: rows change no bit the swizzle looks at, and columns only bits that are
+        // zero in this thread's part, unless that begins at a warp's column. So few addresses serve all steps.
+        let pitch = tile.pitch_bytes();
+        let thread = (!trans || warp_start.is_none()).then(|| {
+            let start = self.b.imm(L::IMul, row, i64::from(pitch));
+            let linear = self.b.op(L::IAdd, &[start, right]);
+            self.swizzle(tile.swizzle, linear)
+        });
         let fragments = reg_count(&out);
         let mut regs = Vec::with_capacity(fragments);
-        let step = 16;
         while regs.len() < fragments {
-            let index = (regs.len() / 4) as i64 * step;
-            let along = self.b.imm(L::IAdd, warp_start, index);
-            let kc = self.b.i32(k);
-            let (r0, c0) = if operand == "bt" { (kc, along) } else { (along, kc) };
-            let r = self.b.op(L::IAdd, &[r0, row]);
-            let c = self.b.op(L::IAdd, &[c0, right]);
-            let c = self.b.imm(L::Shl, c, 1);
-            let offset = self.smem_offset(&tile, r, c);
-            let ptr = self.smem_ptr(at, Some(offset));
-            let trans = operand == "bt";
+            let index = (regs.len() / 4) as u32 * 16;
+            let (r, c) = if trans { (k, index) } else { (index, k) };
+            let bytes = 2 * c;
+            let ptr = match thread {
+                Some(thread) => {
+                    let in_row = bytes % pitch;
+                    let to = SmemAddr { bytes: at.bytes + r * pitch + bytes / pitch * tile.panel_bytes, ..at };
+                    let (to, offset) = if swizzle_mask(tile.swizzle) == 0 {
+                        (SmemAddr { bytes: to.bytes + in_row, ..to }, thread)
+                    } else {
+                        (to, self.b.imm(L::Xor, thread, i64::from(in_row)))
+                    };
+                    self.smem_ptr(to, Some(offset))
+                }
+                None => {
+                    let (r, c) = (self.b.imm(L::IAdd, row, i64::from(r)), self.b.imm(L::IAdd, right, i64::from(bytes)));
+                    let offset = self.smem_offset(&tile, r, c);
+                    self.smem_ptr(at, Some(offset))
+                }
+            };
             let outs = match (fragments - regs.len() >= 4, trans) {
                 (true, false) => self.b.inst(L::LdMatrix4, &[ptr], &[Ty::I32; 4], Attrs::none()),
                 (true, true) => self.b.inst(L::LdMatrix4T, &[ptr], &[Ty::I32; 4], Attrs::none()),
@@ -183,15 +204,15 @@ impl Expander<'_> {
         Ok(())
     }
 
-    /// The first row (A) or column (B) of this warp's fragment.
-    fn warp_start(&mut self, t: &crate::tile::RegTile, operand: &str) -> lane::Value {
+    /// The first row (A) or column (B) of this warp's fragment, where warps differ in it.
+    fn warp_start(&mut self, t: &crate::tile::RegTile, operand: &str) -> Option<lane::Value> {
         let axis = if operand == "a" { 0 } else { 1 };
         let l = &t.layout;
         let warps = l.in_size(Dim::Warp);
         let starts: Vec<u32> = (0..warps).map(|w| l.apply(&[0, 0, w])[axis]).collect();
         let step = *starts.iter().find(|s| **s > 0).unwrap_or(&0);
         if step == 0 {
-            return self.b.i32(0);
+            return None;
         }
         // Grids of warps: start = step * (warp / inner % count), inner = warps that share the first start.
         let inner = starts.iter().take_while(|s| **s == 0).count() as i64;
@@ -199,7 +220,7 @@ impl Expander<'_> {
         let at = self.b.imm(L::UDiv, self.at.unit_warp, inner);
         let count = self.b.i32(count);
         let at = self.b.op(L::URem, &[at, count]);
-        self.b.imm(L::IMul, at, i64::from(step))
+        Some(self.b.imm(L::IMul, at, i64::from(step)))
     }
 
     /// An accumulator fragment's 16-bit pairs are the rows of 8x8 matrices already: register pair (2i, 2i + 1) of 8

@@ -10,9 +10,11 @@
 
 mod config;
 mod core;
+mod decode;
 
 mod forward;
 
 pub use config::MmaAttentionConfig;
+pub use decode::{MAX_QUERIES, decode};
 
 pub use forward::forward;

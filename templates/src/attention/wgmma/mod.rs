@@ -5,7 +5,12 @@
 //! Ping-pong: two warpgroups take turns at the tensor cores, so that one's softmax runs under the other's products.
 //! Persistent: as many CTAs as fit walk the tiles, longest first, heads whose keys share the L2 cache together.
 
+mod decode;
+mod decode_config;
 mod work;
+
+pub use decode::decode;
+pub use decode_config::WgmmaDecodeConfig;
 
 use super::config::WgmmaAttentionConfig;
 use super::problem::AttentionProblem;
