@@ -5,6 +5,7 @@ use super::config::AttentionConfigError;
 use super::decode_problem::{DecodeProblem, Select};
 use super::kernel::{AttentionConfig, DecodeConfig, decode_kernel, forward_kernel, kernel};
 use super::merge::{MergeError, MergeProblem, merge};
+use super::pages::PageError;
 use super::problem::{AttentionProblem, ProblemError};
 use crate::manifest::{dtype, expr};
 use crate::plan::{OpPlan, TemplateKernel};
@@ -28,6 +29,9 @@ pub enum AttentionError {
     /// The merge does not exist.
     #[error(transparent)]
     Merge(#[from] MergeError),
+    /// The page kernels do not exist.
+    #[error(transparent)]
+    Pages(#[from] PageError),
     /// A tile has no fragment layout.
     #[error(transparent)]
     Layout(#[from] LayoutError),
