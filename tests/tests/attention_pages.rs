@@ -1,9 +1,11 @@
 //! Page statistics, scores and selection against plain loops.
 
 use half::{bf16, f16};
+use tilewright_ir::passes::lower;
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
-use tilewright_templates::attention::{PageProblem, page_scores, page_stats, page_top};
+use tilewright_runtime::plan::Role;
+use tilewright_templates::attention::{PageProblem, page_scores, page_select_plan, page_stats, page_stats_plan, page_top};
 use tilewright_tests::{Built, Ran, Runner};
 
 struct Size {
@@ -255,4 +257,88 @@ fn selection() {
             }
         }
     }
+}
+
+/// From queries to pages, launch by launch as the plan says; small integers, so that every score is exact.
+#[test]
+fn a_plan_selects_pages() {
+    let p = PageProblem { logical: true, ..PageProblem::plain(DType::BF16, 64) };
+    let plan = page_select_plan(Arch::Sm90a, &p).unwrap();
+    let kernels: Vec<Built> = plan
+        .kernels
+        .iter()
+        .map(|k| Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker")).build(&k.kernel).unwrap())
+        .collect();
+    for z in sizes() {
+        let (d, batch) = (p.d as usize, z.lengths.len());
+        let pages = batch * z.max_pages;
+        let mut random = Random(31);
+        let mut whole = |n: usize| -> Vec<f64> { (0..n).map(|_| (random.next() * 8.0).round()).collect() };
+        let (q, low) = (whole(batch * z.hq * d), whole(pages * z.sub * z.hkv * d));
+        let high: Vec<f64> = low.iter().zip(whole(low.len())).map(|(low, more)| low + more.abs()).collect();
+        let table: Vec<i32> = (0..pages as i32).rev().collect();
+        let given = [
+            ("q", encoded(p.dtype, &q)),
+            ("page_min", encoded(p.bounds, &low)),
+            ("page_max", encoded(p.bounds, &high)),
+            ("page_table", i32s(table.iter().copied())),
+            ("kv_len", i32s(z.lengths.iter().map(|l| *l as i32))),
+        ];
+        let inputs: Vec<&str> = plan.plan.tensors.iter().filter(|t| t.role == Role::Input).map(|t| t.name.as_str()).collect();
+        assert_eq!(inputs, given.each_ref().map(|g| g.0));
+        let mut held: Vec<(&str, Vec<u8>)> = given.to_vec();
+        for ((launch, built), (name, bytes)) in plan
+            .plan
+            .launches
+            .iter()
+            .zip(&kernels)
+            .zip([("scores", 4 * batch * z.hq * z.max_pages), ("select", 4 * batch * z.hq * z.top)])
+        {
+            assert!(launch.binds.contains_key(name));
+            let read: Vec<(&str, &[u8])> =
+                held.iter().filter(|h| launch.binds.contains_key(h.0)).map(|h| (h.0, h.1.as_slice())).collect();
+            let mut ran = built.run(&ints(&z, pages), &[], &read, &[(name, bytes)], 2).unwrap();
+            clean(&ran, &launch.kernel);
+            held.push((name, ran.outputs.remove(0)));
+        }
+        for (row, found) in numbers(&held.last().expect("the selection").1).chunks(z.top).enumerate() {
+            let (b, h) = (row / z.hq, row % z.hq);
+            let score = |i: usize| -> f64 {
+                let part = |s: usize| -> f64 {
+                    let at = ((table[b * z.max_pages + i] as usize * z.sub + s) * z.hkv + h / (z.hq / z.hkv)) * d;
+                    (0..d)
+                        .map(|c| (q[row_of(&z, b, h, d) + c] * low[at + c]).max(q[row_of(&z, b, h, d) + c] * high[at + c]))
+                        .sum()
+                };
+                (0..z.sub).map(part).fold(f64::NEG_INFINITY, f64::max)
+            };
+            let scores: Vec<f64> = (0..used(&z, b)).map(score).collect();
+            assert_eq!(found, best(&scores, used(&z, b), z.top), "sequence {b} head {h}");
+        }
+    }
+}
+
+#[test]
+fn plans_name_their_tensors() {
+    for (p, arch) in [
+        (PageProblem::plain(DType::F16, 96), Arch::Sm80),
+        (PageProblem { logical: true, bounds: DType::F32, ..PageProblem::plain(DType::BF16, 256) }, Arch::Sm90a),
+    ] {
+        for plan in [page_stats_plan(arch, &p).unwrap(), page_select_plan(arch, &p).unwrap()] {
+            for (launch, kernel) in plan.plan.launches.iter().zip(plan.kernels) {
+                assert_eq!(launch.kernel, kernel.id);
+                let known = |name: &String| plan.plan.tensors.iter().any(|t| t.name == *name);
+                assert!(launch.binds.values().all(known), "{:?}", launch.binds);
+                lower(kernel.kernel).unwrap();
+            }
+        }
+    }
+    let refused = |p: PageProblem, words: &str| {
+        let e = page_select_plan(Arch::Sm80, &p).unwrap_err().to_string();
+        assert!(e.contains(words), "{e}");
+    };
+    let p = PageProblem::plain(DType::BF16, 128);
+    refused(PageProblem { d: 80, ..p }, "d = 80: head dims are");
+    refused(PageProblem { bounds: DType::F16, ..p }, "bounds of bf16 keys are bf16 or f32, not f16");
+    refused(PageProblem { dtype: DType::F32, bounds: DType::F32, ..p }, "pages hold bf16 or f16, not f32");
 }

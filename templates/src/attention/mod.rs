@@ -11,11 +11,12 @@
 //! | `score` | scale, softcap, ALiBi, bias, masks, a user's own mods: closures over tiles |
 //! | `softmax` | the online softmax |
 //! | `blocks` | lists of blocks from block masks and head types |
-//! | `kernel` | the forward's kernels, made |
+//! | `kernel` | the forward's and decode's kernels, made |
 //! | `plan` | launches, parameters and requirements for the manifest |
 //! | `space` | which configs there are |
 //! | `merge` | joins partial results |
-//! | `pages` | bounds of a page's keys, scores of pages, the best pages |
+//! | `pages` | bounds of a page's keys, scores of pages, the best pages; `page_plan` launches them |
+//! | `page_reference` | bounds and scores of pages in f64 |
 //! | `mma` | cp.async and mma.sync: the forward on sm80, decode over a paged cache |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
@@ -26,6 +27,8 @@ mod decode_problem;
 mod kernel;
 mod merge;
 mod mma;
+mod page_plan;
+mod page_reference;
 mod pages;
 mod plan;
 mod problem;
@@ -39,9 +42,11 @@ mod wgmma;
 pub use blocks::{BlockListProblem, block_lists};
 pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
-pub use kernel::{AttentionConfig, decode_kernel, forward_kernel};
+pub use kernel::{AttentionConfig, DecodeConfig, decode_kernel, forward_kernel};
 pub use merge::{MergeError, MergeProblem, merge};
 pub use mma::{MAX_QUERIES, MmaAttentionConfig, decode as mma_decode, forward as mma_forward};
+pub use page_plan::{page_select_plan, page_stats_plan};
+pub use page_reference::{PageSizes, page_bounds, page_score};
 pub use pages::{PageError, PageProblem, page_scores, page_stats, page_top};
 pub use plan::{AttentionError, decode_plan, forward_plan, merge_kernel, merge_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};

@@ -217,6 +217,7 @@ pub fn page_scores(k: &mut KernelBuilder, p: &PageProblem) -> Result<(), LayoutE
     let table = k.tensor("page_table", DType::I32, [Dim::param("batch"), Dim::param("max_pages")]);
     let kv_len = k.tensor("kv_len", DType::I32, [Dim::param("batch")]);
     let scores = k.tensor("scores", DType::F32, [Dim::param("batch"), Dim::param("hq"), Dim::param("max_pages")]);
+    k.require("hq % hkv == 0");
     // Heads that share bounds run at the same time.
     k.grid(["batch*hq".into(), format!("ceil_div(max_pages,{})", p.rows()), "1".into()]);
     let like = p.tile()?;
@@ -283,6 +284,8 @@ pub fn page_top(k: &mut KernelBuilder) -> Result<(), LayoutError> {
     let scores = k.tensor("scores", DType::F32, [Dim::param("batch"), Dim::param("hq"), Dim::param("max_pages")]);
     let kv_len = k.tensor("kv_len", DType::I32, [Dim::param("batch")]);
     let select = k.tensor("select", DType::I32, [Dim::param("batch"), Dim::param("hq"), Dim::param("top")]);
+    // The last page is kept whatever its score.
+    k.require("top >= 1");
     k.grid(["batch*hq".into(), format!("ceil_div(max(max_pages,top),{RANKED})"), "1".into()]);
     let shape = [RANKED, AGAINST];
     let like = RegTile { dtype: DType::I32, shape, layout: blocked(RANKED, shape, AGAINST)? };
