@@ -99,11 +99,11 @@ fn check_stats(p: &PageProblem, built: &Built, z: &Size, pages: usize, seed: u64
         clean(&ran, &p.slug());
         let found = ran.outputs.iter().map(|o| decoded(p.bounds, o)).collect::<Vec<_>>();
         let tokens = z.page / z.sub;
-        for at in 0..n {
+        for (at, found) in found[0].iter().zip(&found[1]).enumerate() {
             let (logical, in_row) = (at / (z.hkv * d), at % (z.hkv * d));
             let held = (0..tokens).map(|t| keys[(logical * tokens + t) * z.hkv * d + in_row]);
             let want = [held.clone().fold(f64::INFINITY, f64::min), held.fold(f64::NEG_INFINITY, f64::max)];
-            assert_eq!([found[0][at], found[1][at]], want, "{} element {at}", p.slug());
+            assert_eq!([*found.0, *found.1], want, "{} element {at}", p.slug());
         }
     }
 }
@@ -237,9 +237,9 @@ fn selection() {
                     let (b, i) = (at / z.max_pages / z.hq, at % z.max_pages);
                     match (random.next() * 20.0).floor() {
                         _ if i >= used(&z, b) => 1e9,
-                        x if x == 3.0 => f64::NAN,
-                        x if x == 4.0 => f64::INFINITY,
-                        x if x == 5.0 => f64::NEG_INFINITY,
+                        3.0 => f64::NAN,
+                        4.0 => f64::INFINITY,
+                        5.0 => f64::NEG_INFINITY,
                         x => x,
                     }
                 })

@@ -199,12 +199,7 @@ impl Ctx<'_> {
             .map(|i| {
                 let s = r.add(s, i);
                 let here = r.cmp(CmpPred::Lt, s, parts);
-                let here = r.select(here, 1, 0);
-                let ty = r.tile_type(rows.number);
-                let here = r.splat(here, ty.clone());
-                let one = r.int(1);
-                let one = r.splat(one, ty);
-                let here = r.compare(CmpPred::Eq, here, one);
+                let here = r.splat(here, r.tile_type(rows.inside));
                 let here = r.binary("and", here, rows.inside);
                 let batch = r.param("batch");
                 let first = r.mul(s, batch);
