@@ -14,6 +14,7 @@
 //! | `plan` | launches, parameters and requirements for the manifest |
 //! | `space` | which configs there are |
 //! | `merge` | joins partial results |
+//! | `pages` | bounds of a page's keys, scores of pages, the best pages |
 //! | `mma` | cp.async and mma.sync: the forward on sm80, decode over a paged cache |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
@@ -24,6 +25,7 @@ mod decode_problem;
 mod kernel;
 mod merge;
 mod mma;
+mod pages;
 mod plan;
 mod problem;
 mod score;
@@ -38,6 +40,7 @@ pub use decode_problem::{DecodeProblem, Select};
 pub use kernel::{AttentionConfig, decode_kernel, forward_kernel};
 pub use merge::{MergeError, MergeProblem, merge};
 pub use mma::{MAX_QUERIES, MmaAttentionConfig, decode as mma_decode, forward as mma_forward};
+pub use pages::{PageError, PageProblem, page_scores, page_stats, page_top};
 pub use plan::{AttentionError, decode_plan, forward_plan, merge_kernel, merge_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
