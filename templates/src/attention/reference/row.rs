@@ -77,7 +77,7 @@ impl Terms {
             // 2 / (1 + 2^y) is at most 2: an ulp of rcp, a rounding of the sum below and of the difference.
             let tanh = slope * (self.numerics.exp2 / 2.0 + 3.0 * ROUND * x.abs()) + 8.0 * ROUND;
             delta = slope * delta + c * tanh;
-            size = slope * size;
+            size *= slope;
             exact = c * x.tanh();
             single = c as f32 * (single / c as f32).tanh();
             size += exact.abs();
