@@ -16,7 +16,6 @@
 //! | `space` | which configs there are |
 //! | `merge` | joins partial results |
 //! | `pages` | bounds of a page's keys, scores of pages, the best pages; `page_plan` launches them |
-//! | `page_reference` | bounds and scores of pages in f64 |
 //! | `mma` | cp.async and mma.sync: the forward on sm80, decode over a paged cache |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
@@ -28,7 +27,6 @@ mod kernel;
 mod merge;
 mod mma;
 mod page_plan;
-mod page_reference;
 mod pages;
 mod plan;
 mod problem;
@@ -46,7 +44,6 @@ pub use kernel::{AttentionConfig, DecodeConfig, decode_kernel, forward_kernel};
 pub use merge::{MergeError, MergeProblem, merge};
 pub use mma::{MAX_QUERIES, MmaAttentionConfig, decode as mma_decode, forward as mma_forward};
 pub use page_plan::{page_select_plan, page_stats_plan};
-pub use page_reference::{PageSizes, page_bounds, page_score};
 pub use pages::{PageError, PageProblem, page_scores, page_stats, page_top};
 pub use plan::{AttentionError, decode_plan, forward_plan, merge_kernel, merge_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
