@@ -18,7 +18,8 @@ pub struct Entry {
     targets: Vec<String>,
     /// The class, as the op spells it.
     pub class: String,
-    /// Config ids.
+    /// Config ids; none for ops that have no choice.
+    #[serde(default)]
     pub configs: Vec<String>,
     /// Parts of k of a gemm; each makes a plan of two launches.
     #[serde(default)]

@@ -216,7 +216,7 @@ fn check(c: &Case) {
     }
 }
 
-const TARGETS: [&str; 1] = ["sm90"];
+const TARGETS: [&str; 2] = ["sm90", "sm80"];
 
 /// Query and key counts that FlashAttention's tests use, smallest to ragged.
 const SIZES: [(usize, usize); 12] = [

@@ -3,7 +3,9 @@
 use half::{bf16, f16};
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
-use tilewright_templates::attention::{DecodeProblem, MmaAttentionConfig, Mods, Select, mma_decode};
+use tilewright_templates::attention::{
+    DecodeProblem, MmaAttentionConfig, Mods, Select, WgmmaDecodeConfig, mma_decode, wgmma_decode,
+};
 use tilewright_tests::{Built, Runner};
 
 /// Sizes of a decode.
@@ -84,7 +86,8 @@ fn part(z: &Size, total: usize, split: usize, bn: usize) -> std::ops::Range<usiz
     start..if split + 1 == z.splits { total } else { (start + size).min(total) }
 }
 
-fn check(built: &Built, p: &DecodeProblem, c: &MmaAttentionConfig, z: &Size, seed: u64) {
+/// `bn` is the kernel's block of keys, to which even splits are rounded.
+fn check(built: &Built, p: &DecodeProblem, bn: u32, z: &Size, seed: u64) {
     let (d, dv, batch) = (p.d as usize, p.dv as usize, z.lengths.len());
     let longest = z.lengths.iter().copied().max().unwrap_or(0).max(1) as usize;
     let max_pages = longest.div_ceil(z.page) + 1;
@@ -167,10 +170,10 @@ fn check(built: &Built, p: &DecodeProblem, c: &MmaAttentionConfig, z: &Size, see
         for (i, h) in (0..z.sq).flat_map(|i| (0..z.hq).map(move |h| (i, h))) {
             let g = h / (z.hq / z.hkv);
             let tokens: Vec<usize> = match p.select {
-                Select::None => part(z, length(b), split, c.bn as usize).collect(),
+                Select::None => part(z, length(b), split, bn as usize).collect(),
                 _ => {
                     let list = &select[b * units + if p.select == Select::Heads { h } else { g }];
-                    part(z, z.n_select * z.page, split, c.bn as usize)
+                    part(z, z.n_select * z.page, split, bn as usize)
                         .filter(|u| list[u / z.page] >= 0)
                         .map(|u| list[u / z.page] as usize * z.page + u % z.page)
                         .filter(|j| *j < length(b))
@@ -218,6 +221,15 @@ fn check(built: &Built, p: &DecodeProblem, c: &MmaAttentionConfig, z: &Size, see
     }
 }
 
+/// The kernel that TMA feeds.
+fn build_wgmma(p: &DecodeProblem, c: &WgmmaDecodeConfig) -> Built {
+    c.check(p).unwrap_or_else(|e| panic!("{c}: {e}"));
+    let mut k = KernelBuilder::new("decode", Arch::Sm90a);
+    wgmma_decode(&mut k, p, c, &Mods::default()).unwrap();
+    let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
+    runner.build(&k.finish()).unwrap_or_else(|e| panic!("{} {c}: {e}", p.slug()))
+}
+
 fn config(bm: u32, bn: u32, stages: u32, warps: u32) -> MmaAttentionConfig {
     MmaAttentionConfig { bm, bn, stages, warps }
 }
@@ -229,7 +241,7 @@ fn page_sizes_and_lengths() {
         let built = build(arch, &p, &c);
         for (seed, page) in [1, 5, 16, 64, 128].into_iter().enumerate() {
             let lengths = [1, 0, 130, 64, -3, 203];
-            check(&built, &p, &c, &Size::new(1, [8, 2], page, &lengths), seed as u64);
+            check(&built, &p, c.bn, &Size::new(1, [8, 2], page, &lengths), seed as u64);
         }
     }
 }
@@ -240,7 +252,7 @@ fn several_queries_and_groups() {
     let c = config(32, 64, 2, 2);
     let built = build(Arch::Sm80, &p, &c);
     for (seed, (sq, heads)) in [(1, [1, 1]), (4, [16, 1]), (8, [6, 2]), (3, [15, 3])].into_iter().enumerate() {
-        check(&built, &p, &c, &Size::new(sq, heads, 16, &[2, 70, 129]), seed as u64);
+        check(&built, &p, c.bn, &Size::new(sq, heads, 16, &[2, 70, 129]), seed as u64);
     }
 }
 
@@ -257,7 +269,7 @@ fn head_dims() {
     ] {
         let p = DecodeProblem { d, dv, ..DecodeProblem::plain(DType::BF16, d) };
         let built = build(Arch::Sm80, &p, &c);
-        check(&built, &p, &c, &Size::new(2, [4, 2], 16, &[150, 3]), u64::from(d));
+        check(&built, &p, c.bn, &Size::new(2, [4, 2], 16, &[150, 3]), u64::from(d));
     }
 }
 
@@ -269,7 +281,7 @@ fn splits_in_number_and_in_size() {
         let built = build(Arch::Sm90a, &p, &c);
         for (seed, (splits, split_size)) in [(1, 0), (3, 0), (7, 0), (3, 100), (5, 64)].into_iter().enumerate() {
             let size = Size { splits, split_size, left: 90, right: 0, ..Size::new(2, [4, 2], 16, &[1, 300, 0, 64]) };
-            check(&built, &p, &c, &size, seed as u64);
+            check(&built, &p, c.bn, &size, seed as u64);
         }
     }
 }
@@ -285,7 +297,7 @@ fn selected_pages() {
         for (seed, page) in [1, 16, 64].into_iter().enumerate() {
             let splits = if p.partial() { 3 } else { 1 };
             let size = Size { n_select: if page == 1 { 100 } else { 7 }, splits, ..Size::new(2, [4, 2], page, &[150, 0, 33]) };
-            check(&built, &p, &c, &size, seed as u64);
+            check(&built, &p, c.bn, &size, seed as u64);
         }
     }
 }
@@ -308,7 +320,36 @@ fn features() {
         for (seed, (left, right, chunk)) in [(20, 0, 64), (3, 70, 50), (1 << 30, 2, 17)].into_iter().enumerate() {
             let n_select = if p.select == Select::None { 0 } else { 12 };
             let size = Size { left, right, chunk, n_select, ..Size::new(4, [4, 2], 16, &[150, 2, 203]) };
-            check(&built, &p, &c, &size, seed as u64);
+            check(&built, &p, c.bn, &size, seed as u64);
         }
+    }
+}
+
+#[test]
+fn pages_as_boxes_of_tma() {
+    let boxes = |bn, box_rows| WgmmaDecodeConfig { bn, stages: 3, box_rows, ctas: 2 };
+    let plain = DecodeProblem::plain(DType::BF16, 128);
+    let small = DecodeProblem::plain(DType::F16, 64);
+    for (p, c, pages) in [
+        (plain, boxes(64, 16), [16, 64]),
+        (DecodeProblem { causal: true, ..small }, boxes(64, 64), [64, 192]),
+        (DecodeProblem { causal: true, window: true, softcap: true, ..small }, boxes(32, 8), [8, 16]),
+        (DecodeProblem { sink: true, alibi: true, chunk: true, ..small }, boxes(48, 16), [16, 32]),
+        (DecodeProblem { d: 192, ..plain }, boxes(32, 32), [32, 64]),
+        (DecodeProblem { d: 256, dv: 256, ..plain }, WgmmaDecodeConfig { ctas: 1, ..boxes(32, 32) }, [32, 64]),
+    ] {
+        let built = build_wgmma(&p, &c);
+        for (seed, page) in pages.into_iter().enumerate() {
+            let lengths = [1, 0, 130, 64, -3, 203];
+            let size = Size { left: 70, right: 0, chunk: 50, ..Size::new(1, [8, 2], page, &lengths) };
+            check(&built, &p, c.bn, &size, seed as u64);
+            check(&built, &p, c.bn, &Size { sq: 5, hq: 30, ..size }, 7 + seed as u64);
+        }
+    }
+    let p = DecodeProblem { output: DType::F32, ..small };
+    let built = build_wgmma(&p, &boxes(64, 16));
+    for (seed, (splits, split_size)) in [(1, 0), (3, 0), (7, 0), (3, 64), (2, 128)].into_iter().enumerate() {
+        let size = Size { splits, split_size, ..Size::new(2, [4, 2], 16, &[1, 300, 0, 64]) };
+        check(&built, &p, 64, &size, seed as u64);
     }
 }

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
-use tilewright_templates::attention::{AttentionProblem, MmaAttentionConfig, Mods, mma_forward};
+use tilewright_templates::attention::{AttentionProblem, MmaAttentionConfig, Mods, Sparse, mma_forward};
 use tilewright_tests::{Built, Runner};
 
 /// Sizes of a forward; `left`, `right` and `chunk` where the class has them.
@@ -56,6 +56,10 @@ fn decode(dtype: DType, v: &[u8]) -> Vec<f64> {
     }
 }
 
+fn i32s(v: &[i32]) -> Vec<u8> {
+    v.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
 fn config(bm: u32, bn: u32, stages: u32, warps: u32) -> MmaAttentionConfig {
     MmaAttentionConfig { bm, bn, stages, warps }
 }
@@ -66,6 +70,79 @@ fn build(arch: Arch, p: &AttentionProblem, c: &MmaAttentionConfig) -> Built {
     mma_forward(&mut k, p, c, &Mods::default()).unwrap();
     let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
     runner.build(&k.finish()).unwrap_or_else(|e| panic!("{} {c}: {e}", p.slug()))
+}
+
+/// Which keys queries of a head see besides the intervals.
+#[derive(Clone, Debug, Default)]
+struct Pattern {
+    /// `[heads, ceil(sq / 24), ceil(sk / 40)]`.
+    mask: Vec<u8>,
+    head_type: Vec<i32>,
+}
+
+/// Queries and keys of a mask's block: no tile is a multiple of them.
+const BLOCK: [usize; 2] = [24, 40];
+const SINK_TOKENS: i64 = 5;
+const RECENT_TOKENS: i64 = 37;
+
+impl Pattern {
+    fn new(p: &AttentionProblem, z: &Size, seed: u64) -> Self {
+        let Some(sparse) = p.sparse else { return Pattern::default() };
+        let blocks = z.hq * z.sq.div_ceil(BLOCK[0]) * z.sk.div_ceil(BLOCK[1]);
+        let mask = random(blocks, DType::F32, 6 + seed).into_iter().map(|x| u8::from(x < 0.0)).collect();
+        // Dense, streaming, and rows of the mask's heads.
+        let head_type = if sparse.heads { (0..z.hq as i32).map(|h| [0, -1, 1, 2][h as usize % 4]).collect() } else { Vec::new() };
+        Pattern { mask, head_type }
+    }
+
+    fn sees(&self, p: &AttentionProblem, z: &Size, h: usize, i: usize, pos: i64, j: usize) -> bool {
+        let blocks = |row: usize| {
+            let [rows, cols] = [z.sq.div_ceil(BLOCK[0]), z.sk.div_ceil(BLOCK[1])];
+            self.mask[(row * rows + i / BLOCK[0]) * cols + j / BLOCK[1]] != 0
+        };
+        match (p.sparse, self.head_type.get(h)) {
+            (None, _) | (_, Some(0)) => true,
+            (Some(_), None) => blocks(h),
+            (_, Some(-1)) => (j as i64) < SINK_TOKENS || pos - (j as i64) < RECENT_TOKENS,
+            (_, Some(row)) => blocks(*row as usize - 1),
+        }
+    }
+}
+
+/// True where the intervals let a query at `pos` see key `j`.
+fn in_interval(p: &AttentionProblem, z: &Size, pos: i64, j: i64) -> bool {
+    (!p.causal || j <= pos)
+        && (!p.window || (pos - z.left <= j && j <= pos + z.right))
+        && (!p.chunk || pos.div_euclid(z.chunk) == j.div_euclid(z.chunk))
+}
+
+/// Blocks of keys for each tile of queries of each head: those all rows see whole, then those that some see.
+fn lists(p: &AttentionProblem, c: &MmaAttentionConfig, z: &Size, pattern: &Pattern) -> [Vec<i32>; 2] {
+    let (bm, bn) = (c.bm as usize, c.bn as usize);
+    let width = z.sk.div_ceil(bn);
+    let (mut blocks, mut counts) = (Vec::new(), Vec::new());
+    for (h, tile) in (0..z.batch * z.hq).flat_map(|h| (0..z.sq.div_ceil(bm)).map(move |t| (h % z.hq, t))) {
+        let seen = |block: usize| {
+            let rows = tile * bm..z.sq.min((tile + 1) * bm);
+            let each = rows.flat_map(|i| (block * bn..(block + 1) * bn).map(move |j| (i, j)));
+            let pairs: Vec<bool> = each
+                .map(|(i, j)| {
+                    let pos = i as i64 + z.sk as i64 - z.sq as i64;
+                    j < z.sk && in_interval(p, z, pos, j as i64) && pattern.sees(p, z, h, i, pos, j)
+                })
+                .collect();
+            (pairs.iter().any(|x| *x), pairs.iter().all(|x| *x))
+        };
+        let seen: Vec<_> = (0..width).map(seen).collect();
+        let full = (0..width).filter(|b| seen[*b].1);
+        let partial = (0..width).filter(|b| seen[*b].0 && !seen[*b].1);
+        let mut list: Vec<i32> = full.chain(partial.clone()).map(|b| b as i32).collect();
+        counts.extend([list.len() as i32, partial.count() as i32]);
+        // What lies behind a list is never read.
+        list.resize(width, i32::MAX);
+        blocks.extend(list);
+    }
+    [blocks, counts]
 }
 
 /// The logits that a query sees, by key.
@@ -79,12 +156,7 @@ fn row(
     s: impl Fn(usize) -> f64,
 ) -> Vec<(usize, f64)> {
     (0..sk)
-        .filter(|j| {
-            let j = *j as i64;
-            (!p.causal || j <= pos)
-                && (!p.window || (pos - z.left <= j && j <= pos + z.right))
-                && (!p.chunk || pos.div_euclid(z.chunk) == j.div_euclid(z.chunk))
-        })
+        .filter(|j| in_interval(p, z, pos, *j as i64))
         .map(|j| {
             let mut x = s(j);
             if p.softcap {
@@ -98,7 +170,7 @@ fn row(
         .collect()
 }
 
-fn check(built: &Built, p: &AttentionProblem, z: &Size, seed: u64) {
+fn check(built: &Built, p: &AttentionProblem, c: &MmaAttentionConfig, z: &Size, seed: u64) {
     let (d, dv) = (p.d as usize, p.dv as usize);
     let starts: Vec<[usize; 2]> = (0..=z.batch)
         .map(|b| if p.varlen { if b == 0 { [0, 0] } else { z.ends[b - 1] } } else { [b * z.sq, b * z.sk] })
@@ -109,6 +181,8 @@ fn check(built: &Built, p: &AttentionProblem, z: &Size, seed: u64) {
     let v = random(total_k * z.hkv * dv, p.dtype, 3 + seed);
     let sinks: Vec<f64> = random(z.hq, DType::F32, 4 + seed);
     let slopes: Vec<f64> = (0..z.hq).map(|h| f64::from(2f32.powi(-(h as i32 % 8) - 2))).collect();
+    let pattern = Pattern::new(p, z, seed);
+    let [blocks, counts] = if p.sparse.is_some() { lists(p, c, z, &pattern) } else { Default::default() };
     let bias = random(z.hq * z.sq * z.sk, p.bias.unwrap_or(DType::F32), 5 + seed);
     let (scale, softcap) = (2.0 / (d as f64).sqrt(), 1.5);
     let mut ints: Vec<(&str, i64)> = vec![("window_left", z.left), ("window_right", z.right), ("chunk", z.chunk)];
@@ -126,6 +200,14 @@ fn check(built: &Built, p: &AttentionProblem, z: &Size, seed: u64) {
         ("bias_k", z.sk),
         ("part", 1),
         ("parts", 2),
+        ("mask_b", 1),
+        ("mask_h", z.hq),
+        ("mask_q", z.sq.div_ceil(BLOCK[0])),
+        ("mask_k", z.sk.div_ceil(BLOCK[1])),
+        ("block_m", BLOCK[0]),
+        ("block_n", BLOCK[1]),
+        ("sink_tokens", SINK_TOKENS as usize),
+        ("recent_tokens", RECENT_TOKENS as usize),
     ] {
         ints.push((name, value as i64));
     }
@@ -139,6 +221,10 @@ fn check(built: &Built, p: &AttentionProblem, z: &Size, seed: u64) {
         ("bias", encode(p.bias.unwrap_or(DType::F32), &bias)),
         ("cu_q", cu(0)),
         ("cu_k", cu(1)),
+        ("blocks", i32s(&blocks)),
+        ("block_count", i32s(&counts)),
+        ("block_mask", pattern.mask.clone()),
+        ("head_type", i32s(&pattern.head_type)),
     ];
     let inputs: Vec<(&str, &[u8])> = encoded.iter().map(|(n, b)| (*n, &b[..])).collect();
     // A partial result goes behind that of part 0, which stays as it is.
@@ -170,6 +256,7 @@ fn check(built: &Built, p: &AttentionProblem, z: &Size, seed: u64) {
                 let key = &k[((k0 + j) * z.hkv + g) * d..][..d];
                 scale * query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>()
             });
+            seen.retain(|(j, _)| pattern.sees(p, z, h, i, pos, *j));
             if p.bias.is_some() {
                 seen.iter_mut().for_each(|(j, s)| *s += bias[(h * z.sq + i) * z.sk + *j]);
             }
@@ -206,10 +293,11 @@ const SIZES: [[usize; 2]; 10] =
 fn full_and_causal_with_groups_of_heads() {
     for (causal, dtype) in [(false, DType::BF16), (true, DType::F16)] {
         let p = AttentionProblem { causal, ..AttentionProblem::plain(dtype, 128) };
-        let built = build(Arch::Sm80, &p, &config(64, 64, 2, 4));
+        let c = config(64, 64, 2, 4);
+        let built = build(Arch::Sm80, &p, &c);
         for (i, size) in SIZES.into_iter().enumerate() {
             let heads = [[2, 2], [4, 2], [3, 1]][i % 3];
-            check(&built, &p, &Size::new(1 + i % 2, size, heads), i as u64);
+            check(&built, &p, &c, &Size::new(1 + i % 2, size, heads), i as u64);
         }
     }
 }
@@ -229,10 +317,8 @@ fn head_dims() {
     ] {
         let p = AttentionProblem { causal: d != 192, d, dv, ..AttentionProblem::plain(DType::BF16, d) };
         let built = build(Arch::Sm80, &p, &c);
-        let ptxas = built.compiled.ptxas.as_ref().map(|x| (x.registers, x.spill_stores));
-        eprintln!("{} {c} {ptxas:?}", p.slug());
         for (i, size) in [[1, 1], [65, 200], [113, 50]].into_iter().enumerate() {
-            check(&built, &p, &Size::new(1, size, [2, 1]), i as u64);
+            check(&built, &p, &c, &Size::new(1, size, [2, 1]), i as u64);
         }
     }
 }
@@ -255,7 +341,8 @@ fn features() {
         AttentionProblem { bias: Some(DType::F32), causal: true, softcap: true, ..plain },
         AttentionProblem { output: DType::F32, causal: true, ..plain },
     ] {
-        let built = build(Arch::Sm80, &p, &config(64, 64, 2, 4));
+        let c = config(64, 64, 2, 4);
+        let built = build(Arch::Sm80, &p, &c);
         for (i, (size, left, right, chunk)) in [
             ([1, 1], 0, 0, 1),
             ([70, 200], 20, 0, 64),
@@ -266,7 +353,7 @@ fn features() {
         .into_iter()
         .enumerate()
         {
-            check(&built, &p, &Size { left, right, chunk, ..Size::new(1 + i % 2, size, [2, 1]) }, i as u64);
+            check(&built, &p, &c, &Size { left, right, chunk, ..Size::new(1 + i % 2, size, [2, 1]) }, i as u64);
         }
     }
 }
@@ -275,12 +362,33 @@ fn features() {
 fn sequences_of_different_lengths() {
     for (causal, window) in [(false, false), (true, false), (true, true)] {
         let p = AttentionProblem { causal, window, varlen: true, ..AttentionProblem::plain(DType::F16, 64) };
-        let built = build(Arch::Sm80, &p, &config(64, 64, 2, 4));
+        let c = config(64, 64, 2, 4);
+        let built = build(Arch::Sm80, &p, &c);
         // Longest 130 and 140; empty sequences, sequences without keys, one of one token.
         let ends = vec![[70, 10], [70, 150], [200, 150], [201, 151], [217, 291]];
         let size = Size { ends, left: 30, right: 0, ..Size::new(5, [130, 140], [2, 2]) };
         for seed in 0..3 {
-            check(&built, &p, &size, seed);
+            check(&built, &p, &c, &size, seed);
+        }
+    }
+}
+
+/// Blocks from lists: full ones without a mask, partial ones element by element.
+#[test]
+fn block_sparse() {
+    let plain = AttentionProblem { causal: true, ..AttentionProblem::plain(DType::BF16, 64) };
+    for (p, c) in [
+        (AttentionProblem { sparse: Some(Sparse { mask: true, heads: false }), ..plain }, config(64, 64, 2, 4)),
+        (AttentionProblem { sparse: Some(Sparse { mask: true, heads: false }), causal: false, ..plain }, config(32, 32, 1, 2)),
+        (AttentionProblem { sparse: Some(Sparse { mask: false, heads: true }), ..plain }, config(64, 32, 2, 4)),
+        (AttentionProblem { sparse: Some(Sparse { mask: true, heads: true }), window: true, ..plain }, config(64, 64, 2, 4)),
+    ] {
+        let built = build(Arch::Sm80, &p, &c);
+        for (seed, size) in [[1, 1], [150, 260], [113, 50], [64, 128]].into_iter().enumerate() {
+            // Without a mask every head is dense or streams.
+            let heads = if p.sparse.is_some_and(|s| s.mask) { [4, 2] } else { [2, 1] };
+            let size = Size { left: 100, right: 0, ..Size::new(2, size, heads) };
+            check(&built, &p, &c, &size, seed as u64);
         }
     }
 }

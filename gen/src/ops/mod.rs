@@ -62,7 +62,7 @@ pub struct About {
 }
 
 /// Every op.
-pub static OPS: [Family; 2] = [gemm::FAMILY, attention::FORWARD];
+pub static OPS: [Family; 4] = [gemm::FAMILY, attention::FORWARD, attention::DECODE, attention::MERGE];
 
 /// The op of a name.
 pub fn find(op: &str) -> Res<&'static Family> {

@@ -102,6 +102,7 @@ rows! {
     // Shared memory and movement
     BufferTile "buffer"      [Int] => [Smem] {"buffer"} 0 pure, "a copy of a buffer";
     SmemRows   "smem.rows"   [Smem, Int] => [Smem] {} 0 pure, "some rows of a tile, from a multiple of eight";
+    ZeroRows   "smem.zero_rows" [Smem, Int] => [] {} 0 effect, "the unit clears the rows of a tile from one on";
     TmaLoad    "tma.load"    [Smem, Int, Ints] => [] {"tensor", "pipe", "slot"} 0 effect, "copy a box into a stage: tile, stage, coordinates outermost first";
     TmaStore   "tma.store"   [Smem, Ints] => [] {"tensor"} 0 effect, "copy a tile to a tensor and close the group: tile, coordinates outermost first";
     TmaStoreWait "tma.store_wait" [] => [] {"n"} 0 effect, "wait until at most n store groups still read shared memory";

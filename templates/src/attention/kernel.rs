@@ -1,6 +1,8 @@
 //! The forward's kernels: which there are, and one of them made.
 
 use super::config::{AttentionConfigError, WgmmaAttentionConfig};
+use super::decode_problem::DecodeProblem;
+use super::mma::{self, MmaAttentionConfig};
 use super::plan::AttentionError;
 use super::problem::AttentionProblem;
 use super::score::Mods;
@@ -14,20 +16,23 @@ use tilewright_runtime::dtype::Dtype;
 use tilewright_runtime::manifest::Numerics;
 
 /// The family's name in manifests.
-pub(super) const TEMPLATE: &str = "attention";
+const TEMPLATE: &str = "attention";
 
 /// How a forward is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AttentionConfig {
     /// Hopper: TMA, warp roles, wgmma.
     Wgmma(WgmmaAttentionConfig),
+    /// Ampere and up: cp.async, mma.sync.
+    Mma(MmaAttentionConfig),
 }
 
 impl AttentionConfig {
-    /// Checks the config for a class.
-    pub fn check(&self, p: &AttentionProblem) -> Result<(), AttentionConfigError> {
+    /// Checks the config for a class on a target.
+    pub fn check(&self, arch: Arch, p: &AttentionProblem) -> Result<(), AttentionConfigError> {
         match self {
             AttentionConfig::Wgmma(c) => c.check(p),
+            AttentionConfig::Mma(c) => c.check(arch, p.dtype, p.d, p.dv),
         }
     }
 
@@ -35,6 +40,7 @@ impl AttentionConfig {
     pub fn tile(&self) -> [u32; 2] {
         match self {
             AttentionConfig::Wgmma(c) => [c.bm, c.bn],
+            AttentionConfig::Mma(c) => [c.bm, c.bn],
         }
     }
 
@@ -42,6 +48,7 @@ impl AttentionConfig {
     pub fn axes(&self) -> Vec<(&'static str, String)> {
         match self {
             AttentionConfig::Wgmma(c) => c.axes(),
+            AttentionConfig::Mma(c) => c.axes(),
         }
     }
 
@@ -49,6 +56,7 @@ impl AttentionConfig {
     pub fn slug(&self) -> String {
         match self {
             AttentionConfig::Wgmma(c) => c.slug(),
+            AttentionConfig::Mma(c) => c.slug(),
         }
     }
 }
@@ -58,6 +66,7 @@ impl fmt::Display for AttentionConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AttentionConfig::Wgmma(c) => c.fmt(f),
+            AttentionConfig::Mma(c) => c.fmt(f),
         }
     }
 }
@@ -67,14 +76,15 @@ impl FromStr for AttentionConfig {
 
     /// Reads an id; `kind` says whose.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(AttentionConfig::Wgmma(text.parse()?))
+        let kind = text.split(',').find_map(|axis| axis.trim().strip_prefix("kind="));
+        Ok(if kind == Some("mma") { AttentionConfig::Mma(text.parse()?) } else { AttentionConfig::Wgmma(text.parse()?) })
     }
 }
 
 /// The forward kernel of a class and a config.
 pub fn forward_kernel(arch: Arch, p: &AttentionProblem, c: &AttentionConfig) -> Result<TemplateKernel, AttentionError> {
     p.check()?;
-    c.check(p)?;
+    c.check(arch, p)?;
     let id = format!("attention_{}_{}", p.slug(), c.slug());
     let mut k = KernelBuilder::new(&id, arch);
     match c {
@@ -82,19 +92,24 @@ pub fn forward_kernel(arch: Arch, p: &AttentionProblem, c: &AttentionConfig) -> 
             return Err(AttentionError::Target { config: c.to_string(), arch });
         }
         AttentionConfig::Wgmma(c) => wgmma::forward(&mut k, p, c, &Mods::default())?,
+        AttentionConfig::Mma(c) => mma::forward(&mut k, p, c, &Mods::default())?,
     }
-    let config = c.axes().into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-    Ok(TemplateKernel {
-        id,
-        template: TEMPLATE,
-        config,
-        numerics: numerics("blocks.seq"),
-        main_loop_wgmmas: None,
-        kernel: k.finish(),
-    })
+    Ok(kernel(id, c.axes(), "blocks.seq", k))
 }
 
-/// Numerics for the manifest: sums in f32 in an order that the batch has no part in.
-pub(super) fn numerics(order: &str) -> Numerics {
-    Numerics { accumulator: Dtype::F32, order: order.into(), batch_invariant: true, gelu: None }
+/// The decode kernel of a class and a config.
+pub fn decode_kernel(arch: Arch, p: &DecodeProblem, c: &MmaAttentionConfig) -> Result<TemplateKernel, AttentionError> {
+    p.check()?;
+    c.check(arch, p.dtype, p.d, p.dv)?;
+    let id = format!("attention_decode_{}_{}", p.slug(), c.slug());
+    let mut k = KernelBuilder::new(&id, arch);
+    mma::decode(&mut k, p, c, &Mods::default())?;
+    Ok(kernel(id, c.axes(), "blocks.seq", k))
+}
+
+/// A kernel with what the manifest says of it. Sums are in f32, in an order that the batch has no part in.
+pub(super) fn kernel(id: String, axes: Vec<(&str, String)>, order: &str, k: KernelBuilder) -> TemplateKernel {
+    let config = axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+    let numerics = Numerics { accumulator: Dtype::F32, order: order.into(), batch_invariant: true, gelu: None };
+    TemplateKernel { id, template: TEMPLATE, config, numerics, main_loop_wgmmas: None, kernel: k.finish() }
 }

@@ -4,6 +4,7 @@
 //! `o = sum_s weight * o[s] / sum_s weight`, `lse = M + log(sum_s weight)` (FlashAttention-2, section 3.1). Parts are
 //! taken in ascending order, so the bits do not depend on the grid.
 
+use super::class::{Fields, flag};
 use std::f32::consts::{LN_2, LOG2_E};
 use tilewright_ir::DType;
 use tilewright_ir::layout::{LayoutError, blocked};
@@ -38,6 +39,9 @@ pub enum MergeError {
     /// Another alignment.
     #[error("align = {0}: 4 where dv is a multiple of 4, else 1")]
     Align(u32),
+    /// A class text that is not one.
+    #[error("`{0}` is no merge class: expected in=..,out=..,token_major=..,sink=..,align=..")]
+    Class(String),
 }
 
 /// Rows of a tile: one row is one head of one token.
@@ -68,6 +72,24 @@ impl MergeProblem {
     pub fn class(&self) -> String {
         let MergeProblem { input, output, token_major, sink, align } = self;
         format!("in={input},out={output},token_major={},sink={},align={align}", u8::from(*token_major), u8::from(*sink))
+    }
+
+    /// The class behind a key.
+    pub fn from_class(text: &str) -> Result<Self, MergeError> {
+        let read = || {
+            let mut f = Fields::new(text);
+            let problem = MergeProblem {
+                input: f.take("in")?.parse().ok()?,
+                output: f.take("out")?.parse().ok()?,
+                token_major: flag(f.take("token_major")?)?,
+                sink: flag(f.take("sink")?)?,
+                align: f.take("align")?.parse().ok()?,
+            };
+            f.end().then_some(problem)
+        };
+        let problem = read().ok_or_else(|| MergeError::Class(text.to_string()))?;
+        problem.check()?;
+        Ok(problem)
     }
 
     /// A short name for entries and files: `f32_bf16_tokens_sink_a4`.

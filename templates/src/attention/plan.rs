@@ -1,8 +1,11 @@
 //! Attention as launches: which kernels an op needs, in which order, and what lies between them.
 
+use super::blocks::{BlockListProblem, block_lists};
 use super::config::AttentionConfigError;
-use super::kernel::{AttentionConfig, TEMPLATE, forward_kernel, numerics};
+use super::decode_problem::{DecodeProblem, Select};
+use super::kernel::{AttentionConfig, decode_kernel, forward_kernel, kernel};
 use super::merge::{MergeError, MergeProblem, merge};
+use super::mma::MmaAttentionConfig;
 use super::pages::PageError;
 use super::problem::{AttentionProblem, ProblemError};
 use crate::manifest::{dtype, expr};
@@ -77,13 +80,58 @@ pub fn forward_plan(arch: Arch, p: &AttentionProblem, c: &AttentionConfig, prefi
         draft.merge(arch, p.dtype, p.dv, p.sink, "2")?;
     } else {
         if p.sparse.is_some() {
-            todo!();
+            draft.block_lists(arch, p, c.tile())?;
         }
         draft.launch(forward_kernel(arch, p, c)?, &[], &[])?;
     }
     draft.tensor("o", dtype(p.output), &[&tokens[..], &["hq", &dv]].concat(), Role::Output)?;
     let lse: &[&str] = if p.varlen { &["hq", "total_q"] } else { &["batch", "hq", "sq"] };
     draft.tensor("lse", Dtype::F32, lse, Role::Output)?;
+    Ok(draft.finish())
+}
+
+/// Tokens of a part where the plan chooses, at least.
+const PART_TOKENS: u32 = 256;
+
+/// Decode's plan: one launch, or with `split` one for all parts of the tokens and their merge.
+///
+/// Variables `splits` and `split_size` say how many parts there are or how long one is; where both are 0, as many as give
+/// each multiprocessor two. The number depends on how long a sequence may be, not on how long it is, so a captured launch
+/// serves growing sequences.
+pub fn decode_plan(arch: Arch, p: &DecodeProblem, c: &MmaAttentionConfig, split: bool) -> Result<OpPlan, AttentionError> {
+    let id = format!("attention_decode_{}_{}{}", p.slug(), c.slug(), if split { "_split" } else { "" });
+    let mut draft = Draft::new("attention_decode", id, p.class());
+    let (d, dv, input) = (p.d.to_string(), p.dv.to_string(), dtype(p.dtype));
+    draft.tensor("q", input, &["batch", "sq", "hq", &d], Role::Input)?;
+    draft.tensor("k_pages", input, &["pages", "page", "hkv", &d], Role::Input)?;
+    draft.tensor("v_pages", input, &["pages", "page", "hkv", &dv], Role::Input)?;
+    draft.tensor("page_table", Dtype::I32, &["batch", "max_pages"], Role::Input)?;
+    draft.tensor("kv_len", Dtype::I32, &["batch"], Role::Input)?;
+    let (heads, tokens) = match p.select {
+        Select::None => ("hkv", "max_pages*page"),
+        Select::KvHeads => ("hkv", "n_select*page"),
+        Select::Heads => ("hq", "n_select*page"),
+    };
+    if p.select != Select::None {
+        draft.tensor("select", Dtype::I32, &["batch", heads, "n_select"], Role::Input)?;
+    }
+    draft.heads(p.alibi, p.sink)?;
+    if split {
+        let choice = format!("min(max(2*sms/(batch*{heads}),1),ceil_div({tokens},{PART_TOKENS}))");
+        let parts = format!(
+            "(split_size > 0)*ceil_div({tokens},max(split_size,1))+(split_size == 0)*((splits > 0)*splits+(splits == 0)*{choice})"
+        );
+        draft.plan.requires.push(expr("splits != 1")?);
+        draft.partials(&format!("({parts})*batch"), "sq", &dv)?;
+        let part = DecodeProblem { output: DType::F32, sink: false, ..*p };
+        draft.launch(decode_kernel(arch, &part, c)?, &[("o", "partial_o"), ("lse", "partial_lse")], &[("splits", &parts)])?;
+        draft.merge(arch, p.dtype, p.dv, p.sink, &parts)?;
+    } else {
+        draft.plan.requires.push(expr("splits <= 1 && split_size == 0")?);
+        draft.launch(decode_kernel(arch, p, c)?, &[], &[])?;
+    }
+    draft.tensor("o", dtype(p.output), &["batch", "sq", "hq", &dv], Role::Output)?;
+    draft.tensor("lse", Dtype::F32, &["batch", "hq", "sq"], Role::Output)?;
     Ok(draft.finish())
 }
 
@@ -107,15 +155,7 @@ pub fn merge_kernel(arch: Arch, p: &MergeProblem) -> Result<TemplateKernel, Atte
     let id = format!("attention_merge_{}", p.slug());
     let mut k = KernelBuilder::new(&id, arch);
     merge(&mut k, p)?;
-    let config = BTreeMap::from([("kind".to_string(), "merge".to_string())]);
-    Ok(TemplateKernel {
-        id,
-        template: TEMPLATE,
-        config,
-        numerics: numerics("parts.seq"),
-        main_loop_wgmmas: None,
-        kernel: k.finish(),
-    })
+    Ok(kernel(id, vec![("kind", "merge".into())], "parts.seq", k))
 }
 
 /// A plan in the making.
@@ -187,6 +227,20 @@ impl Draft {
     fn merge(&mut self, arch: Arch, output: DType, dv: u32, sink: bool, parts: &str) -> Result<(), AttentionError> {
         let kernel = merge_kernel(arch, &MergeProblem::of_partials(output, dv, sink))?;
         self.launch(kernel, &[], &[("parts", parts), ("dv", &dv.to_string())])
+    }
+
+    /// Lists of the blocks of `bn` keys that each tile of `bm` queries visits.
+    fn block_lists(&mut self, arch: Arch, p: &AttentionProblem, [bm, bn]: [u32; 2]) -> Result<(), AttentionError> {
+        let Some(lists) = BlockListProblem::of(p) else { return Ok(()) };
+        lists.check()?;
+        let id = format!("attention_blocks_{}", lists.slug());
+        let mut k = KernelBuilder::new(&id, arch);
+        block_lists(&mut k, &lists)?;
+        let rows = format!("batch*hq*ceil_div(sq,{bm})");
+        self.tensor("blocks", Dtype::I32, &[&rows, &format!("ceil_div(sk,{bn})")], Role::Workspace)?;
+        self.tensor("block_count", Dtype::I32, &[&rows, "2"], Role::Workspace)?;
+        let sets = [("tile_m", bm.to_string()), ("tile_n", bn.to_string())];
+        self.launch(kernel(id, vec![("kind", "blocks".into())], "none", k), &[], &sets.each_ref().map(|(n, v)| (*n, v.as_str())))
     }
 
     /// Partial results, `lead` = parts times sequences.

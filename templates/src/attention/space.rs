@@ -1,7 +1,9 @@
 //! Which configs there are.
 
 use super::config::WgmmaAttentionConfig;
+use super::decode_problem::DecodeProblem;
 use super::kernel::AttentionConfig;
+use super::mma::MmaAttentionConfig;
 use super::problem::AttentionProblem;
 use tilewright_ir::Arch;
 
@@ -21,7 +23,13 @@ pub fn space(arch: Arch, p: &AttentionProblem) -> Vec<AttentionConfig> {
             }
         }
     }
-    list.retain(|c| c.check(p).is_ok());
+    let rows = [1, 2].into_iter().flat_map(|tiles| [1, 2, 4, 8].map(|warps| (16 * tiles * warps, warps)));
+    for (bm, warps) in rows {
+        for (bn, stages) in [16, 32, 48, 64, 96, 128].into_iter().flat_map(|bn| [1, 2, 3].map(|stages| (bn, stages))) {
+            list.push(AttentionConfig::Mma(MmaAttentionConfig { bm, bn, stages, warps }));
+        }
+    }
+    list.retain(|c| c.check(arch, p).is_ok());
     list
 }
 
@@ -57,9 +65,37 @@ pub fn default_configs(arch: Arch, p: &AttentionProblem, sq: usize) -> Vec<Atten
             list.push(AttentionConfig::Wgmma(c));
         }
     }
-    list.retain(|c| c.check(p).is_ok());
-    if sq <= 64 {
-        list.sort_by_key(|c| c.tile()[0]);
+    for (bm, warps) in [(128, 8), (128, 4), (64, 4), (32, 2)] {
+        for (bn, stages) in [(64, 2), (48, 2), (32, 2), (32, 1)] {
+            list.push(AttentionConfig::Mma(MmaAttentionConfig { bm, bn, stages, warps }));
+        }
     }
+    list.retain(|c| c.check(arch, p).is_ok());
+    if sq <= 64 {
+        // wgmma first where there is any, then the smallest tile that holds all queries.
+        list.sort_by_key(|c| (matches!(c, AttentionConfig::Mma(_)), c.tile()[0] < sq as u32, c.tile()[0]));
+    }
+    list
+}
+
+/// Configs for decode where nothing was measured, best first: the smallest tile that holds the rows of a group of heads.
+pub fn default_decode_configs(arch: Arch, p: &DecodeProblem, rows: usize) -> Vec<MmaAttentionConfig> {
+    let tiles = [(16, 1), (32, 2), (64, 4), (128, 8)];
+    let blocks = [(64, 3), (64, 2), (32, 3), (32, 2), (16, 2)];
+    let all = tiles.into_iter().flat_map(|(bm, warps)| blocks.map(|(bn, stages)| MmaAttentionConfig { bm, bn, stages, warps }));
+    let mut list: Vec<_> = all.filter(|c| c.check(arch, p.dtype, p.d, p.dv).is_ok()).collect();
+    list.sort_by_key(|c| ((c.bm as usize) < rows, c.bm));
+    list
+}
+
+/// Every decode config for a target and a class.
+pub fn decode_space(arch: Arch, p: &DecodeProblem) -> Vec<MmaAttentionConfig> {
+    let mut list = Vec::new();
+    for (bm, warps) in [1, 2].into_iter().flat_map(|tiles| [1, 2, 4, 8].map(|warps| (16 * tiles * warps, warps))) {
+        for (bn, stages) in [16, 32, 64, 128].into_iter().flat_map(|bn| [1, 2, 3, 4].map(|stages| (bn, stages))) {
+            list.push(MmaAttentionConfig { bm, bn, stages, warps });
+        }
+    }
+    list.retain(|c| c.check(arch, p.dtype, p.d, p.dv).is_ok());
     list
 }

@@ -145,10 +145,7 @@ fn select(ask: &Ask, [batch, hkv, hq]: [usize; 3], max_pages: usize) -> Res<(Sel
     }
     let [b, heads, n] = extents(ask, "select", "I32 [b, hkv or hq, n]")?;
     if b != batch || (heads != hkv && heads != hq) {
-        return usage(format!(
-            "tensor `select` is {}: expected I32 [{batch}, {hkv} or {hq}, n]",
-            ask.need("select")?.describe()
-        ));
+        return usage(format!("tensor `select` is {}: expected I32 [{batch}, {hkv} or {hq}, n]", ask.need("select")?.describe()));
     }
     for (i, row) in ints(ask, "select")?.chunks_exact(n).enumerate() {
         let at = format!("select[{}, {}]", i / heads, i % heads);

@@ -1,16 +1,78 @@
 //! A decode with its data: variables, outputs, the comparison with the reference, what a plan is verified on.
 
+use super::super::Indexed;
 use super::super::ask::safetensors_dtype;
 use super::super::case::{Case, Check, Output, Request, Trial};
 use super::decode::Decode;
 use super::decode_random::{Shape, random};
 use super::terms::set;
-use crate::error::{Res, failure};
+use crate::error::{Res, bad_input, failure};
+use crate::library::Entry;
 use crate::tensors::Tensors;
 use crate::verify::Level;
 use safetensors::Dtype;
+use tilewright_ir::Arch;
+use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
 use tilewright_runtime::expr::Vars;
-use tilewright_templates::attention::DecodeProblem;
+use tilewright_templates::attention::{DecodeProblem, MmaAttentionConfig, Select, decode_plan, default_decode_configs};
+use tilewright_templates::plan::OpPlan;
+
+/// A run's request.
+pub fn request(decode: Decode, config: Option<String>, tensors: Tensors) -> Res<Request> {
+    let (p, s) = (decode.problem, decode.sizes);
+    let config: Option<MmaAttentionConfig> = config.map(|text| text.parse().map_err(bad_input)).transpose()?;
+    let lists = if p.select == Select::Heads { s.hq } else { s.hkv };
+    let rows = s.sq * s.hq / lists;
+    // As dispatch decides where neither key is given.
+    let tokens = if s.n_select > 0 { s.n_select } else { s.max_pages } * s.page;
+    let few = s.batch * s.hkv <= FEW_HEADS as usize && tokens > SHORT as usize;
+    let split = decode.split_size > 0 || decode.splits > 1 || (decode.splits == 0 && few);
+    Ok(Request {
+        case: case(decode, tensors)?,
+        pinned: config.is_some(),
+        plans: Box::new(move |arch| {
+            let configs = config.map_or_else(|| default_decode_configs(arch, &p, rows), |c| vec![c]);
+            configs.iter().map(|c| decode_plan(arch, &p, c, split).map_err(bad_input)).collect()
+        }),
+    })
+}
+
+/// Both plans of each config, one launch and parts.
+pub fn plans(arch: Arch, entry: &Entry) -> Res<Vec<OpPlan>> {
+    let p = DecodeProblem::from_class(&entry.class).map_err(bad_input)?;
+    let mut list = Vec::new();
+    for text in &entry.configs {
+        let config = text.parse().map_err(bad_input)?;
+        for split in [false, true] {
+            list.push(decode_plan(arch, &p, &config, split).map_err(|e| bad_input(format!("{}: {e}", entry.class)))?);
+        }
+    }
+    Ok(list)
+}
+
+/// Parts first where key heads of all sequences are few and sequences may be long: one launch would leave most of the device
+/// idle. Which of the two is asked for otherwise, `requires` says.
+pub fn table(_: Arch, class: &str, plans: &[Indexed<'_>]) -> Res<Dispatch> {
+    let order = |parts_first: bool| {
+        let mut list: Vec<&Indexed<'_>> = plans.iter().collect();
+        list.sort_by_key(|(_, p)| (p.plan.launches.len() > 1) != parts_first);
+        list.into_iter().map(|p| p.0).collect::<Vec<_>>()
+    };
+    Ok(Dispatch {
+        op: "attention_decode".into(),
+        class: class.into(),
+        m_edges: vec![FEW_HEADS],
+        n_edges: vec![SHORT],
+        k_edges: Vec::new(),
+        cells: vec![order(false), order(true), order(false), order(false)],
+        chosen_by: ChosenBy::Model,
+    })
+}
+
+/// Key heads of all sequences up to which long ones are cut into parts: half the multiprocessors of a large GPU.
+const FEW_HEADS: i64 = 64;
+/// Tokens up to which parts do not pay.
+const SHORT: i64 = 1024;
 
 /// A decode on its tensors.
 pub fn case(f: Decode, inputs: Tensors) -> Res<Case> {
@@ -37,13 +99,14 @@ pub fn case(f: Decode, inputs: Tensors) -> Res<Case> {
     })
 }
 
-/// Variables of expressions. Dispatch sees key heads of all sequences as m, the most tokens of a sequence as n and tokens of
-/// a page as k.
+/// Variables of expressions. Dispatch sees key heads of all sequences as m, the most tokens a head reads as n and tokens of a
+/// page as k.
 fn vars(f: &Decode) -> Res<Vars> {
     let s = &f.sizes;
     let n = |x: usize| x as i64;
     let mut v = Vars::new();
-    set(&mut v, &[("m", n(s.batch * s.hkv)), ("n", n(s.max_pages * s.page)), ("k", n(s.page))])?;
+    let tokens = if s.n_select > 0 { s.n_select } else { s.max_pages } * s.page;
+    set(&mut v, &[("m", n(s.batch * s.hkv)), ("n", n(tokens)), ("k", n(s.page))])?;
     set(&mut v, &[("batch", n(s.batch)), ("sq", n(s.sq)), ("hq", n(s.hq)), ("hkv", n(s.hkv))])?;
     set(&mut v, &[("pages", n(s.pages)), ("page", n(s.page)), ("max_pages", n(s.max_pages)), ("n_select", n(s.n_select))])?;
     set(&mut v, &[("splits", n(f.splits)), ("split_size", n(f.split_size))])?;
@@ -82,4 +145,9 @@ fn shapes(level: Level, bn: usize, stages: usize) -> Vec<Shape> {
         list.push(Shape { split_size: 2 * bn, ..list[i].clone() });
     }
     list
+}
+
+fn check(f: Decode) -> Check {
+    let _ = f;
+    Box::new(move |_, _, _| Ok(serde_json::json!({"reference": "f64"})))
 }

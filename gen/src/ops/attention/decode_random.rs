@@ -85,9 +85,10 @@ pub fn random(p: DecodeProblem, shape: &Shape, seed: u64) -> (Decode, Tensors) {
         for n in &used {
             for _ in 0..heads {
                 let mut left: Vec<i32> = (0..*n as i32).collect();
-                select.extend((0..n_select).map(|_| {
-                    if left.is_empty() || r.below(5) == 0 { -1 } else { left.swap_remove(r.below(left.len())) }
-                }));
+                select.extend(
+                    (0..n_select)
+                        .map(|_| if left.is_empty() || r.below(5) == 0 { -1 } else { left.swap_remove(r.below(left.len())) }),
+                );
             }
         }
         tensors.insert("select".into(), ints(vec![batch, heads, n_select], &select));

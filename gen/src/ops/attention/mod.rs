@@ -4,11 +4,16 @@
 //! |---|---|
 //! | `terms` | masks, score terms and refusals that ops share |
 //! | `forward`, `forward_case`, `forward_random` | `attention`: keys and tensors; data and reference; made-up data |
+//! | `merge` | `attention_merge` |
 //! | `decode`, `decode_case`, `decode_random` | `attention_decode`, likewise |
 
+mod decode;
+mod decode_case;
+mod decode_random;
 mod forward;
 mod forward_case;
 mod forward_random;
+mod merge;
 mod terms;
 
 use super::{About, Family, Indexed};
@@ -17,14 +22,17 @@ use crate::library::Entry;
 use serde_json::json;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
-use tilewright_templates::attention::{AttentionConfig, AttentionProblem, forward_kernel, space};
+use tilewright_templates::attention::{
+    AttentionConfig, AttentionProblem, DecodeProblem, MergeProblem, MmaAttentionConfig, decode_kernel, decode_space,
+    forward_kernel, merge_kernel, merge_plan, space,
+};
 use tilewright_templates::plan::OpPlan;
 
 /// The row of `attention`.
 pub const FORWARD: Family = Family {
     op: "attention",
     about: || About {
-        templates: vec!["attention"],
+        templates: vec!["wgmma", "mma", "blocks", "merge"],
         inputs: vec!["bf16", "f16"],
         outputs: vec!["bf16", "f16", "f32"],
         keys: [
@@ -53,6 +61,60 @@ pub const FORWARD: Family = Family {
     },
     table: |_, class, plans| Ok(in_order("attention", class, plans)),
     cases: forward_case::cases,
+};
+
+/// The row of `attention_decode`.
+pub const DECODE: Family = Family {
+    op: "attention_decode",
+    about: || About {
+        templates: vec!["mma", "merge"],
+        inputs: vec!["bf16", "f16"],
+        outputs: vec!["bf16", "f16", "f32"],
+        keys: [
+            ("causal", "true, false"),
+            ("window_left", "tokens"),
+            ("window_right", "tokens"),
+            ("softcap", "f32"),
+            ("scale", "f32"),
+            ("chunk", "tokens"),
+            ("splits", "parts, 0 chooses"),
+            ("split_size", "tokens of a part"),
+            ("config", "a config id"),
+        ]
+        .map(|(k, v)| (k, json!(v)))
+        .to_vec(),
+    },
+    configs: |arch| decode_space(arch, &DecodeProblem::plain(DType::BF16, 128)).iter().map(MmaAttentionConfig::axes).collect(),
+    class: "dtype=bf16,out=bf16,d=128,dv=128,causal=1,window=0,chunk=0,softcap=0,alibi=0,sink=0,select=none",
+    request: decode::request,
+    plans: decode_case::plans,
+    kernel: |arch, class, config| {
+        let p = DecodeProblem::from_class(class).map_err(bad_input)?;
+        decode_kernel(arch, &p, &config.parse().map_err(bad_input)?).map_err(bad_input)
+    },
+    table: decode_case::table,
+    cases: decode_case::cases,
+};
+
+/// The row of `attention_merge`.
+pub const MERGE: Family = Family {
+    op: "attention_merge",
+    about: || About {
+        templates: vec!["merge"],
+        inputs: vec!["f32", "bf16", "f16"],
+        outputs: vec!["f32", "bf16", "f16"],
+        keys: vec![("out", json!(["f32", "bf16", "f16"]))],
+    },
+    configs: |_| Vec::new(),
+    class: "in=f32,out=bf16,token_major=1,sink=0,align=4",
+    request: merge::request,
+    plans: |arch, entry| {
+        let p = MergeProblem::from_class(&entry.class).map_err(bad_input)?;
+        Ok(vec![merge_plan(arch, &p).map_err(bad_input)?])
+    },
+    kernel: |arch, class, _| merge_kernel(arch, &MergeProblem::from_class(class).map_err(bad_input)?).map_err(bad_input),
+    table: |_, class, plans| Ok(in_order("attention_merge", class, plans)),
+    cases: merge::cases,
 };
 
 fn forward_plans(arch: Arch, entry: &Entry) -> Res<Vec<OpPlan>> {

@@ -68,7 +68,7 @@ impl Expander<'_> {
                 Ok(())
             }
             PipeAcquire | PipeCommit | PipeWait | PipeRelease | PipeSkip | PipeSlot | TmaLoad | TmaStore | TmaStoreWait
-            | BufferTile | SmemRows => self.pipe_op(op),
+            | BufferTile | SmemRows | ZeroRows => self.pipe_op(op),
             UnitSync | BarSync | BarArrive | FenceAsync => self.sync_op(op),
             MmaAsync | MmaWait | MmaReady | MmaSync | LdMatrix | StMatrix => self.tensor_op(op),
             CopyAsync | CopyCommit | CopyWait | LdTile | StTile => self.global_op(op),

@@ -61,6 +61,7 @@ impl Expander<'_> {
                 let at = self.advance(at, by);
                 self.env.insert(op.outs[0], Low::Smem(at));
             }
+            ZeroRows => self.zero_rows(op),
             TmaLoad => self.tma_load(op),
             TmaStore => self.tma_store(op),
             TmaStoreWait => {
@@ -158,6 +159,34 @@ impl Expander<'_> {
             phase: self.b.op(L::Xor, &[c.phase, odd]),
             release: self.b.op(L::URem, &[release, depth]),
         };
+    }
+
+    /// Rows of a panel are contiguous whatever the swizzle, so clearing some is clearing a run of bytes.
+    fn zero_rows(&mut self, op: &Op) {
+        let (at, tile) = self.smem(op.args[0]);
+        let from = self.scalar(op.args[1]);
+        let (pitch, threads) = (i64::from(tile.pitch_bytes()), i64::from(self.unit_threads()));
+        let first = self.b.imm(L::IMul, from, pitch);
+        let mine = self.b.imm(L::Shl, self.at.unit_tid, 4);
+        let start = self.b.op(L::IAdd, &[first, mine]);
+        let (header, body, done) = (self.b.block(&[Ty::I32]), self.b.block(&[]), self.b.block(&[]));
+        self.b.set_no_unroll(header);
+        self.b.br(header, &[start]);
+        self.b.switch_to(header);
+        let offset = self.b.params(header)[0];
+        let end = self.b.i32(i64::from(tile.shape[0]) * pitch);
+        let more = self.b.icmp("slt", offset, end);
+        self.b.cond_br(more, (body, &[]), (done, &[]));
+        self.b.switch_to(body);
+        let zero = self.b.i32(0);
+        for panel in 0..tile.panels() {
+            let to = SmemAddr { bytes: at.bytes + panel * tile.panel_bytes, ..at };
+            let ptr = self.smem_ptr(to, Some(offset));
+            self.b.effect(L::Store, &[ptr, zero, zero, zero, zero], Attrs::none().int("align", 16));
+        }
+        let next = self.b.imm(L::IAdd, offset, 16 * threads);
+        self.b.br(header, &[next]);
+        self.b.switch_to(done);
     }
 
     fn map_param(&mut self, op: &Op) -> lane::Value {

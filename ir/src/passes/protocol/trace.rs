@@ -238,13 +238,13 @@ impl Tracer<'_> {
                 self.push(op, Event::Mma { reads });
             }
             MmaWait | MmaReady => self.push(op, Event::MmaWait { pending: op.attrs.get_int("n") as usize }),
-            TmaStore | StMatrix | LdMatrix | CopyAsync | CopyRows => {
+            TmaStore | StMatrix | ZeroRows | LdMatrix | CopyAsync | CopyRows => {
                 if let Some(place) = self.places.get(&op.args[0]).copied() {
                     self.push(
                         op,
                         match op.kind {
                             TmaStore => Event::Store { place },
-                            StMatrix => Event::Write { place, asynchronous: false },
+                            StMatrix | ZeroRows => Event::Write { place, asynchronous: false },
                             CopyAsync | CopyRows => Event::Write { place, asynchronous: op.attrs.get_int("vec") > 1 },
                             _ => Event::Read { place },
                         },

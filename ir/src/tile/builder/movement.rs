@@ -73,6 +73,14 @@ impl RoleBuilder<'_> {
         SmemRef(self.emit(OpKind::SmemRows, &[tile.0, from], &[Ty::Smem(part)], Attrs::none())[0])
     }
 
+    /// Clear the rows of a tile from row `from` on, by ordinary stores of the unit's threads: what a copy brought that is no
+    /// part of the problem. Other threads see it after a [`Self::sync`].
+    #[track_caller]
+    pub fn zero_rows(&mut self, tile: SmemRef, from: impl Into<Operand>) {
+        let from = self.value(from);
+        self.emit(OpKind::ZeroRows, &[tile.0, from], &[], Attrs::none());
+    }
+
     /// Copy a box of `tensor` at `coords` (outermost first) into slot `slot` of `stage`. Where CTAs share the slot each
     /// loads its part.
     #[track_caller]

@@ -34,10 +34,11 @@ impl MmaAttentionConfig {
         dtype.bytes() * (self.bm * d + self.stages * self.bn * (d + dv))
     }
 
-    /// Registers a thread: scores, P in 16 bits beside them, the output, Q; fragments of one step; addresses and rows.
+    /// Registers a thread, about: scores, the output, Q; fragments of one step; row numbers of the next copies; addresses.
     fn registers(&self, d: u32, dv: u32) -> u32 {
         let q = if self.holds_q(d) { self.row_tiles() * d / 4 } else { 4 * self.row_tiles() };
-        self.row_tiles() * (self.bn / 2 + dv / 2) + q + dv.max(self.bn) / 8 + 40
+        let rows = self.bn * d / (256 * self.warps);
+        self.row_tiles() * (self.bn / 2 + dv / 2) + q + dv.max(self.bn) / 8 + rows + 40
     }
 
     /// Checks the config for head dims on a target.
@@ -118,5 +119,43 @@ impl FromStr for MmaAttentionConfig {
         };
         a.end()?;
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: MmaAttentionConfig = MmaAttentionConfig { bm: 64, bn: 64, stages: 2, warps: 4 };
+
+    #[test]
+    fn ids_read_back() {
+        assert_eq!(GOOD.to_string(), "bm=64,bn=64,kind=mma,stages=2,warps=4");
+        assert_eq!(GOOD.to_string().parse(), Ok(GOOD));
+        assert_eq!("warps=4,kind=mma,stages=2,bn=64,bm=64".parse(), Ok(GOOD));
+        assert_eq!(GOOD.slug(), "mma_64x64_s2_w4");
+        for bad in ["", "bm=64", "bm=64,bn=64,kind=wgmma,stages=2,warps=4", "bm=x,bn=64,kind=mma,stages=2,warps=4"] {
+            assert!(bad.parse::<MmaAttentionConfig>().is_err(), "{bad}");
+        }
+        assert!(format!("{GOOD},bk=64").parse::<MmaAttentionConfig>().is_err());
+    }
+
+    #[test]
+    fn refusals_name_the_reason() {
+        for d in crate::attention::HEAD_DIMS {
+            MmaAttentionConfig { bn: 32, ..GOOD }.check(Arch::Sm80, DType::BF16, d, d).unwrap();
+        }
+        for (c, d, words) in [
+            (MmaAttentionConfig { warps: 3, ..GOOD }, 64, "warps = 3: 1, 2, 4 or 8"),
+            (MmaAttentionConfig { bm: 96, ..GOOD }, 64, "bm = 96: 16 or 32 rows for each of 4 warps"),
+            (MmaAttentionConfig { bn: 40, ..GOOD }, 64, "bn = 40: 16 to 256 in steps of 16"),
+            (MmaAttentionConfig { stages: 0, ..GOOD }, 64, "stages = 0: 1 to 8"),
+            (MmaAttentionConfig { bm: 128, bn: 16, stages: 2, warps: 8 }, 96, "bn = 16: 256 threads do not share"),
+            (MmaAttentionConfig { stages: 4, ..GOOD }, 256, "294912 bytes of shared memory, a CTA has 166912"),
+            (MmaAttentionConfig { bm: 128, ..GOOD }, 128, "about 264 registers a thread"),
+        ] {
+            let error = c.check(Arch::Sm80, DType::BF16, d, d).expect_err(words).to_string();
+            assert!(error.contains(words), "`{words}` is not in: {error}");
+        }
     }
 }

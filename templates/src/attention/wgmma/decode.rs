@@ -4,7 +4,7 @@
 //! multiplies.
 
 use super::decode_config::WgmmaDecodeConfig;
-use crate::attention::decode_problem::{DecodeProblem, Select};
+use crate::attention::decode_problem::DecodeProblem;
 use crate::attention::score::{Mods, Rows, ScoreAt, Scores, masked};
 use crate::attention::softmax::Softmax;
 use crate::attention::span::{Blocks, Visibility};
@@ -37,7 +37,6 @@ struct Ctx<'a> {
     v: TensorRef,
     page_table: TensorRef,
     kv_len: TensorRef,
-    select: Option<TensorRef>,
     sink: Option<TensorRef>,
     o: TensorRef,
     lse: TensorRef,
@@ -54,15 +53,13 @@ struct Work {
     batch: Scalar,
     split: Scalar,
     kv_head: Scalar,
-    /// The query head where each has pages of its own.
-    head: Scalar,
     /// First row.
     first: Scalar,
     /// Heads of a group.
     group: Scalar,
     /// Tokens of the sequence.
     len: Scalar,
-    /// First token of the part; with `select` counted in the pages selected.
+    /// First token of the part.
     start: Scalar,
     blocks: Blocks,
 }
@@ -81,15 +78,6 @@ impl<'a> Ctx<'a> {
         let v = k.tensor("v_pages", p.dtype, [param("pages"), param("page"), param("hkv"), fixed(p.dv)]);
         let page_table = k.tensor("page_table", DType::I32, [param("batch"), param("max_pages")]);
         let kv_len = k.tensor("kv_len", DType::I32, [param("batch")]);
-        let select = match p.select {
-            Select::None => None,
-            Select::KvHeads => Some("hkv"),
-            Select::Heads => Some("hq"),
-        };
-        let select = select.map(|heads| {
-            k.shape("n_select");
-            k.tensor("select", DType::I32, [param("batch"), param(heads), param("n_select")])
-        });
         let sink = p.sink.then(|| k.tensor("sink", DType::F32, [param("hq")]));
         let lead = if p.partial() { "splits*batch" } else { "batch" };
         let o = k.tensor("o", p.output, [param(lead), param("sq"), param("hq"), fixed(p.dv)]);
@@ -97,7 +85,7 @@ impl<'a> Ctx<'a> {
         let lse = k.tensor("lse", DType::F32, [param(lead), param(rows), param(heads)]);
         let k_pipe = k.pipe("k", c.stages, &[(p.dtype, [c.bn, p.d], 1)]);
         let v_pipe = k.pipe("v", c.stages, &[(p.dtype, [c.bn, p.dv], 1)]);
-        let heads = if p.select == Select::Heads { "hq".into() } else { format!("ceil_div(sq*(hq/hkv),{ROWS})*hkv") };
+        let heads = format!("ceil_div(sq*(hq/hkv),{ROWS})*hkv");
         k.grid([heads, "splits".into(), "batch".into()]);
         for condition in
             ["hq % hkv == 0".to_string(), format!("page % {} == 0", c.box_rows), format!("split_size % {} == 0", c.bn)]
@@ -124,7 +112,6 @@ impl<'a> Ctx<'a> {
             v,
             page_table,
             kv_len,
-            select,
             sink,
             o,
             lse,
@@ -140,27 +127,14 @@ impl<'a> Ctx<'a> {
         let [x, split, batch] = [0, 1, 2].map(|axis| r.cta_id(axis));
         let (sq, hq, hkv) = (r.param("sq"), r.param("hq"), r.param("hkv"));
         let group = r.div(hq, hkv);
-        let (kv_head, head, first) = if self.p.select == Select::Heads {
-            (r.div(x, group), x, r.int(0))
-        } else {
-            let rows = r.mul(sq, group);
-            let tiles = r.ceil_div(rows, ROWS);
-            let tile = r.rem(x, tiles);
-            let kv_head = r.div(x, tiles);
-            (kv_head, kv_head, r.mul(tile, ROWS))
-        };
+        let rows = r.mul(sq, group);
+        let tiles = r.ceil_div(rows, ROWS);
+        let (kv_head, tile) = (r.div(x, tiles), r.rem(x, tiles));
+        let first = r.mul(tile, ROWS);
         let len = r.load_scalar(&self.kv_len, &[batch]);
-        let (page, splits, split_size) = (r.param("page"), r.param("splits"), r.param("split_size"));
-        let tokens = match self.select {
-            None => len,
-            Some(_) => {
-                let n = r.param("n_select");
-                let some = r.cmp(CmpPred::Gt, len, 0);
-                let n = r.select(some, n, 0);
-                r.mul(n, page)
-            }
-        };
-        let up = r.add(tokens, splits);
+        let len = r.max(len, 0);
+        let (splits, split_size) = (r.param("splits"), r.param("split_size"));
+        let up = r.add(len, splits);
         let up = r.sub(up, 1);
         let even = r.div(up, splits);
         let even = r.ceil_div(even, self.c.bn);
@@ -169,13 +143,15 @@ impl<'a> Ctx<'a> {
         let size = r.select(chosen, split_size, even);
         let start = r.mul(split, size);
         let end = r.add(start, size);
-        let end = r.min(end, tokens);
+        // The last part takes what is left, however few parts there are.
+        let next = r.add(split, 1);
+        let is_last = r.cmp(CmpPred::Ge, next, splits);
+        let end = r.select(is_last, len, end);
+        let end = r.min(end, len);
         let shift = r.sub(len, sq);
         let last = r.sub(len, 1);
-        // Pages selected lie anywhere: their tokens are all visited, and masked by position.
-        let (visibility, sk) = if self.select.is_some() { (Visibility::default(), tokens) } else { (self.visibility, len) };
-        let blocks = Blocks::part(r, &visibility, [shift, last], sk, [start, end], self.c.bn);
-        Work { batch, split, kv_head, head, first, group, len, start, blocks }
+        let blocks = Blocks::part(r, &self.visibility, [shift, last], len, [start, end], self.c.bn);
+        Work { batch, split, kv_head, first, group, len, start, blocks }
     }
 
     /// One copy a box of `box_rows` tokens, K and V of a block after one another. Past the last token the box is one that
@@ -216,26 +192,10 @@ impl<'a> Ctx<'a> {
     fn page_of(&self, r: &mut RoleBuilder, w: &Work, token: Scalar, none: Scalar) -> Scalar {
         let page = r.param("page");
         let last = r.sub(w.len, 1);
-        let last_entry = r.div(last, page);
-        let index = r.div(token, page);
-        let (entry, exists) = match &self.select {
-            None => (index, r.cmp(CmpPred::Lt, token, w.len)),
-            Some(select) => {
-                let n = r.param("n_select");
-                let end = r.sub(n, 1);
-                let at = r.min(index, end);
-                let entry = r.load_scalar(select, &[w.batch, w.head, at]);
-                // -1 is no page; so is what lies past the list, in its last block, or past the sequence.
-                let inside = r.cmp(CmpPred::Lt, index, n);
-                let entry = r.select(inside, entry, -1);
-                let past = r.cmp(CmpPred::Gt, entry, last_entry);
-                let entry = r.select(past, -1, entry);
-                (entry, r.cmp(CmpPred::Ge, entry, 0))
-            }
-        };
-        let entry = r.max(entry, 0);
-        let entry = r.min(entry, last_entry);
+        let inside = r.min(token, last);
+        let entry = r.div(inside, page);
         let found = r.load_scalar(&self.page_table, &[w.batch, entry]);
+        let exists = r.cmp(CmpPred::Lt, token, w.len);
         r.select(exists, found, none)
     }
 
@@ -275,12 +235,22 @@ impl<'a> Ctx<'a> {
             let p = r.part(p, [0, 0], RegTile { dtype: self.p.dtype, shape: [ROWS, self.c.bn], layout });
             let s = r.wait(&self.v_pipe);
             let v = r.slot(&self.v_pipe, s, 0);
+            if masks {
+                // The last page's rest may hold anything, and nothing times infinity is not nothing.
+                let last = r.cmp(CmpPred::Eq, t, 0);
+                r.if_then(last, |r| {
+                    let first = self.first_token(r, &w, t);
+                    let tokens = r.sub(w.len, first);
+                    r.zero_rows(v, tokens);
+                    r.sync();
+                });
+            }
             r.mma_async_reg(out, p, v, first, true);
             r.mma_wait(out, 0);
             r.release(&self.v_pipe);
         };
         let b = &w.blocks;
-        if self.select.is_some() || mods.mask.is_some() {
+        if mods.mask.is_some() {
             r.for_range(0, b.count, 1, |r, t| block(r, t, true));
         } else {
             r.for_range(0, b.masked, 1, |r, t| block(r, t, true));
@@ -300,16 +270,12 @@ impl<'a> Ctx<'a> {
         let splat = |r: &mut RoleBuilder, s: Scalar| r.splat(s, column.clone());
         let first = splat(r, w.first);
         let row = r.binary("add", index, first);
-        let (query, head, count) = if self.p.select == Select::Heads {
-            (row, splat(r, w.head), splat(r, sq))
-        } else {
-            let group = splat(r, w.group);
-            let first_head = r.mul(w.kv_head, w.group);
-            let first_head = splat(r, first_head);
-            let count = r.mul(sq, w.group);
-            let within = r.binary("rem", row, group);
-            (r.binary("div", row, group), r.binary("add", first_head, within), splat(r, count))
-        };
+        let group = splat(r, w.group);
+        let first_head = r.mul(w.kv_head, w.group);
+        let first_head = splat(r, first_head);
+        let count = r.mul(sq, w.group);
+        let (query, within, count) = (r.binary("div", row, group), r.binary("rem", row, group), splat(r, count));
+        let head = r.binary("add", first_head, within);
         let exists = r.compare(CmpPred::Lt, row, count);
         let shift = r.sub(w.len, sq);
         let shift = splat(r, shift);
@@ -324,34 +290,14 @@ impl<'a> Ctx<'a> {
         DecodeRows { rows: Rows { batch: w.batch, head, query, pos }, exists, index }
     }
 
-    /// Where a block's scores lie; keys of selected pages have the positions of their pages.
     fn score_at(&self, r: &mut RoleBuilder, w: &Work, rows: &DecodeRows, t: Scalar) -> ScoreAt {
         let like = RegTile { dtype: DType::I32, ..self.s_tile.clone() };
         let line = r.col_vec(&like, DType::I32);
         let first = self.first_token(r, w, t);
         let columns = r.iota(1, line.clone());
-        let start = r.splat(first, line.clone());
-        let token = r.binary("add", columns, start);
-        let sq = r.param("sq");
-        let (key, run) = match &self.select {
-            None => (token, Some((first, columns))),
-            Some(select) => {
-                let (page, n, past) = (r.param("page"), r.param("n_select"), r.int(i64::from(i32::MAX)));
-                let [page, n, past] = [page, n, past].map(|s| r.splat(s, line.clone()));
-                let index = r.binary("div", token, page);
-                let inside = r.compare(CmpPred::Lt, index, n);
-                let entry = r.load_elems(select, &[w.batch, w.head], index, Some(inside));
-                let zero = r.int(0);
-                let zero = r.splat(zero, line);
-                let is_page = r.compare(CmpPred::Ge, entry, zero);
-                let exists = r.binary("and", inside, is_page);
-                let slot = r.binary("rem", token, page);
-                let position = r.binary("mul", entry, page);
-                let position = r.binary("add", position, slot);
-                (r.choose(exists, position, past), None)
-            }
-        };
-        ScoreAt { rows: rows.rows, head: None, key, run, len: [sq, w.len], like }
+        let start = r.splat(first, line);
+        let (key, sq) = (r.binary("add", columns, start), r.param("sq"));
+        ScoreAt { rows: rows.rows, head: None, key, run: Some((first, columns)), len: [sq, w.len], like }
     }
 
     fn finish(&self, r: &mut RoleBuilder, w: &Work, rows: &DecodeRows, softmax: &Softmax, out: Cell, mods: &Mods) {

@@ -1,7 +1,7 @@
 //! The config space of the Hopper decode, and why a point is illegal.
 
 use crate::attention::config::{AttentionConfigError, AxisReader};
-use crate::attention::decode_problem::DecodeProblem;
+use crate::attention::decode_problem::{DecodeProblem, Select};
 use std::fmt;
 use std::str::FromStr;
 
@@ -30,6 +30,9 @@ impl WgmmaDecodeConfig {
     /// Checks the config for a class.
     pub fn check(&self, p: &DecodeProblem) -> Result<(), AttentionConfigError> {
         let axis = |axis, value, rule: &str| Err(AttentionConfigError::Axis { axis, value, rule: rule.to_string() });
+        if p.select != Select::None {
+            return Err(AttentionConfigError::Text { text: self.to_string(), why: "pages selected are for kind=mma".into() });
+        }
         if !self.bn.is_multiple_of(16) || !(16..=256).contains(&self.bn) {
             return axis("bn", self.bn, "16 to 256 in steps of 16");
         }
