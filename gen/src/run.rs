@@ -9,12 +9,15 @@ use crate::ops::{self, Family, ask::Ask, case::Request};
 use crate::tensors::{self, Tensors};
 use crate::{dispatch, files, library};
 use serde_json::{Value, json};
+use tilewright_codegen::Compiler;
 use tilewright_ir::Arch;
 use tilewright_runtime::cuda::CudaDevice;
 use tilewright_runtime::device::{Device, ImageKind};
 use tilewright_runtime::dispatch::{PlanIndex, Policy};
 use tilewright_runtime::engine::Engine;
+use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_runtime::pack::Pack;
+use tilewright_templates::plan::OpPlan;
 
 /// Runs the command.
 pub fn run(args: &RunArgs) -> Res<()> {
@@ -96,9 +99,8 @@ fn choose(arch: Arch, family: &Family, r: &Request) -> Res<Chosen> {
         let folder = root.join("kernels-generated").join(arch.caps().name);
         if folder.join("manifest.json").is_file() {
             let pack = Pack::open(&folder).map_err(bad_input)?;
-            let mut v = r.case.vars;
-            v.set(tilewright_runtime::expr::VarId::SMS, i64::from(SMS)).map_err(failure)?;
-            if let Ok(plan) = pack.dispatcher().select(family.op, &r.case.class, &v, Policy::Fastest) {
+            let vars = with_sms(r.case.vars)?;
+            if let Ok(plan) = pack.dispatcher().select(family.op, &r.case.class, &vars, Policy::Fastest) {
                 // Every file of the plan is checked here, also those this device does not load.
                 for launch in &pack.manifest().plans[plan.0 as usize].launches {
                     let kernel = pack.manifest().kernel(&launch.kernel).map(|i| &pack.manifest().kernels[i]);
@@ -111,18 +113,30 @@ fn choose(arch: Arch, family: &Family, r: &Request) -> Res<Chosen> {
         }
     }
     let compiler = compiler(Some(1))?;
-    let mut built = failed(format!("no plan of {} for class {} on {arch}", family.op, r.case.class));
+    let mut why = failure(format!("no plan of {} for class {} on {arch}", family.op, r.case.class));
     for plan in (r.plans)(arch)? {
-        built = build(arch, vec![plan], &compiler, &|_, _, _| {});
-        if built.is_ok() {
-            break;
+        match try_plan(arch, plan, r, &compiler) {
+            Ok(chosen) => return Ok(chosen),
+            Err(e) => why = e,
         }
     }
-    let mut built = built?;
+    Err(why)
+}
+
+/// Builds a plan into a pack of its own; refused where it does not take the problem.
+fn try_plan(arch: Arch, plan: OpPlan, r: &Request, compiler: &Compiler) -> Res<Chosen> {
+    let mut built = build(arch, vec![plan], compiler, &|_, _, _| {})?;
     dispatch::fill(arch, &mut built)?;
     let folder = tempfile::tempdir().map_err(failure)?;
     built.write(folder.path())?;
-    Ok(Chosen { folder: folder.path().to_path_buf(), _temporary: Some(folder), plan: PlanIndex(0), source: "built" })
+    let chosen = Chosen { folder: folder.path().to_path_buf(), _temporary: Some(folder), plan: PlanIndex(0), source: "built" };
+    chosen.open()?.dispatcher().check(chosen.plan, &with_sms(r.case.vars)?).map_err(failure)?;
+    Ok(chosen)
+}
+
+fn with_sms(mut vars: Vars) -> Res<Vars> {
+    vars.set(VarId::SMS, i64::from(SMS)).map_err(failure)?;
+    Ok(vars)
 }
 
 fn emulated(arch: Arch, r: &Request, chosen: &Chosen) -> Res<Outcome> {

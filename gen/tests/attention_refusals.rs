@@ -183,3 +183,30 @@ fn caches_that_do_not_fit() {
     let far = ints("page_table", &[2, 3], &[5, 77, -1, 2, 9, 9]);
     no(vec![far, select(&[0, -1, 1, 0, 0, -1, 0, -1])], &[], &["page_table[0, 1] = 77"]);
 }
+
+#[test]
+fn pages_and_parts_that_do_not_fit() {
+    let keys = || vec![half("k_pages", &[6, 4, 2, 64])];
+    refused("page_stats", &keys(), &["sub=3"], &["sub = 3", "page of 4 tokens"]);
+    refused("page_stats", &keys(), &["sub=0"], &["sub = `0`"]);
+    refused("page_stats", &[zeros("k_pages", Dtype::F32, &[6, 4, 2, 64])], &[], &["tensor `k_pages` is F32", "BF16 or F16"]);
+    refused("page_stats", &[half("k_pages", &[6, 4, 2, 80])], &[], &["d = 80"]);
+    let select = || {
+        let (q, low, high) = (half("q", &[2, 1, 4, 64]), half("page_min", &[6, 2, 64]), half("page_max", &[6, 2, 64]));
+        vec![q, low, high, ints("page_table", &[2, 3], &[5, 0, -1, 2, 9, 9]), ints("kv_len", &[2], &[5, 3])]
+    };
+    let no = |change: Vec<Named>, set: &[&str], words: &[&str]| refused("page_select", &with(select(), change), set, words);
+    no(vec![], &["page=4"], &["key `top` is missing"]);
+    no(vec![], &["page=4", "top=0"], &["top = `0`"]);
+    no(vec![half("q", &[2, 3, 4, 64])], &["page=4", "top=2"], &["tensor `q`", "[b, 1, hq, d]"]);
+    no(vec![half("page_max", &[6, 2, 96])], &["page=4", "top=2"], &["tensor `page_max`", "[6, 2, 64]"]);
+    no(vec![half("q", &[2, 1, 3, 64])], &["page=4", "top=2"], &["hq = 3", "hkv = 2"]);
+    no(vec![ints("page_table", &[2, 3], &[5, 6, 0, 2, 0, 0])], &["page=4", "top=2"], &["page_table[0, 1] = 6"]);
+    no(vec![ints("kv_len", &[2], &[5, 13])], &["page=4", "top=2"], &["kv_len[1] = 13"]);
+    let parts = |lse: &[usize]| vec![half("o", &[3, 2, 5, 4, 64]), zeros("lse", Dtype::F32, lse)];
+    refused("attention_merge", &parts(&[3, 2, 5, 4]), &[], &["hq differs", "4 in o", "5 in lse"]);
+    refused("attention_merge", &parts(&[2, 2, 4, 5]), &[], &["s differs"]);
+    refused("attention_merge", &parts(&[3, 2, 4]), &[], &["tensor `lse`", "[s, b, hq, sq]"]);
+    refused("attention_merge", &parts(&[3, 2, 4, 5]), &["out=i8"], &["out = `i8`"]);
+    refused("attention_merge", &parts(&[3, 2, 4, 5])[..1], &[], &["tensor `lse` is missing"]);
+}

@@ -79,8 +79,9 @@ fn refusals_name_the_rule() {
     });
 }
 
-/// A ring whose trip count is read from memory; `sync` is what keeps a stage from being overwritten while it is read.
-fn ring(sync: bool) -> tile::Kernel {
+/// A ring whose trip count is read from memory, as a length or between the ends of two sequences; `sync` is what keeps a
+/// stage from being overwritten while it is read.
+fn ring(sync: bool, ends: bool) -> tile::Kernel {
     let mut k = KernelBuilder::new("ring", Arch::Sm80);
     k.shape("n");
     let x = k.tensor("x", DType::BF16, [Dim::param("n"), Dim { param: None, factor: 64 }]);
@@ -89,7 +90,12 @@ fn ring(sync: bool) -> tile::Kernel {
     k.probe("len", 1, ProbeAxis::Trips);
     k.role("main", 4, None, Unit::Role, |r| {
         let zero = r.int(0);
-        let length = r.load_scalar(&len, &[zero]);
+        let mut length = r.load_scalar(&len, &[zero]);
+        if ends {
+            let one = r.int(1);
+            let next = r.load_scalar(&len, &[one]);
+            length = r.sub(next, length);
+        }
         let to = r.staging(&buffer, 0);
         let rows = r.copy_rows_index(to, 8);
         let rows = r.iota(0, rows);
@@ -109,7 +115,9 @@ fn ring(sync: bool) -> tile::Kernel {
 
 #[test]
 fn the_protocol_check_follows_a_length_in_memory() {
-    lower(ring(true)).unwrap();
-    let error = lower(ring(false)).unwrap_err().to_string();
-    assert!(error.contains("overwritten before all threads are past reading it"), "{error}");
+    for ends in [false, true] {
+        lower(ring(true, ends)).unwrap();
+        let error = lower(ring(false, ends)).unwrap_err().to_string();
+        assert!(error.contains("overwritten before all threads are past reading it"), "{error}");
+    }
 }

@@ -286,8 +286,8 @@ fn check(built: &Built, p: &AttentionProblem, c: &MmaAttentionConfig, z: &Size, 
 }
 
 /// (sq, sk) where tiles, rows or keys end in the middle, or there are fewer keys than queries.
-const SIZES: [[usize; 2]; 10] =
-    [[1, 1], [64, 128], [128, 192], [113, 203], [113, 128], [128, 217], [108, 256], [70, 1], [100, 3], [1, 130]];
+const SIZES: [[usize; 2]; 11] =
+    [[1, 1], [64, 128], [128, 192], [113, 203], [113, 128], [128, 217], [108, 256], [70, 1], [100, 3], [1, 130], [5, 0]];
 
 #[test]
 fn full_and_causal_with_groups_of_heads() {

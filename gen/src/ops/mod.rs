@@ -62,7 +62,8 @@ pub struct About {
 }
 
 /// Every op.
-pub static OPS: [Family; 4] = [gemm::FAMILY, attention::FORWARD, attention::DECODE, attention::MERGE];
+pub static OPS: [Family; 6] =
+    [gemm::FAMILY, attention::FORWARD, attention::DECODE, attention::MERGE, attention::STATS, attention::SELECT];
 
 /// The op of a name.
 pub fn find(op: &str) -> Res<&'static Family> {

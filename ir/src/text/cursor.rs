@@ -164,7 +164,8 @@ impl<'a> Cursor<'a> {
         self.expect("{")?;
         while !self.eat("}") {
             let name = self.word()?;
-            let key = keys.iter().find(|k| **k == name).copied();
+            // A key that may be missing ends in `?`.
+            let key = keys.iter().map(|k| k.trim_end_matches('?')).find(|k| *k == name);
             let key = key.ok_or_else(|| self.error(format!("unknown attribute `{name}`: expected one of {keys:?}")))?;
             self.expect("=")?;
             let value = if self.eat("[") {

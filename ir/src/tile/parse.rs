@@ -95,18 +95,34 @@ fn tensor(c: &mut Cursor) -> Result<Tensor, ParseError> {
     let name = name(c)?;
     let dtype: DType = dtype(c)?;
     c.expect("[")?;
-    let mut dims = Vec::new();
-    while !c.eat("]") {
-        let starts_with_digit = c.peek().is_some_and(|ch| ch.is_ascii_digit());
-        let factor = if starts_with_digit { c.u32()? } else { 1 };
-        let mut param = if !starts_with_digit || c.eat("*") { Some(c.word()?.to_string()) } else { None };
-        while let Some(p) = param.as_mut().filter(|_| c.eat("*")) {
-            *p = format!("{p}*{}", c.word()?);
-        }
-        dims.push(Dim { param, factor });
-        c.eat(",");
-    }
+    let list = c.until(']')?;
+    c.expect("]")?;
+    let dims = extents(list).into_iter().map(|e| extent(e).ok_or_else(|| c.error(format!("`{e}` is no extent"))));
+    let dims = dims.collect::<Result<_, _>>()?;
     Ok(Tensor { name, dtype, dims })
+}
+
+/// The parts of a list between commas, those inside parentheses left alone.
+fn extents(list: &str) -> Vec<&str> {
+    let mut depth = 0;
+    let parts = list.split(|ch| {
+        depth += i32::from(ch == '(') - i32::from(ch == ')');
+        ch == ',' && depth == 0
+    });
+    parts.map(str::trim).collect()
+}
+
+/// `128`, `n`, `2*n`, `splits*batch`, `ceil_div(sq,64)`: a number in front is the factor.
+fn extent(text: &str) -> Option<Dim> {
+    let digits = text.find(|ch: char| !ch.is_ascii_digit()).unwrap_or(text.len());
+    let factor = if digits > 0 { text[..digits].parse().ok()? } else { 1 };
+    let param = match (digits, &text[digits..]) {
+        (0, "") => return None,
+        (_, "") => None,
+        (0, rest) => Some(rest.to_string()),
+        (_, rest) => Some(rest.strip_prefix('*').filter(|rest| !rest.is_empty())?.to_string()),
+    };
+    Some(Dim { param, factor })
 }
 
 /// `bf16 128x64 b128`: the panel pitch follows from the whole tile.

@@ -39,7 +39,7 @@ pub struct OpRow {
     pub ins: &'static [Class],
     /// Results.
     pub outs: &'static [Class],
-    /// Attributes.
+    /// Attributes; those that end in `?` may be missing.
     pub attrs: &'static [&'static str],
     /// Number of regions.
     pub regions: u32,
@@ -103,7 +103,7 @@ rows! {
     BufferTile "buffer"      [Int] => [Smem] {"buffer"} 0 pure, "a copy of a buffer";
     SmemRows   "smem.rows"   [Smem, Int] => [Smem] {} 0 pure, "some rows of a tile, from a multiple of eight";
     ZeroRows   "smem.zero_rows" [Smem, Int] => [] {} 0 effect, "the unit clears the rows of a tile from one on";
-    TmaLoad    "tma.load"    [Smem, Int, Ints] => [] {"tensor", "pipe", "slot"} 0 effect, "copy a box into a stage: tile, stage, coordinates outermost first";
+    TmaLoad    "tma.load"    [Smem, Int, Ints] => [] {"tensor", "pipe", "slot", "row_dim?"} 0 effect, "copy a box into a stage: tile, stage, coordinates outermost first";
     TmaStore   "tma.store"   [Smem, Ints] => [] {"tensor"} 0 effect, "copy a tile to a tensor and close the group: tile, coordinates outermost first";
     TmaStoreWait "tma.store_wait" [] => [] {"n"} 0 effect, "wait until at most n store groups still read shared memory";
     CopyAsync  "copy.async"  [Smem, Ints] => [] {"tensor", "vec"} 0 effect, "cp.async of a tile, zeros outside the tensor; vec = elements a thread copies at once";
@@ -127,7 +127,7 @@ rows! {
     MmaSync    "mma.sync"    [Cell, Reg, Reg] => [] {} 0 effect, "m16n8k16 over all fragments: accumulator, A, B";
     // Register tiles
     Splat      "splat"       [Scalar] => [Reg] {} 0 pure, "the same number everywhere";
-    Unary      "unary"       [Reg] => [Reg] {"f"} 0 pure, "of each element: neg, abs, exp2, log2, rcp (f32), not (i1)";
+    Unary      "unary"       [Reg] => [Reg] {"f", "fma_share?"} 0 pure, "of each element: neg, abs, exp2, log2, rcp (f32), not (i1)";
     Exp2       "exp2"        [Reg] => [Reg] {"fma_share"} 0 pure, "2^x of each f32, so many sixteenths of them on the FMA pipe";
     Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul, min, max (f32, i32), div, rem of numbers that are not negative, shl, shr (i32), and, or, xor (i32, i1)";
     Cast       "cast"        [Reg] => [Reg] {} 0 pure, "each element to another dtype, to nearest even";

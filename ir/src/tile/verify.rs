@@ -92,7 +92,7 @@ impl Verifier<'_> {
         if !fits(row.outs, &outs) {
             return self.fail(op, format!("results {} do not fit {:?}", show(&outs), row.outs));
         }
-        if let Some(key) = row.attrs.iter().find(|key| op.attrs.get(key).is_none()) {
+        if let Some(key) = row.attrs.iter().find(|key| !key.ends_with('?') && op.attrs.get(key).is_none()) {
             return self.fail(op, format!("attribute `{key}` is missing"));
         }
         if op.regions.len() as u32 != row.regions {

@@ -86,7 +86,7 @@ impl WgmmaAttentionConfig {
         if !(1..=3).contains(&self.warpgroups) || self.bm != 64 * self.warpgroups {
             return axis("bm", self.bm, "64 queries for each of 1 to 3 warpgroups");
         }
-        if self.bn % 16 != 0 || !(16..=256).contains(&self.bn) {
+        if !self.bn.is_multiple_of(16) || !(16..=256).contains(&self.bn) {
             return axis("bn", self.bn, "16 to 256 in steps of 16");
         }
         if !(1..=8).contains(&self.stages) {

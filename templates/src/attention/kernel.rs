@@ -1,4 +1,4 @@
-//! The forward's kernels: which there are, and one of them made.
+//! The forward's and decode's kernels: which there are, and one of them made.
 
 use super::config::{AttentionConfigError, WgmmaAttentionConfig};
 use super::decode_problem::DecodeProblem;
@@ -6,7 +6,7 @@ use super::mma::{self, MmaAttentionConfig};
 use super::plan::AttentionError;
 use super::problem::AttentionProblem;
 use super::score::Mods;
-use super::wgmma;
+use super::wgmma::{self, WgmmaDecodeConfig};
 use crate::plan::TemplateKernel;
 use std::fmt;
 use std::str::FromStr;
@@ -76,9 +76,66 @@ impl FromStr for AttentionConfig {
 
     /// Reads an id; `kind` says whose.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let kind = text.split(',').find_map(|axis| axis.trim().strip_prefix("kind="));
-        Ok(if kind == Some("mma") { AttentionConfig::Mma(text.parse()?) } else { AttentionConfig::Wgmma(text.parse()?) })
+        Ok(if is_mma(text) { AttentionConfig::Mma(text.parse()?) } else { AttentionConfig::Wgmma(text.parse()?) })
     }
+}
+
+/// How a decode is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DecodeConfig {
+    /// Hopper: pages by TMA, wgmma.
+    Wgmma(WgmmaDecodeConfig),
+    /// Ampere and up: pages gathered by cp.async, mma.sync.
+    Mma(MmaAttentionConfig),
+}
+
+impl DecodeConfig {
+    /// Checks the config for a class on a target.
+    pub fn check(&self, arch: Arch, p: &DecodeProblem) -> Result<(), AttentionConfigError> {
+        match self {
+            DecodeConfig::Wgmma(c) => c.check(p),
+            DecodeConfig::Mma(c) => c.check(arch, p.dtype, p.d, p.dv),
+        }
+    }
+
+    /// Name and value of every axis, sorted by name.
+    pub fn axes(&self) -> Vec<(&'static str, String)> {
+        match self {
+            DecodeConfig::Wgmma(c) => c.axes(),
+            DecodeConfig::Mma(c) => c.axes(),
+        }
+    }
+
+    /// A short name for entries and files.
+    pub fn slug(&self) -> String {
+        match self {
+            DecodeConfig::Wgmma(c) => c.slug(),
+            DecodeConfig::Mma(c) => c.slug(),
+        }
+    }
+}
+
+impl fmt::Display for DecodeConfig {
+    /// The config's id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DecodeConfig::Wgmma(c) => c.fmt(f),
+            DecodeConfig::Mma(c) => c.fmt(f),
+        }
+    }
+}
+
+impl FromStr for DecodeConfig {
+    type Err = AttentionConfigError;
+
+    /// Reads an id; `kind` says whose.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if is_mma(text) { DecodeConfig::Mma(text.parse()?) } else { DecodeConfig::Wgmma(text.parse()?) })
+    }
+}
+
+fn is_mma(text: &str) -> bool {
+    text.split(',').any(|axis| axis.trim() == "kind=mma")
 }
 
 /// The forward kernel of a class and a config.
@@ -98,12 +155,18 @@ pub fn forward_kernel(arch: Arch, p: &AttentionProblem, c: &AttentionConfig) -> 
 }
 
 /// The decode kernel of a class and a config.
-pub fn decode_kernel(arch: Arch, p: &DecodeProblem, c: &MmaAttentionConfig) -> Result<TemplateKernel, AttentionError> {
+pub fn decode_kernel(arch: Arch, p: &DecodeProblem, c: &DecodeConfig) -> Result<TemplateKernel, AttentionError> {
     p.check()?;
-    c.check(arch, p.dtype, p.d, p.dv)?;
+    c.check(arch, p)?;
     let id = format!("attention_decode_{}_{}", p.slug(), c.slug());
     let mut k = KernelBuilder::new(&id, arch);
-    mma::decode(&mut k, p, c, &Mods::default())?;
+    match c {
+        DecodeConfig::Wgmma(_) if !arch.is_hopper() => {
+            return Err(AttentionError::Target { config: c.to_string(), arch });
+        }
+        DecodeConfig::Wgmma(c) => wgmma::decode(&mut k, p, c, &Mods::default())?,
+        DecodeConfig::Mma(c) => mma::decode(&mut k, p, c, &Mods::default())?,
+    }
     Ok(kernel(id, c.axes(), "blocks.seq", k))
 }
 

@@ -22,7 +22,7 @@ pub fn page_stats_plan(arch: Arch, p: &PageProblem) -> Result<OpPlan, AttentionE
     page_stats(&mut k, p)?;
     let mut tensors = vec![tensor("k_pages", dtype(p.dtype), &["pages", "page", "hkv", &p.d.to_string()], Role::Input)?];
     tensors.extend(bounds(p, Role::Output)?);
-    Ok(plan("page_stats", id.clone(), p, tensors, vec![kernel(id, kind("page_stats"), "none", k)]))
+    Ok(plan("page_stats", id.clone(), p, tensors, vec![kernel(id, vec![("kind", "page_stats".into())], "none", k)]))
 }
 
 /// The plan of a page selection: `q [batch, 1, hq, d]`, `page_min`, `page_max` (as the statistics leave them), `page_table` I32
@@ -43,6 +43,7 @@ pub fn page_select_plan(arch: Arch, p: &PageProblem) -> Result<OpPlan, Attention
     tensors.push(tensor("scores", Dtype::F32, &["batch", "hq", "max_pages"], Role::Workspace)?);
     tensors.push(tensor("select", Dtype::I32, &["batch", "hq", "top"], Role::Output)?);
     let [score_id, top_id] = ids;
+    let kind = |name: &str| vec![("kind", name.to_string())];
     let kernels = vec![kernel(score_id, kind("page_scores"), "d.tree", scores), kernel(top_id, kind("page_top"), "none", top)];
     Ok(plan("page_select", format!("page_select_{}", p.slug()), p, tensors, kernels))
 }
@@ -56,10 +57,6 @@ fn plan(op: &str, id: String, p: &PageProblem, tensors: Vec<PlanTensor>, kernels
     };
     let launches = kernels.iter().map(launch).collect();
     OpPlan { plan: Plan { id, op: op.into(), class: p.class(), tensors, launches, requires: Vec::new() }, kernels }
-}
-
-fn kind(kind: &str) -> Vec<(&'static str, String)> {
-    vec![("kind", kind.to_string())]
 }
 
 fn bounds(p: &PageProblem, role: Role) -> Result<Vec<PlanTensor>, AttentionError> {

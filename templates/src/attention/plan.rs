@@ -3,9 +3,8 @@
 use super::blocks::{BlockListProblem, block_lists};
 use super::config::AttentionConfigError;
 use super::decode_problem::{DecodeProblem, Select};
-use super::kernel::{AttentionConfig, decode_kernel, forward_kernel, kernel};
+use super::kernel::{AttentionConfig, DecodeConfig, decode_kernel, forward_kernel, kernel};
 use super::merge::{MergeError, MergeProblem, merge};
-use super::mma::MmaAttentionConfig;
 use super::pages::PageError;
 use super::problem::{AttentionProblem, ProblemError};
 use crate::manifest::{dtype, expr};
@@ -98,7 +97,7 @@ const PART_TOKENS: u32 = 256;
 /// Variables `splits` and `split_size` say how many parts there are or how long one is; where both are 0, as many as give
 /// each multiprocessor two. The number depends on how long a sequence may be, not on how long it is, so a captured launch
 /// serves growing sequences.
-pub fn decode_plan(arch: Arch, p: &DecodeProblem, c: &MmaAttentionConfig, split: bool) -> Result<OpPlan, AttentionError> {
+pub fn decode_plan(arch: Arch, p: &DecodeProblem, c: &DecodeConfig, split: bool) -> Result<OpPlan, AttentionError> {
     let id = format!("attention_decode_{}_{}{}", p.slug(), c.slug(), if split { "_split" } else { "" });
     let mut draft = Draft::new("attention_decode", id, p.class());
     let (d, dv, input) = (p.d.to_string(), p.dv.to_string(), dtype(p.dtype));
@@ -128,7 +127,7 @@ pub fn decode_plan(arch: Arch, p: &DecodeProblem, c: &MmaAttentionConfig, split:
         draft.merge(arch, p.dtype, p.dv, p.sink, &parts)?;
     } else {
         draft.plan.requires.push(expr("splits <= 1 && split_size == 0")?);
-        draft.launch(decode_kernel(arch, p, c)?, &[], &[])?;
+        draft.launch(decode_kernel(arch, p, c)?, &[], &[("splits", "1")])?;
     }
     draft.tensor("o", dtype(p.output), &["batch", "sq", "hq", &dv], Role::Output)?;
     draft.tensor("lse", Dtype::F32, &["batch", "hq", "sq"], Role::Output)?;

@@ -2,9 +2,10 @@
 
 use super::config::WgmmaAttentionConfig;
 use super::decode_problem::DecodeProblem;
-use super::kernel::AttentionConfig;
+use super::kernel::{AttentionConfig, DecodeConfig};
 use super::mma::MmaAttentionConfig;
 use super::problem::AttentionProblem;
+use super::wgmma::WgmmaDecodeConfig;
 use tilewright_ir::Arch;
 
 /// Every config for a target and a class.
@@ -78,24 +79,44 @@ pub fn default_configs(arch: Arch, p: &AttentionProblem, sq: usize) -> Vec<Atten
     list
 }
 
-/// Configs for decode where nothing was measured, best first: the smallest tile that holds the rows of a group of heads.
-pub fn default_decode_configs(arch: Arch, p: &DecodeProblem, rows: usize) -> Vec<MmaAttentionConfig> {
-    let tiles = [(16, 1), (32, 2), (64, 4), (128, 8)];
-    let blocks = [(64, 3), (64, 2), (32, 3), (32, 2), (16, 2)];
-    let all = tiles.into_iter().flat_map(|(bm, warps)| blocks.map(|(bn, stages)| MmaAttentionConfig { bm, bn, stages, warps }));
-    let mut list: Vec<_> = all.filter(|c| c.check(arch, p.dtype, p.d, p.dv).is_ok()).collect();
-    list.sort_by_key(|c| ((c.bm as usize) < rows, c.bm));
+/// Configs for decode where nothing was measured, best first: pages by TMA where a page allows, else the smallest tile that
+/// holds the rows of a group of heads. `rows` is tokens times heads of a group, `page` the tokens of a page.
+pub fn default_decode_configs(arch: Arch, p: &DecodeProblem, rows: usize, page: usize) -> Vec<DecodeConfig> {
+    let mut list = Vec::new();
+    let box_rows = [64, 32, 16, 8].into_iter().find(|n| page.is_multiple_of(*n as usize));
+    if arch.is_hopper()
+        && let Some(box_rows) = box_rows
+    {
+        for (bn, stages, ctas) in [(64, 4, 2), (64, 3, 2), (64, 2, 2), (64, 3, 1), (32, 3, 1), (16, 4, 1)] {
+            list.push(DecodeConfig::Wgmma(WgmmaDecodeConfig { bn, stages, box_rows: box_rows.min(bn), ctas }));
+        }
+    }
+    let mut tiles = [(16, 1), (32, 2), (64, 4), (128, 8)];
+    tiles.sort_by_key(|(bm, _)| (*bm < rows, *bm));
+    for (bm, warps) in tiles {
+        for (bn, stages) in [(64, 3), (64, 2), (32, 3), (32, 2), (16, 2)] {
+            list.push(DecodeConfig::Mma(MmaAttentionConfig { bm: bm as u32, bn, stages, warps }));
+        }
+    }
+    list.retain(|c| c.check(arch, p).is_ok());
     list
 }
 
 /// Every decode config for a target and a class.
-pub fn decode_space(arch: Arch, p: &DecodeProblem) -> Vec<MmaAttentionConfig> {
+pub fn decode_space(arch: Arch, p: &DecodeProblem) -> Vec<DecodeConfig> {
     let mut list = Vec::new();
-    for (bm, warps) in [1, 2].into_iter().flat_map(|tiles| [1, 2, 4, 8].map(|warps| (16 * tiles * warps, warps))) {
-        for (bn, stages) in [16, 32, 64, 128].into_iter().flat_map(|bn| [1, 2, 3, 4].map(|stages| (bn, stages))) {
-            list.push(MmaAttentionConfig { bm, bn, stages, warps });
+    if arch.is_hopper() {
+        for (bn, box_rows) in [16, 32, 64, 128].into_iter().flat_map(|bn| [8, 16, 32, 64, 128].map(|rows| (bn, rows))) {
+            for (stages, ctas) in (1..=6).flat_map(|stages| [1, 2].map(|ctas| (stages, ctas))) {
+                list.push(DecodeConfig::Wgmma(WgmmaDecodeConfig { bn, stages, box_rows, ctas }));
+            }
         }
     }
-    list.retain(|c| c.check(arch, p.dtype, p.d, p.dv).is_ok());
+    for (bm, warps) in [1, 2].into_iter().flat_map(|tiles| [1, 2, 4, 8].map(|warps| (16 * tiles * warps, warps))) {
+        for (bn, stages) in [16, 32, 64, 128].into_iter().flat_map(|bn| [1, 2, 3, 4].map(|stages| (bn, stages))) {
+            list.push(DecodeConfig::Mma(MmaAttentionConfig { bm, bn, stages, warps }));
+        }
+    }
+    list.retain(|c| c.check(arch, p).is_ok());
     list
 }

@@ -14,13 +14,13 @@ use safetensors::Dtype;
 use tilewright_ir::Arch;
 use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
 use tilewright_runtime::expr::Vars;
-use tilewright_templates::attention::{DecodeProblem, MmaAttentionConfig, Select, decode_plan, default_decode_configs};
+use tilewright_templates::attention::{DecodeConfig, DecodeProblem, Select, decode_plan, default_decode_configs};
 use tilewright_templates::plan::OpPlan;
 
 /// A run's request.
 pub fn request(decode: Decode, config: Option<String>, tensors: Tensors) -> Res<Request> {
     let (p, s) = (decode.problem, decode.sizes);
-    let config: Option<MmaAttentionConfig> = config.map(|text| text.parse().map_err(bad_input)).transpose()?;
+    let config: Option<DecodeConfig> = config.map(|text| text.parse().map_err(bad_input)).transpose()?;
     let lists = if p.select == Select::Heads { s.hq } else { s.hkv };
     let rows = s.sq * s.hq / lists;
     // As dispatch decides where neither key is given.
@@ -31,7 +31,7 @@ pub fn request(decode: Decode, config: Option<String>, tensors: Tensors) -> Res<
         case: case(decode, tensors)?,
         pinned: config.is_some(),
         plans: Box::new(move |arch| {
-            let configs = config.map_or_else(|| default_decode_configs(arch, &p, rows), |c| vec![c]);
+            let configs = config.map_or_else(|| default_decode_configs(arch, &p, rows, s.page), |c| vec![c]);
             configs.iter().map(|c| decode_plan(arch, &p, c, split).map_err(bad_input)).collect()
         }),
     })

@@ -5,6 +5,7 @@
 //! | `terms` | masks, score terms and refusals that ops share |
 //! | `forward`, `forward_case`, `forward_random` | `attention`: keys and tensors; data and reference; made-up data |
 //! | `merge` | `attention_merge` |
+//! | `pages` | `page_stats`, `page_select` |
 //! | `decode`, `decode_case`, `decode_random` | `attention_decode`, likewise |
 
 mod decode;
@@ -14,19 +15,20 @@ mod forward;
 mod forward_case;
 mod forward_random;
 mod merge;
+mod pages;
 mod terms;
 
 use super::{About, Family, Indexed};
-use crate::error::{Res, bad_input};
+use crate::error::{Res, bad_input, failure};
 use crate::library::Entry;
 use serde_json::json;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
 use tilewright_templates::attention::{
-    AttentionConfig, AttentionProblem, DecodeProblem, MergeProblem, MmaAttentionConfig, decode_kernel, decode_space,
-    forward_kernel, merge_kernel, merge_plan, space,
+    AttentionConfig, AttentionError, AttentionProblem, DecodeConfig, DecodeProblem, MergeProblem, PageProblem, decode_kernel,
+    decode_space, forward_kernel, merge_kernel, merge_plan, page_select_plan, page_stats_plan, space,
 };
-use tilewright_templates::plan::OpPlan;
+use tilewright_templates::plan::{OpPlan, TemplateKernel};
 
 /// The row of `attention`.
 pub const FORWARD: Family = Family {
@@ -67,7 +69,7 @@ pub const FORWARD: Family = Family {
 pub const DECODE: Family = Family {
     op: "attention_decode",
     about: || About {
-        templates: vec!["mma", "merge"],
+        templates: vec!["wgmma", "mma", "merge"],
         inputs: vec!["bf16", "f16"],
         outputs: vec!["bf16", "f16", "f32"],
         keys: [
@@ -84,7 +86,7 @@ pub const DECODE: Family = Family {
         .map(|(k, v)| (k, json!(v)))
         .to_vec(),
     },
-    configs: |arch| decode_space(arch, &DecodeProblem::plain(DType::BF16, 128)).iter().map(MmaAttentionConfig::axes).collect(),
+    configs: |arch| decode_space(arch, &DecodeProblem::plain(DType::BF16, 128)).iter().map(DecodeConfig::axes).collect(),
     class: "dtype=bf16,out=bf16,d=128,dv=128,causal=1,window=0,chunk=0,softcap=0,alibi=0,sink=0,select=none",
     request: decode::request,
     plans: decode_case::plans,
@@ -116,6 +118,51 @@ pub const MERGE: Family = Family {
     table: |_, class, plans| Ok(in_order("attention_merge", class, plans)),
     cases: merge::cases,
 };
+
+/// The row of `page_stats`.
+pub const STATS: Family = Family {
+    op: "page_stats",
+    about: || About {
+        templates: vec!["page_stats"],
+        inputs: vec!["bf16", "f16"],
+        outputs: vec!["bf16", "f16", "f32"],
+        keys: vec![("sub", json!("logical pages of a page")), ("bounds", json!(["f32", "the dtype of k_pages"]))],
+    },
+    configs: |_| Vec::new(),
+    class: "dtype=bf16,bounds=bf16,d=128,logical=0",
+    request: pages::stats_request,
+    plans: |arch, entry| Ok(vec![page_stats_plan(arch, &pages_of(&entry.class)?).map_err(bad_input)?]),
+    kernel: |arch, class, _| first_kernel(page_stats_plan(arch, &pages_of(class)?)),
+    table: |_, class, plans| Ok(in_order("page_stats", class, plans)),
+    cases: pages::stats_cases,
+};
+
+/// The row of `page_select`.
+pub const SELECT: Family = Family {
+    op: "page_select",
+    about: || About {
+        templates: vec!["page_scores", "page_top"],
+        inputs: vec!["bf16", "f16", "f32"],
+        outputs: vec!["i32"],
+        keys: vec![("page", json!("tokens of a page")), ("top", json!("pages"))],
+    },
+    configs: |_| Vec::new(),
+    class: "dtype=bf16,bounds=bf16,d=128,logical=0",
+    request: pages::select_request,
+    plans: |arch, entry| Ok(vec![page_select_plan(arch, &pages_of(&entry.class)?).map_err(bad_input)?]),
+    kernel: |arch, class, _| first_kernel(page_select_plan(arch, &pages_of(class)?)),
+    table: |_, class, plans| Ok(in_order("page_select", class, plans)),
+    cases: pages::select_cases,
+};
+
+fn pages_of(class: &str) -> Res<PageProblem> {
+    PageProblem::from_class(class).map_err(bad_input)
+}
+
+fn first_kernel(plan: Result<OpPlan, AttentionError>) -> Res<TemplateKernel> {
+    let kernels = plan.map_err(bad_input)?.kernels;
+    kernels.into_iter().next().ok_or_else(|| failure("a plan without kernels"))
+}
 
 fn forward_plans(arch: Arch, entry: &Entry) -> Res<Vec<OpPlan>> {
     let (p, prefix) = forward_case::problem(&entry.class)?;

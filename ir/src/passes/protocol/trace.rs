@@ -261,8 +261,11 @@ impl Tracer<'_> {
                 self.push(op, Event::Named { id, threads: op.attrs.get_int("threads") as u32, wait: op.kind == BarSync });
             }
             LoadScalar if *self.k.ty(op.outs[0]) != Ty::F32 => {
-                // What the launch would find there: a probe of the tensor's name says it.
+                // What the launch would find there: a probe of the tensor's name says it, of a list of lengths or ends of
+                // sequences for the first of them; each further one lies as far on.
                 let v = self.case.params.get(op.attrs.get_sym("tensor")).copied().unwrap_or(0);
+                let steps = if op.args.len() == 1 { self.need(op, 0)?.saturating_add(1) } else { 1 };
+                let v = v.saturating_mul(steps);
                 self.values.insert(op.outs[0], v);
             }
             _ => {

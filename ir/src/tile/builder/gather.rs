@@ -14,7 +14,8 @@ use crate::tile::types::{RegTile, Ty};
 impl RoleBuilder<'_> {
     /// One element, the same in every thread: I32 or F32 of a tensor of these, I32 of a U8 tensor. `at` has a coordinate
     /// for each extent and lies inside the tensor: an index that may not is guarded with [`RoleBuilder::if_then`].
-    /// In the protocol check its value is what a probe of the tensor's name says, else 0.
+    /// In the protocol check its value is what a probe of the tensor's name says, else 0; of a list, that many times the
+    /// index plus one: lengths, or ends of sequences.
     #[track_caller]
     pub fn load_scalar(&mut self, tensor: &TensorRef, at: &[Scalar]) -> Scalar {
         let args: Vec<Value> = at.iter().map(|s| s.0).collect();

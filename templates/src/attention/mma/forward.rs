@@ -96,7 +96,17 @@ impl<'a> Ctx<'a> {
         let cu = p.varlen.then(|| ["cu_q", "cu_k"].map(|n| k.tensor(n, DType::I32, [Dim::param("batch+1")])));
         k.grid([format!("ceil_div(sq,{})", c.bm), "hq".into(), "batch".into()]);
         k.require("hq % hkv == 0");
+        // Rows of the tensors are numbered in 32 bits.
+        for (tokens, heads) in
+            if p.varlen { [("total_q", "hq"), ("total_k", "hkv")] } else { [("batch*sq", "hq"), ("batch*sk", "hkv")] }
+        {
+            k.require(format!("{tokens}*{heads} <= {}", i32::MAX));
+        }
         k.probe("sk", c.bn, ProbeAxis::Trips);
+        if p.varlen {
+            k.probe("cu_q", 1, ProbeAxis::Trips);
+            k.probe("cu_k", c.bn, ProbeAxis::Trips);
+        }
         Ctx { p, c, core, scores, visibility, sparsity, lists, q, k: keys, v, o, lse, sink, cu }
     }
 

@@ -115,6 +115,10 @@ impl<'a> Ctx<'a> {
         });
         k.require("hq % hkv == 0");
         k.probe("sk", c.bn, ProbeAxis::Trips);
+        if p.varlen {
+            k.probe("cu_q", c.bm, ProbeAxis::Tiles);
+            k.probe("cu_k", c.bn, ProbeAxis::Trips);
+        }
         if c.persistent {
             k.probe("sq", c.bm, ProbeAxis::Tiles);
         }
