@@ -17,7 +17,6 @@
 //! | `space` | which configs there are |
 //! | `merge` | joins partial results |
 //! | `pages` | bounds of a page's keys, scores of pages, the best pages; `page_plan` launches them |
-//! | `page_reference` | bounds and scores of pages in f64 |
 //! | `mma` | cp.async and mma.sync: the forward on sm80, decode over a paged cache |
 //! | `wgmma` | the Hopper forward: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 
@@ -30,7 +29,6 @@ mod merge;
 mod mma;
 mod operands;
 mod page_plan;
-mod page_reference;
 mod pages;
 mod plan;
 mod problem;
@@ -48,13 +46,12 @@ pub use kernel::{AttentionConfig, DecodeConfig, decode_kernel, forward_kernel};
 pub use merge::{MergeError, MergeProblem, merge};
 pub use mma::{MAX_QUERIES, MmaAttentionConfig, decode as mma_decode, forward as mma_forward};
 pub use page_plan::{page_select_plan, page_stats_plan};
-pub use page_reference::{PageSizes, page_bounds, page_score};
 pub use pages::{PageError, PageProblem, page_scores, page_stats, page_top};
 pub use plan::{AttentionError, decode_plan, forward_plan, merge_kernel, merge_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use reference::{
-    AttentionOperands, AttentionReference, BlockMask, DecodeOperands, Expected, MergeOperands, Miss, Numerics, PageOperands,
-    Streaming, attention_reference, decode_reference, merge_reference, page_select_check, page_stats_reference,
+    AttentionOperands, AttentionReference, BlockMask, DecodeOperands, Expected, MergeOperands, Miss, Numerics, PageSizes,
+    Streaming, attention_reference, decode_reference, merge_reference, page_bounds, page_score,
 };
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
 pub use space::{decode_space, default_configs, default_decode_configs, space};

@@ -60,7 +60,9 @@ pub fn default_configs(arch: Arch, p: &AttentionProblem, sq: usize) -> Vec<Atten
                 stages: 2,
                 overlap: true,
                 ping_pong: two,
-                persistent: true,
+                // Long and short tiles even out when each CTA walks many; equal ones need no walk, whose divisions cost
+                // registers.
+                persistent: masked,
                 exp_fma: 0,
             };
             list.push(AttentionConfig::Wgmma(c));

@@ -3,9 +3,10 @@
 use super::super::Indexed;
 use super::super::ask::safetensors_dtype;
 use super::super::case::{Case, Check, Output, Request, Trial};
+use super::compare::{compare, numbers, numerics, too_much, whole};
 use super::decode::Decode;
 use super::decode_random::{Shape, random};
-use super::terms::set;
+use super::terms::{UNLIMITED, set};
 use crate::error::{Res, bad_input, failure};
 use crate::library::Entry;
 use crate::tensors::Tensors;
@@ -15,6 +16,7 @@ use tilewright_ir::Arch;
 use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
 use tilewright_runtime::expr::Vars;
 use tilewright_templates::attention::{DecodeConfig, DecodeProblem, Select, decode_plan, default_decode_configs};
+use tilewright_templates::attention::{DecodeOperands, decode_reference};
 use tilewright_templates::plan::OpPlan;
 
 /// A run's request.
@@ -147,7 +149,34 @@ fn shapes(level: Level, bn: usize, stages: usize) -> Vec<Shape> {
     list
 }
 
+/// Compares with the reference where that is affordable.
 fn check(f: Decode) -> Check {
-    let _ = f;
-    Box::new(move |_, _, _| Ok(serde_json::json!({"reference": "f64"})))
+    Box::new(move |inputs, outputs, kernels| {
+        let (p, s) = (f.problem, f.sizes);
+        let lengths = whole(inputs, "kv_len");
+        let tokens: usize = lengths.iter().map(|n| *n as usize).sum();
+        if let Some(why) = too_much(tokens * s.sq * s.hq * (p.d + p.dv) as usize) {
+            return Ok(why);
+        }
+        let operands = DecodeOperands {
+            batch: s.batch,
+            sq: s.sq,
+            hq: s.hq,
+            hkv: s.hkv,
+            page: s.page,
+            q: numbers(inputs, "q")?,
+            k_pages: numbers(inputs, "k_pages")?,
+            v_pages: numbers(inputs, "v_pages")?,
+            page_table: whole(inputs, "page_table"),
+            kv_len: lengths,
+            select: whole(inputs, "select"),
+            scale: f64::from(f.terms.scale),
+            softcap: f64::from(f.terms.softcap.unwrap_or(0.0)),
+            window: f.terms.window.unwrap_or([UNLIMITED; 2]),
+            chunk: f.terms.chunk.unwrap_or(1),
+            sink: numbers(inputs, "sink")?,
+            alibi: numbers(inputs, "alibi")?,
+        };
+        compare(outputs, &decode_reference(&p, &operands, numerics(kernels)))
+    })
 }

@@ -2,15 +2,17 @@
 
 use super::super::ask::safetensors_dtype;
 use super::super::case::{Case, Check, Output, Request, Trial};
+use super::compare::{compare, numbers, numerics, too_much, whole};
 use super::forward::Forward;
 use super::forward_random::{Shape, random};
-use super::terms::set;
-use crate::error::{Res, bad_input, failure};
+use super::terms::{UNLIMITED, set};
+use crate::error::{Res, bad_input};
 use crate::tensors::Tensors;
 use crate::verify::Level;
 use safetensors::Dtype;
 use tilewright_ir::Arch;
 use tilewright_runtime::expr::Vars;
+use tilewright_templates::attention::{self, AttentionOperands, Streaming, attention_reference};
 use tilewright_templates::attention::{AttentionConfig, AttentionProblem, default_configs, forward_plan};
 use tilewright_templates::plan::OpPlan;
 
@@ -130,6 +132,41 @@ fn shapes(level: Level, bm: usize, bn: usize, stages: usize) -> Vec<Shape> {
     list
 }
 
+/// Compares with the reference where that is affordable.
 fn check(f: Forward) -> Check {
-    Box::new(move |_, _, _| Ok(serde_json::json!({"reference": "f64"})))
+    Box::new(move |inputs, outputs, kernels| {
+        let (p, s) = (f.problem, f.sizes);
+        let keys = s.sk + f.prefix;
+        if let Some(why) = too_much(s.total_q * s.hq * keys * (p.d + p.dv) as usize) {
+            return Ok(why);
+        }
+        let given = |name: &str| inputs.contains_key(name);
+        let operands = AttentionOperands {
+            batch: s.batch,
+            sq: s.sq,
+            sk: s.sk,
+            hq: s.hq,
+            hkv: s.hkv,
+            q: numbers(inputs, "q")?,
+            k: numbers(inputs, "k")?,
+            v: numbers(inputs, "v")?,
+            prefix: if f.prefix > 0 { Some([numbers(inputs, "k_prefix")?, numbers(inputs, "v_prefix")?]) } else { None },
+            cu: p.varlen.then(|| ["cu_q", "cu_k"].map(|name| whole(inputs, name))),
+            scale: f64::from(f.terms.scale),
+            softcap: f64::from(f.terms.softcap.unwrap_or(0.0)),
+            window: f.terms.window.unwrap_or([UNLIMITED; 2]),
+            chunk: f.terms.chunk.unwrap_or(1),
+            sink: numbers(inputs, "sink")?,
+            alibi: numbers(inputs, "alibi")?,
+            bias: if given("bias") { Some((numbers(inputs, "bias")?, f.bias)) } else { None },
+            mask: f.mask.map(|mask| attention::BlockMask {
+                bits: inputs.get("block_mask").map(|t| t.data.clone()).unwrap_or_default(),
+                extents: mask.extents,
+                block: mask.block,
+            }),
+            head_type: given("head_type").then(|| whole(inputs, "head_type")),
+            streaming: Streaming { sink: f.streaming[0] as i64, recent: f.streaming[1] as i64 },
+        };
+        compare(outputs, &attention_reference(&p, &operands, numerics(kernels)))
+    })
 }

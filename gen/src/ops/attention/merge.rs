@@ -1,7 +1,8 @@
 //! `gen run attention_merge`: partial results joined by their LSE.
 
 use super::super::ask::{Ask, dtype_of, safetensors_dtype};
-use super::super::case::{Case, Output, Random, Request, Trial};
+use super::super::case::{Case, Check, Output, Random, Request, Trial};
+use super::compare::{compare, numbers, numerics};
 use super::forward::same;
 use super::terms::{extents, only, set};
 use crate::error::{Res, bad_input};
@@ -10,6 +11,7 @@ use crate::verify::Level;
 use safetensors::Dtype;
 use tilewright_ir::DType;
 use tilewright_runtime::expr::Vars;
+use tilewright_templates::attention::{MergeOperands, merge_reference};
 use tilewright_templates::attention::{MergeProblem, merge_plan};
 
 /// Sizes of a merge: parts, batch, sq, hq, dv.
@@ -113,7 +115,14 @@ fn random(p: &MergeProblem, [parts, batch, sq, hq, dv]: Shape, seed: u64) -> Ten
     tensors
 }
 
-fn check(p: MergeProblem, shape: Shape) -> super::super::case::Check {
-    let _ = (p, shape);
-    Box::new(move |_, _, _| Ok(serde_json::json!({"reference": "f64"})))
+fn check(p: MergeProblem, shape: Shape) -> Check {
+    Box::new(move |inputs, outputs, kernels| {
+        let operands = MergeOperands {
+            shape,
+            o: numbers(inputs, "partial_o")?,
+            lse: numbers(inputs, "partial_lse")?,
+            sink: numbers(inputs, "sink")?,
+        };
+        compare(outputs, &merge_reference(&p, &operands, numerics(kernels)))
+    })
 }

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `terms` | masks, score terms and refusals that ops share |
 //! | `forward`, `forward_case`, `forward_random` | `attention`: keys and tensors; data and reference; made-up data |
+//! | `compare` | outputs against the references |
 //! | `merge` | `attention_merge` |
 //! | `pages` | `page_stats`, `page_select` |
 //! | `decode`, `decode_case`, `decode_random` | `attention_decode`, likewise |
 
+mod compare;
 mod decode;
 mod decode_case;
 mod decode_random;

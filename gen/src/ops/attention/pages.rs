@@ -2,18 +2,32 @@
 
 use super::super::ask::{Ask, dtype_of, safetensors_dtype};
 use super::super::case::{Case, Check, Output, Random, Request, Trial};
+use super::compare::{numbers, whole};
 use super::decode::{check_all_pages, sequences};
 use super::forward::same;
 use super::forward_random::ints;
 use super::terms::{check_groups, dtype_of_q, extents, only, set};
 use crate::error::{Fail, Res, bad_input, failed, usage};
-use crate::tensors::{Tensor, Tensors, from_f64, to_f64};
+use crate::tensors::{Tensor, Tensors, from_f64};
 use crate::verify::Level;
 use safetensors::Dtype;
 use serde_json::json;
 use tilewright_ir::DType;
 use tilewright_runtime::expr::Vars;
-use tilewright_templates::attention::{PageProblem, PageSizes, page_bounds, page_score, page_select_plan, page_stats_plan};
+use tilewright_templates::attention::{PageOperands, page_select_check, page_stats_reference};
+use tilewright_templates::attention::{PageProblem, page_select_plan, page_stats_plan};
+
+/// Sizes of pages.
+#[derive(Clone, Copy, Debug)]
+struct PageSizes {
+    pages: usize,
+    /// Tokens of a page.
+    page: usize,
+    hkv: usize,
+    d: usize,
+    /// Logical pages of a page.
+    sub: usize,
+}
 
 /// Checks keys and tensors of `page_stats`.
 pub fn stats_request(ask: Ask) -> Res<Request> {
@@ -48,7 +62,9 @@ fn stats_case(p: PageProblem, s: PageSizes, inputs: Tensors) -> Res<Case> {
             return Ok(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}));
         }
         // A bound is one of the keys, which both dtypes hold.
-        for (name, want) in ["page_min", "page_max"].into_iter().zip(page_bounds(&keys, s)) {
+        for (name, want) in
+            ["page_min", "page_max"].into_iter().zip(page_stats_reference(&p, &keys, [s.pages, s.page, s.hkv, s.sub]))
+        {
             let found = numbers(outputs, name)?;
             if let Some(i) = (0..want.len()).find(|i| found[*i] != want[*i]) {
                 return failed(format!("element {i} of {name} is {}, the reference {}", found[i], want[i]));
@@ -119,11 +135,11 @@ pub fn select_request(mut ask: Ask) -> Res<Request> {
     ask.expect("page_max", safetensors_dtype(bounds), &low.shape)?;
     same("d", &[("q", d), ("page_min", dk)])?;
     check_groups(hq, hkv)?;
-    let whole = |name: &str| -> Res<usize> {
+    let count = |name: &str| -> Res<usize> {
         let value = ask.value(name, "a whole number from 1", |n| (1..=1 << 24).contains(n))?;
         value.ok_or_else(|| Fail::Usage(format!("key `{name}` is missing: page_select needs page and top")))
     };
-    let (page, top) = (whole("page")?, whole("top")?);
+    let (page, top) = (count("page")?, count("top")?);
     let (max_pages, lengths) = sequences(&ask, batch, page)?;
     check_all_pages(&ask, pages, page, max_pages, &lengths)?;
     let problem = PageProblem { dtype, bounds, d: d as u32, logical };
@@ -153,53 +169,33 @@ fn select_case(p: PageProblem, s: Selection, inputs: Tensors) -> Res<Case> {
         scalars: Vec::new(),
         inputs,
         outputs: vec![Output { name: "select", dtype: Dtype::I32, shape: vec![s.batch, s.hq, s.top] }],
-        check: Box::new(move |inputs, outputs, _| check_selection(s, inputs, outputs)),
+        check: Box::new(move |inputs, outputs, _| check_selection(p, s, inputs, outputs)),
     })
 }
 
 /// The pages selected must be the best ones, as far as an f32 sum can tell, with the last page among them.
-fn check_selection(s: Selection, inputs: &Tensors, outputs: &Tensors) -> Res<serde_json::Value> {
-    let (z, group) = (s.pages, s.hq / s.pages.hkv);
-    let (q, low, high) = (numbers(inputs, "q")?, numbers(inputs, "page_min")?, numbers(inputs, "page_max")?);
-    let (table, lengths, select) = (whole(inputs, "page_table"), whole(inputs, "kv_len"), whole(outputs, "select"));
-    let row = |id: usize, sub: usize, head: usize| ((id * z.sub + sub) * z.hkv + head) * z.d;
-    for (b, h) in (0..s.batch).flat_map(|b| (0..s.hq).map(move |h| (b, h))) {
-        let used = (lengths[b] as usize).div_ceil(z.page);
-        let scores: Vec<[f64; 2]> = (0..used)
-            .map(|i| {
-                let id = table[b * s.max_pages + i] as usize;
-                let rows = (0..z.sub).map(|sub| {
-                    let at = row(id, sub, h / group);
-                    [&low[at..at + z.d], &high[at..at + z.d]]
-                });
-                page_score(&q[(b * s.hq + h) * z.d..][..z.d], rows)
-            })
-            .collect();
-        let found = &select[(b * s.hq + h) * s.top..][..s.top];
-        let mut chosen: Vec<usize> = Vec::new();
-        for page in found.iter().filter(|x| **x != -1) {
-            match usize::try_from(*page).ok().filter(|i| *i < used && !chosen.contains(i)) {
-                Some(i) => chosen.push(i),
-                None => return failed(format!("select[{b}, {h}] is {found:?}: {page} is no page of {used}, or stands twice")),
-            }
-        }
-        if chosen.len() != s.top.min(used) || (used > 0 && !chosen.contains(&(used - 1))) {
-            return failed(format!("select[{b}, {h}] is {found:?}: expected {} of {used} pages with the last", s.top.min(used)));
-        }
-        // An f32 sum of d terms in any order, twice: of the page kept and of the page left.
-        let slack = |i: usize| scores[i][1] * z.d as f64 * f64::from(f32::EPSILON);
-        for left in (0..used).filter(|i| !chosen.contains(i)) {
-            let worse =
-                chosen.iter().filter(|i| **i + 1 != used).find(|i| scores[**i][0] + slack(**i) < scores[left][0] - slack(left));
-            if let Some(worse) = worse {
-                return failed(format!(
-                    "select[{b}, {h}] has page {worse} of score {}, and not page {left} of score {}",
-                    scores[*worse][0], scores[left][0]
-                ));
-            }
-        }
+fn check_selection(p: PageProblem, s: Selection, inputs: &Tensors, outputs: &Tensors) -> Res<serde_json::Value> {
+    let operands = PageOperands {
+        batch: s.batch,
+        hq: s.hq,
+        hkv: s.pages.hkv,
+        page: s.pages.page,
+        sub: s.pages.sub,
+        top: s.top,
+        q: numbers(inputs, "q")?,
+        page_min: numbers(inputs, "page_min")?,
+        page_max: numbers(inputs, "page_max")?,
+        page_table: whole(inputs, "page_table"),
+        kv_len: whole(inputs, "kv_len"),
+    };
+    if [&operands.q, &operands.page_min, &operands.page_max].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
+        return Ok(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}));
     }
-    Ok(json!({"reference": "f64", "elements": select.len(), "bound": "scores of f32 sums"}))
+    let select = whole(outputs, "select");
+    match page_select_check(&p, &operands, &select) {
+        Ok(()) => Ok(json!({"reference": "f64", "elements": select.len(), "bound": "scores may be rounded"})),
+        Err(why) => failed(format!("select: {why}")),
+    }
 }
 
 /// Sequences without tokens and with more pages than are asked for, and with fewer.
@@ -241,13 +237,4 @@ pub fn select_cases(t: &Trial<'_>) -> Res<Vec<Case>> {
 fn random(r: &mut Random, dtype: DType, shape: Vec<usize>) -> Tensor {
     let count: usize = shape.iter().product();
     Tensor { dtype: safetensors_dtype(dtype), shape, data: from_f64(dtype, (0..count).map(|_| r.unit())) }
-}
-
-fn numbers(tensors: &Tensors, name: &str) -> Res<Vec<f64>> {
-    tensors.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data))
-}
-
-fn whole(tensors: &Tensors, name: &str) -> Vec<i32> {
-    let data = tensors.get(name).map_or(&[][..], |t| &t.data);
-    data.chunks_exact(4).map(|c| i32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
 }
