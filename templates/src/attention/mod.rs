@@ -12,6 +12,7 @@
 //! | `softmax` | the online softmax |
 //! | `blocks` | lists of blocks from block masks and head types |
 //! | `kernel` | the forward's and decode's kernels, made |
+//! | `operands` | what the forward kernels share: tensors, a tile of queries, its rows, where its result goes |
 //! | `plan` | launches, parameters and requirements for the manifest |
 //! | `space` | which configs there are |
 //! | `merge` | joins partial results |
@@ -26,6 +27,7 @@ mod decode_problem;
 mod kernel;
 mod merge;
 mod mma;
+mod operands;
 mod page_plan;
 mod pages;
 mod plan;

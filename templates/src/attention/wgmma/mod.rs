@@ -13,6 +13,7 @@ pub use decode::decode;
 pub use decode_config::WgmmaDecodeConfig;
 
 use super::config::WgmmaAttentionConfig;
+use super::operands::{Outcome, Tile, TileRows};
 use super::problem::AttentionProblem;
 use super::score::{Mods, ScoreAt, masked};
 use super::softmax::Softmax;
@@ -20,7 +21,7 @@ use super::span::Blocks;
 use tilewright_ir::DType;
 use tilewright_ir::layout::{LayoutError, wgmma_a, wgmma_acc};
 use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, RegTile, RoleBuilder, Scalar, SmemRef, TileRef, Unit};
-use work::{Ctx, Tile, TileRows};
+use work::Ctx;
 
 /// Records the kernel.
 pub fn forward(k: &mut KernelBuilder, p: &AttentionProblem, c: &WgmmaAttentionConfig, mods: &Mods) -> Result<(), LayoutError> {
@@ -63,7 +64,7 @@ impl Ctx<'_> {
     /// K runs one block ahead of V, as the products want them.
     fn load(&self, r: &mut RoleBuilder) {
         self.each_tile(r, |r, x, tile| {
-            let blocks = x.blocks(r, tile, None);
+            let blocks = x.ops.blocks(r, tile, None);
             let some = r.cmp(CmpPred::Gt, blocks.count, 0);
             r.if_then(some, |r| {
                 x.load_k(r, tile, &blocks, 0);
@@ -89,8 +90,9 @@ impl Ctx<'_> {
         self.each_tile(r, |r, x, tile| {
             let column = r.row_vec(&layouts.scores, DType::F32);
             let softmax = Softmax::start(r, &column);
-            let rows = x.rows(r, tile, wg, &layouts.scores);
-            let blocks = x.blocks(r, tile, Some(wg));
+            let offset = r.mul(wg, 64);
+            let rows = x.ops.rows(r, tile, offset, &layouts.scores);
+            let blocks = x.ops.blocks(r, tile, Some((offset, 64)));
             let out = r.tile_place(layouts.out.clone());
             let some = r.cmp(CmpPred::Gt, blocks.count, 0);
             r.if_then(some, |r| {
@@ -101,7 +103,8 @@ impl Ctx<'_> {
                 let state = State { layouts, mods, rows, softmax, q, out };
                 if x.c.overlap { x.overlapped(r, tile, &state, &blocks, wg) } else { x.in_turn(r, tile, &state, &blocks, wg) }
             });
-            x.finish(r, tile, &rows, &softmax, out, layouts, mods);
+            let end = Outcome { softmax: &softmax, out, types: [&layouts.scores, &layouts.out] };
+            x.ops.finish(r, tile, &rows, &end, mods);
         });
         if self.c.ping_pong {
             // One turn more was given than taken.
@@ -167,14 +170,14 @@ impl Ctx<'_> {
 
     /// Runs `body` for blocks from number `from` on; its last argument says whether they need a mask.
     fn each_run(&self, r: &mut RoleBuilder, blocks: &Blocks, from: i64, body: impl Fn(&mut RoleBuilder, Scalar, bool)) {
-        if self.masks_all {
+        if self.ops.masks_all {
             return r.for_range(from, blocks.count, 1, |r, t| body(r, t, true));
         }
         let masked = r.max(blocks.masked, from);
         let full = r.max(blocks.full, masked);
         r.for_range(from, masked, 1, |r, t| body(r, t, true));
         r.for_range(masked, full, 1, |r, t| body(r, t, false));
-        if self.visibility.window || self.visibility.chunk {
+        if self.ops.visibility.window || self.ops.visibility.chunk {
             r.for_range(full, blocks.count, 1, |r, t| body(r, t, true));
         }
     }
@@ -211,7 +214,7 @@ impl Ctx<'_> {
 
     /// P as wgmma takes it from registers: the accumulator's pairs, rounded.
     fn operand(&self, r: &mut RoleBuilder, state: &State, weights: TileRef) -> TileRef {
-        let rounded = r.cast(weights, self.p.dtype);
+        let rounded = r.cast(weights, self.ops.p.dtype);
         r.part(rounded, [0, 0], state.layouts.weights.clone())
     }
 
@@ -226,7 +229,7 @@ impl Ctx<'_> {
         scores: Cell,
         masks: bool,
     ) -> (TileRef, TileRef) {
-        let block = blocks.index(r, self.lists.as_ref(), t);
+        let block = blocks.index(r, self.ops.lists.as_ref(), t);
         let raw = r.get_tile(scores);
         let like = RegTile { dtype: DType::I32, ..state.layouts.scores.clone() };
         let column = r.col_vec(&like, DType::I32);
@@ -235,10 +238,10 @@ impl Ctx<'_> {
         let first = r.splat(start, column);
         let key = r.binary("add", first, columns);
         let at = ScoreAt { rows: state.rows.rows, head: Some(tile.head), key, run: Some((start, columns)), len: tile.len, like };
-        let mut scored = self.scores.apply(r, raw, &at, state.rows.slopes, state.mods);
+        let mut scored = self.ops.scores.apply(r, raw, &at, state.rows.slopes, state.mods);
         if masks {
-            let sparsity = self.sparsity.as_ref();
-            scored.tile = masked(r, scored.tile, &at, &self.visibility, state.rows.interval, sparsity, state.mods);
+            let sparsity = self.ops.sparsity.as_ref();
+            scored.tile = masked(r, scored.tile, &at, &self.ops.visibility, state.rows.interval, sparsity, state.mods);
         }
         let w = state.softmax.update(r, scored, self.c.exp_fma);
         (w.tile, w.rescale)
