@@ -58,6 +58,9 @@ pub enum AttentionError {
 pub fn forward_plan(arch: Arch, p: &AttentionProblem, c: &AttentionConfig, prefix: bool) -> Result<OpPlan, AttentionError> {
     let mut draft = Draft::new("attention", format!("attention_{}_{}", p.slug(), c.slug()), p.class());
     draft.forward_inputs(p)?;
+    // No tensor map has an extent of 0. Sequences of a varlen batch may be empty.
+    let some = if p.varlen { "total_q > 0 && total_k > 0" } else { "batch > 0 && sq > 0 && sk > 0" };
+    draft.plan.requires.push(expr(some)?);
     let tokens = if p.varlen { vec!["total_q"] } else { vec!["batch", "sq"] };
     let dv = p.dv.to_string();
     if prefix {
