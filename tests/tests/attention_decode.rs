@@ -121,7 +121,7 @@ fn check(built: &Built, p: &DecodeProblem, bn: u32, z: &Size, seed: u64) {
     let select: Vec<Vec<i32>> = (0..batch * units)
         .map(|i| {
             let filled = length(i / units).div_ceil(z.page);
-            let mut list: Vec<i32> = (0..filled as i32).filter(|_| next() % 2 == 0).collect();
+            let mut list: Vec<i32> = (0..filled as i32).filter(|_| next().is_multiple_of(2)).collect();
             (1..list.len()).rev().for_each(|i| list.swap(i, next() as usize % (i + 1)));
             list.truncate(z.n_select);
             while list.len() < z.n_select {

@@ -53,8 +53,8 @@ pub use pages::{PageError, PageProblem, page_scores, page_stats, page_top};
 pub use plan::{AttentionError, decode_plan, forward_plan, merge_kernel, merge_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};
 pub use reference::{
-    AttentionOperands, AttentionReference, BlockMask, DecodeOperands, Expected, MergeOperands, Miss, Numerics, PageSizes,
-    Streaming, attention_reference, decode_reference, merge_reference, page_bounds, page_score,
+    AttentionOperands, AttentionReference, BlockMask, DecodeOperands, Expected, MergeOperands, Miss, Numerics, PageOperands,
+    Streaming, attention_reference, decode_reference, merge_reference, page_select_check, page_stats_reference,
 };
 pub use score::{MaskFn, Mods, Rows, ScoreAt, ScoreFn};
 pub use space::{decode_space, default_configs, default_decode_configs, space};

@@ -7,7 +7,7 @@
 //! | `row` | one query: scores, output, LSE, and the derivation of the bound |
 //! | `forward`, `decode` | all queries over tensors, and over a paged cache |
 //! | `merge` | partial results joined |
-//! | `pages` | bounds of pages and their scores |
+//! | `pages` | bounds of pages, and selections that are right |
 
 mod bound;
 mod decode;
@@ -23,7 +23,7 @@ pub use bound::{Expected, Miss, Numerics};
 pub use decode::{DecodeOperands, decode_reference};
 pub use forward::{AttentionOperands, BlockMask, Streaming, attention_reference};
 pub use merge::{MergeOperands, merge_reference};
-pub use pages::{PageSizes, page_bounds, page_score};
+pub use pages::{PageOperands, page_select_check, page_stats_reference};
 
 /// What an attention op gives.
 #[derive(Clone, Debug, PartialEq)]

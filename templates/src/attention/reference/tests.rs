@@ -1,7 +1,7 @@
 //! Small cases by hand and identities.
 
 use super::*;
-use crate::attention::{AttentionProblem, DecodeProblem, MergeProblem, Select};
+use crate::attention::{AttentionProblem, DecodeProblem, MergeProblem, PageProblem, Select};
 use tilewright_ir::DType;
 
 const D: usize = 64;
@@ -147,6 +147,37 @@ fn pages_in_any_order_are_the_same_sequence() {
     y.select = vec![1, -1, 2, 0];
     let p = DecodeProblem { select: Select::KvHeads, ..p };
     close(&decode_reference(&p, &y, Numerics::APPROX).o.value, &whole.0);
+}
+
+#[test]
+fn selections_are_judged_by_their_scores() {
+    let p = PageProblem::plain(DType::BF16, D as u32);
+    let k = random(4 * 2 * D, 9);
+    let [page_min, page_max] = page_stats_reference(&p, &k, [4, 2, 1, 1]);
+    assert_eq!((page_min[D], page_max[D]), (k[2 * D].min(k[3 * D]), k[2 * D].max(k[3 * D])));
+    let mut q = vec![0.0; D];
+    q[0] = 1.0;
+    let x = PageOperands {
+        batch: 1,
+        hq: 1,
+        hkv: 1,
+        page: 2,
+        sub: 1,
+        top: 2,
+        q,
+        page_min,
+        page_max,
+        page_table: vec![3, 1, 2, 0],
+        kv_len: vec![7],
+    };
+    let best = (0..3).max_by(|a, b| x.page_max[[3, 1, 2][*a] * D].total_cmp(&x.page_max[[3, 1, 2][*b] * D])).unwrap() as i32;
+    assert_eq!(page_select_check(&p, &x, &[best, 3]), Ok(()));
+    assert_eq!(page_select_check(&p, &x, &[3, best]), Ok(()));
+    for (wrong, why) in [([best, best], "stands twice"), ([best, -1], "1 pages"), ([best, 4], "page 4 of 4")] {
+        assert!(page_select_check(&p, &x, &wrong).unwrap_err().contains(why));
+    }
+    assert!(page_select_check(&p, &x, &[(best + 1) % 3, 3]).unwrap_err().contains("left out"));
+    assert!(page_select_check(&p, &x, &[best, (best + 1) % 3]).unwrap_err().contains("the last page"));
 }
 
 #[test]
