@@ -1,9 +1,9 @@
 //! The mma.sync attention kernels, kernel by kernel: each config and feature on the emulator against sums in f64.
 
-use half::{bf16, f16};
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::attention::{AttentionProblem, MmaAttentionConfig, Mods, Sparse, mma_forward};
+use tilewright_tests::numbers::{decode, encode, i32s, random};
 use tilewright_tests::{Built, Runner};
 
 /// Sizes of a forward; `left`, `right` and `chunk` where the class has them.
@@ -25,39 +25,6 @@ impl Size {
     fn new(batch: usize, [sq, sk]: [usize; 2], [hq, hkv]: [usize; 2]) -> Self {
         Size { batch, sq, sk, hq, hkv, ends: Vec::new(), left: 1 << 30, right: 1 << 30, chunk: 1 << 30 }
     }
-}
-
-fn random(n: usize, dtype: DType, seed: u64) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..n)
-        .map(|_| {
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            let x = (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as f64 / f64::from(1u32 << 23) - 1.0;
-            decode(dtype, &encode(dtype, &[x]))[0]
-        })
-        .collect()
-}
-
-fn encode(dtype: DType, v: &[f64]) -> Vec<u8> {
-    match dtype {
-        DType::BF16 => v.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect(),
-        DType::F16 => v.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
-        _ => v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
-    }
-}
-
-fn decode(dtype: DType, v: &[u8]) -> Vec<f64> {
-    match dtype {
-        DType::BF16 => v.chunks(2).map(|b| f64::from(bf16::from_le_bytes([b[0], b[1]]))).collect(),
-        DType::F16 => v.chunks(2).map(|b| f64::from(f16::from_le_bytes([b[0], b[1]]))).collect(),
-        _ => v.chunks(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
-    }
-}
-
-fn i32s(v: &[i32]) -> Vec<u8> {
-    v.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 fn config(bm: u32, bn: u32, stages: u32, warps: u32) -> MmaAttentionConfig {
