@@ -94,10 +94,20 @@ fn entry(k: &TemplateKernel, l: &Lowered, c: &Compiled, files: &mut BTreeMap<Str
         if let Some(want) = k.main_loop_wgmmas.filter(|w| *w != main) {
             return failed(format!("{}: the main loop has {main} wgmmas in machine code, the template issues {want}", k.id));
         }
+        let (hidden, all) = s.main().map_or((0, 0), |l| (l.mufu_in_flight, l.counts.mufu));
+        if k.hides_exponentials && 2 * hidden < all {
+            return failed(format!(
+                "{}: {hidden} of {all} exponentials of the main loop run under wgmmas in flight: fewer keys in a block leave registers for more",
+                k.id
+            ));
+        }
         let mut detail =
             format!("{} instructions, {} registers, no spills, no local memory, no C75xx", s.instructions, s.max_registers);
         if k.main_loop_wgmmas.is_some() {
             detail += &format!(", {main} wgmmas in the main loop and no moves between them");
+        }
+        if k.hides_exponentials {
+            detail += &format!(", {hidden} of {all} exponentials under wgmmas in flight");
         }
         verified.push(Verification { by: Verifier::Sass, detail });
     }

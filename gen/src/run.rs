@@ -145,8 +145,13 @@ fn emulated(arch: Arch, r: &Request, chosen: &Chosen) -> Res<Outcome> {
     let engine = Engine::new(chosen.open()?, EmulatorDevice::new(capability, 0, SMS)).map_err(bad_input)?;
     let outcome = run_on(&engine, r, chosen)?;
     let log = engine.device().take_log();
-    let counters: serde_json::Map<String, Value> =
-        log.counters.iter().map(|(k, c)| (k.clone(), serde_json::to_value(c).unwrap_or(Value::Null))).collect();
+    let mut counters = serde_json::Map::new();
+    for (kernel, counted) in &log.counters {
+        // A plan may launch a kernel twice.
+        let again = counters.keys().filter(|k| k.split(' ').next() == Some(kernel)).count();
+        let name = if again == 0 { kernel.clone() } else { format!("{kernel} #{}", again + 1) };
+        counters.insert(name, serde_json::to_value(counted).unwrap_or(Value::Null));
+    }
     Ok(Outcome {
         words: log.findings.iter().map(|f| engine.device().words(f)).collect(),
         findings: log.findings,

@@ -85,7 +85,7 @@ impl Case {
 
 /// Where a mask of random bits lets block (i, j) be seen.
 fn bit(b: usize, h: usize, i: usize, j: usize) -> bool {
-    (b * 7 + h * 5 + i * 3 + j * 2 + i * j) % 3 != 0
+    !(b * 7 + h * 5 + i * 3 + j * 2 + i * j).is_multiple_of(3)
 }
 
 fn check(c: &Case) {

@@ -18,6 +18,8 @@ pub struct TemplateKernel {
     pub numerics: Numerics,
     /// wgmmas of one iteration of the main loop, which the machine code must show; `None` where nothing is promised.
     pub main_loop_wgmmas: Option<u32>,
+    /// Most of the main loop's exponentials run while wgmmas are in flight, which the machine code must show.
+    pub hides_exponentials: bool,
     /// Tile IR.
     pub kernel: Kernel,
 }

@@ -69,10 +69,10 @@ pub enum AttentionConfigError {
 }
 
 impl WgmmaAttentionConfig {
-    /// Registers a thread of the producer and of the math warpgroups. A producer that finds its tiles by division needs more
-    /// than the 24 of one that is told by the grid.
-    pub fn registers(&self) -> (u32, u32) {
-        match (self.warpgroups, self.persistent) {
+    /// Registers a thread of the producer and of the math warpgroups. A producer that finds its tiles by division, or its
+    /// blocks in lists, needs more than the 24 of one that is told by the grid.
+    pub fn registers(&self, p: &AttentionProblem) -> (u32, u32) {
+        match (self.warpgroups, self.persistent || p.sparse.is_some()) {
             (1, _) => (56, 240),
             (2, false) => (24, 240),
             (2, true) => (32, 232),
@@ -106,7 +106,7 @@ impl WgmmaAttentionConfig {
             return Err(AttentionConfigError::Smem { need, have: SMEM_BYTES });
         }
         // Scores in f32, the last P in 16 bits beside them when overlapped, the output; and some for addresses and rows.
-        let (_, have) = self.registers();
+        let (_, have) = self.registers(p);
         let need = self.bn / 2 + if self.overlap { self.bn / 4 } else { 0 } + p.dv / 2 + 24;
         if need > have {
             return Err(AttentionConfigError::Registers { need, have });

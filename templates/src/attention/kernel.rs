@@ -151,7 +151,12 @@ pub fn forward_kernel(arch: Arch, p: &AttentionProblem, c: &AttentionConfig) -> 
         AttentionConfig::Wgmma(c) => wgmma::forward(&mut k, p, c, &Mods::default())?,
         AttentionConfig::Mma(c) => mma::forward(&mut k, p, c, &Mods::default())?,
     }
-    Ok(kernel(id, c.axes(), "blocks.seq", k))
+    let (main_loop_wgmmas, hides_exponentials) = match c {
+        // Scores over d, P V over the block's keys, in steps of 16.
+        AttentionConfig::Wgmma(c) => (Some((p.d + c.bn) / 16), c.overlap),
+        AttentionConfig::Mma(_) => (None, false),
+    };
+    Ok(TemplateKernel { main_loop_wgmmas, hides_exponentials, ..kernel(id, c.axes(), "blocks.seq", k) })
 }
 
 /// The decode kernel of a class and a config.
@@ -167,12 +172,24 @@ pub fn decode_kernel(arch: Arch, p: &DecodeProblem, c: &DecodeConfig) -> Result<
         DecodeConfig::Wgmma(c) => wgmma::decode(&mut k, p, c, &Mods::default())?,
         DecodeConfig::Mma(c) => mma::decode(&mut k, p, c, &Mods::default())?,
     }
-    Ok(kernel(id, c.axes(), "blocks.seq", k))
+    let main_loop_wgmmas = match c {
+        DecodeConfig::Wgmma(c) => Some((p.d + c.bn) / 16),
+        DecodeConfig::Mma(_) => None,
+    };
+    Ok(TemplateKernel { main_loop_wgmmas, ..kernel(id, c.axes(), "blocks.seq", k) })
 }
 
 /// A kernel with what the manifest says of it. Sums are in f32, in an order that the batch has no part in.
 pub(super) fn kernel(id: String, axes: Vec<(&str, String)>, order: &str, k: KernelBuilder) -> TemplateKernel {
     let config = axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
     let numerics = Numerics { accumulator: Dtype::F32, order: order.into(), batch_invariant: true, gelu: None };
-    TemplateKernel { id, template: TEMPLATE, config, numerics, main_loop_wgmmas: None, kernel: k.finish() }
+    TemplateKernel {
+        id,
+        template: TEMPLATE,
+        config,
+        numerics,
+        main_loop_wgmmas: None,
+        hides_exponentials: false,
+        kernel: k.finish(),
+    }
 }

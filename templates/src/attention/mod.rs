@@ -13,6 +13,7 @@
 //! | `blocks` | lists of blocks from block masks and head types |
 //! | `kernel` | the forward's and decode's kernels, made |
 //! | `operands` | what the forward kernels share: tensors, a tile of queries, its rows, where its result goes |
+//! | `paged` | what the decode kernels share: tensors, a CTA's rows and tokens, where its result goes |
 //! | `plan` | launches, parameters and requirements for the manifest |
 //! | `space` | which configs there are |
 //! | `merge` | joins partial results |
@@ -29,6 +30,7 @@ mod merge;
 mod mma;
 mod operands;
 mod page_plan;
+mod paged;
 mod pages;
 mod plan;
 mod problem;
@@ -44,8 +46,9 @@ pub use config::{AttentionConfigError, WgmmaAttentionConfig};
 pub use decode_problem::{DecodeProblem, Select};
 pub use kernel::{AttentionConfig, DecodeConfig, decode_kernel, forward_kernel};
 pub use merge::{MergeError, MergeProblem, merge};
-pub use mma::{MAX_QUERIES, MmaAttentionConfig, decode as mma_decode, forward as mma_forward};
+pub use mma::{MmaAttentionConfig, decode as mma_decode, forward as mma_forward};
 pub use page_plan::{page_select_plan, page_stats_plan};
+pub use paged::MAX_QUERIES;
 pub use pages::{PageError, PageProblem, page_scores, page_stats, page_top};
 pub use plan::{AttentionError, decode_plan, forward_plan, merge_kernel, merge_plan};
 pub use problem::{AttentionProblem, HEAD_DIMS, ProblemError, Sparse};

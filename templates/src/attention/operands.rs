@@ -62,6 +62,27 @@ pub(super) struct Outcome<'o> {
     pub types: [&'o RegTile; 2],
 }
 
+impl Outcome<'_> {
+    /// The output in its dtype, and the log of the sums F32 `[rows, 1]`. `log2_scale` and `sink` as in [`Softmax::finish`].
+    pub fn normalised(
+        &self,
+        r: &mut RoleBuilder,
+        log2_scale: TileRef,
+        sink: Option<TileRef>,
+        output: DType,
+    ) -> (TileRef, TileRef) {
+        let done = self.softmax.finish(r, log2_scale, sink);
+        let o = r.get_tile(self.out);
+        let factor = r.broadcast(done.inverse, self.types[1].clone());
+        let o = r.binary("mul", o, factor);
+        // Where no block was visited O was never written; the factor alone would not make that zero.
+        let none = r.splat_f32(0.0, factor);
+        let empty = r.compare(CmpPred::Le, factor, none);
+        let o = r.choose(empty, none, o);
+        (r.cast(o, output), done.lse)
+    }
+}
+
 impl<'a> Operands<'a> {
     /// Declares them, and the conditions and probes that go with them.
     pub fn declare(k: &mut KernelBuilder, p: &'a AttentionProblem, [bm, bn]: [u32; 2], mods: &Mods) -> Self {
@@ -212,15 +233,7 @@ impl<'a> Operands<'a> {
         let column = r.row_vec(end.types[0], DType::F32);
         let scale = self.scores.log2_scale(r, &column, mods);
         let sink = self.sink.as_ref().map(|sink| r.load_elems(sink, &[], rows.rows.head, None));
-        let done = end.softmax.finish(r, scale, sink);
-        let o = r.get_tile(end.out);
-        let factor = r.broadcast(done.inverse, end.types[1].clone());
-        let o = r.binary("mul", o, factor);
-        // Where no block was visited O was never written; the factor alone would not make that zero.
-        let none = r.splat_f32(0.0, factor);
-        let empty = r.compare(CmpPred::Le, factor, none);
-        let o = r.choose(empty, none, o);
-        let o = r.cast(o, self.p.output);
+        let (o, lse) = end.normalised(r, scale, sink, self.p.output);
         let index = r.tile_type(rows.rows.query);
         let hq = r.param("hq");
         let length = r.splat(tile.len[0], index.clone());
@@ -246,11 +259,11 @@ impl<'a> Operands<'a> {
         let row = r.choose(exists, token_head, none);
         r.store_rows(&self.o, o, row, 0, 2);
         if self.p.partial() {
-            r.store_elems(&self.lse, &[], token_head, done.lse, Some(exists));
+            r.store_elems(&self.lse, &[], token_head, lse, Some(exists));
         } else if self.p.varlen {
-            r.store_elems(&self.lse, &[tile.head], token, done.lse, Some(exists));
+            r.store_elems(&self.lse, &[tile.head], token, lse, Some(exists));
         } else {
-            r.store_elems(&self.lse, &[tile.batch, tile.head], rows.rows.query, done.lse, Some(exists));
+            r.store_elems(&self.lse, &[tile.batch, tile.head], rows.rows.query, lse, Some(exists));
         }
     }
 }

@@ -58,6 +58,9 @@ pub enum AttentionError {
 pub fn forward_plan(arch: Arch, p: &AttentionProblem, c: &AttentionConfig, prefix: bool) -> Result<OpPlan, AttentionError> {
     let mut draft = Draft::new("attention", format!("attention_{}_{}", p.slug(), c.slug()), p.class());
     draft.forward_inputs(p)?;
+    // No tensor map has an extent of 0. Sequences of a varlen batch may be empty.
+    let some = if p.varlen { "total_q > 0 && total_k > 0" } else { "batch > 0 && sq > 0 && sk > 0" };
+    draft.plan.requires.push(expr(some)?);
     let tokens = if p.varlen { vec!["total_q"] } else { vec!["batch", "sq"] };
     let dv = p.dv.to_string();
     if prefix {
@@ -95,8 +98,8 @@ const PART_TOKENS: u32 = 256;
 /// Decode's plan: one launch, or with `split` one for all parts of the tokens and their merge.
 ///
 /// Variables `splits` and `split_size` say how many parts there are or how long one is; where both are 0, as many as give
-/// each multiprocessor two. The number depends on how long a sequence may be, not on how long it is, so a captured launch
-/// serves growing sequences.
+/// each multiprocessor two, `m` being the key heads of all sequences. The number depends on how long a sequence may be, not on
+/// how long it is, so a captured launch serves growing sequences.
 pub fn decode_plan(arch: Arch, p: &DecodeProblem, c: &DecodeConfig, split: bool) -> Result<OpPlan, AttentionError> {
     let id = format!("attention_decode_{}_{}{}", p.slug(), c.slug(), if split { "_split" } else { "" });
     let mut draft = Draft::new("attention_decode", id, p.class());
@@ -116,7 +119,8 @@ pub fn decode_plan(arch: Arch, p: &DecodeProblem, c: &DecodeConfig, split: bool)
     }
     draft.heads(p.alibi, p.sink)?;
     if split {
-        let choice = format!("min(max(2*sms/(batch*{heads}),1),ceil_div({tokens},{PART_TOKENS}))");
+        // With m in it the plan is none that dispatch calls batch-invariant: how many parts there are depends on the batch.
+        let choice = format!("min(max(2*sms/max(m,1),1),ceil_div({tokens},{PART_TOKENS}))");
         let parts = format!(
             "(split_size > 0)*ceil_div({tokens},max(split_size,1))+(split_size == 0)*((splits > 0)*splits+(splits == 0)*{choice})"
         );

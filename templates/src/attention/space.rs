@@ -52,20 +52,13 @@ pub fn default_configs(arch: Arch, p: &AttentionProblem, sq: usize) -> Vec<Atten
             _ => &[80, 64, 32],
         };
         for (warpgroups, bn) in [2, 1].into_iter().flat_map(|w| bn.iter().map(move |n| (w, *n))) {
-            let (bm, two) = (64 * warpgroups, warpgroups == 2);
-            let c = WgmmaAttentionConfig {
-                bm,
-                bn,
-                warpgroups,
-                stages: 2,
-                overlap: true,
-                ping_pong: two,
-                // Long and short tiles even out when each CTA walks many; equal ones need no walk, whose divisions cost
-                // registers.
-                persistent: masked,
-                exp_fma: 0,
-            };
-            list.push(AttentionConfig::Wgmma(c));
+            let (bm, ping_pong) = (64 * warpgroups, warpgroups == 2);
+            // Long and short tiles even out when each CTA walks many; equal ones need no walk, whose divisions cost registers.
+            for persistent in if masked { &[true, false][..] } else { &[false] } {
+                let (persistent, overlap) = (*persistent, true);
+                let c = WgmmaAttentionConfig { bm, bn, warpgroups, stages: 2, overlap, ping_pong, persistent, exp_fma: 0 };
+                list.push(AttentionConfig::Wgmma(c));
+            }
         }
     }
     for (bm, warps) in [(128, 8), (128, 4), (64, 4), (32, 2)] {

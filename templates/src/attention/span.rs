@@ -162,6 +162,11 @@ impl Blocks {
         Self::between(r, [from, end], [full_from, full_to])
     }
 
+    /// `count` blocks of which each needs a mask.
+    pub fn all_masked(count: Scalar) -> Self {
+        Blocks { count, masked: count, full: count, at: At::Range(count) }
+    }
+
     /// Blocks `span[0]..span[1]`, of which those in `full` need no mask.
     fn between(r: &mut RoleBuilder, [from, end]: [Scalar; 2], full: [Scalar; 2]) -> Self {
         let full_from = r.max(full[0], from);

@@ -68,7 +68,15 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
         GemmConfig::Wgmma(c) => Some(c.bk / 16 * (c.warpgroup_rows() / 64) * p.gates()),
         GemmConfig::Mma(_) => None,
     };
-    Ok(TemplateKernel { id, template: TEMPLATE, config, numerics: numerics(p, order), main_loop_wgmmas, kernel: k.finish() })
+    Ok(TemplateKernel {
+        id,
+        template: TEMPLATE,
+        config,
+        numerics: numerics(p, order),
+        main_loop_wgmmas,
+        hides_exponentials: false,
+        kernel: k.finish(),
+    })
 }
 
 /// The kernel that sums partials for a class.
@@ -90,6 +98,7 @@ pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<Te
         config,
         numerics: numerics(p, "splits.seq"),
         main_loop_wgmmas: None,
+        hides_exponentials: false,
         kernel: k.finish(),
     })
 }

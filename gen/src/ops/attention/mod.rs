@@ -63,7 +63,7 @@ pub const FORWARD: Family = Family {
         let (p, _) = forward_case::problem(class)?;
         forward_kernel(arch, &p, &config.parse().map_err(bad_input)?).map_err(bad_input)
     },
-    table: |_, class, plans| Ok(in_order("attention", class, plans)),
+    table: |_, class, plans| Ok(by_queries(class, plans)),
     cases: forward_case::cases,
 };
 
@@ -173,6 +173,18 @@ fn forward_plans(arch: Arch, entry: &Entry) -> Res<Vec<OpPlan>> {
         forward_case::plan(arch, &p, &config, prefix)
     };
     entry.configs.iter().map(plan).collect()
+}
+
+/// Tiles of at most 64 queries first where there are no more of them, larger ones first elsewhere; else as the library has them.
+fn by_queries(class: &str, plans: &[Indexed<'_>]) -> Dispatch {
+    const FEW: i64 = 64;
+    let small = |p: &OpPlan| p.kernels.iter().filter_map(|k| k.config.get("bm")?.parse::<i64>().ok()).all(|bm| bm <= FEW);
+    let order = |few: bool| {
+        let mut list: Vec<&Indexed<'_>> = plans.iter().collect();
+        list.sort_by_key(|(_, p)| small(p) != few);
+        list.into_iter().map(|p| p.0).collect()
+    };
+    Dispatch { m_edges: vec![FEW], cells: vec![order(true), order(false)], ..in_order("attention", class, plans) }
 }
 
 /// A table of one bucket: the first plan of the library that fits.

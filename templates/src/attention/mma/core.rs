@@ -7,6 +7,7 @@
 
 use super::config::MmaAttentionConfig;
 use crate::attention::softmax::Weights;
+use crate::attention::span::{Blocks, Visibility};
 use tilewright_ir::DType;
 use tilewright_ir::layout::{LayoutError, mma_a, mma_acc};
 use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, RegTile, RoleBuilder, Scalar, SmemRef, Staging, TensorRef, TileRef};
@@ -62,6 +63,22 @@ struct Turn {
     before: Cell,
     /// Row numbers of the next copies.
     rows: Option<Cell>,
+}
+
+impl Runs {
+    /// The runs of a tile's blocks; `all` where each needs a mask.
+    pub fn of(r: &mut RoleBuilder, blocks: &Blocks, v: &Visibility, all: bool) -> Self {
+        let zero = r.int(0);
+        let Blocks { count, masked, full, .. } = *blocks;
+        let parts = if all {
+            vec![(zero, count, true)]
+        } else if v.window || v.chunk {
+            vec![(zero, masked, true), (masked, full, false), (full, count, true)]
+        } else {
+            vec![(zero, masked, true), (masked, count, false)]
+        };
+        Runs { count, parts }
+    }
 }
 
 impl<'a> Core<'a> {

@@ -6,7 +6,6 @@ use crate::attention::operands::{Operands, Outcome, Tile};
 use crate::attention::problem::AttentionProblem;
 use crate::attention::score::{Mods, ScoreAt, masked};
 use crate::attention::softmax::{Softmax, Weights};
-use crate::attention::span::Blocks;
 use tilewright_ir::DType;
 use tilewright_ir::layout::LayoutError;
 use tilewright_ir::tile::{CmpPred, KernelBuilder, RegTile, RoleBuilder, Scalar, TileRef, Unit};
@@ -62,7 +61,7 @@ impl Ctx<'_> {
             softmax.update(r, scored, 0)
         };
         let feed = Feed { k: &self.ops.k, v: &self.ops.v, rows: &key_rows, ahead: false };
-        let runs = self.runs(r, &blocks);
+        let runs = Runs::of(r, &blocks, &self.ops.visibility, self.ops.masks_all);
         let out = self.core.run(r, &feed, &runs, &weigh)?;
         let end = Outcome { softmax: &softmax, out, types: [&self.core.scores, &self.core.out] };
         self.ops.finish(r, &tile, &rows, &end, mods);
@@ -87,19 +86,5 @@ impl Ctx<'_> {
         let none = r.int(-1);
         let none = r.splat(none, ty);
         r.choose(exists, row, none)
-    }
-
-    fn runs(&self, r: &mut RoleBuilder, blocks: &Blocks) -> Runs {
-        let zero = r.int(0);
-        let Blocks { count, masked, full, .. } = *blocks;
-        let visibility = &self.ops.visibility;
-        let parts = if self.ops.masks_all {
-            vec![(zero, count, true)]
-        } else if visibility.window || visibility.chunk {
-            vec![(zero, masked, true), (masked, full, false), (full, count, true)]
-        } else {
-            vec![(zero, masked, true), (masked, count, false)]
-        };
-        Runs { count, parts }
     }
 }

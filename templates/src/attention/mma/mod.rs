@@ -15,6 +15,6 @@ mod decode;
 mod forward;
 
 pub use config::MmaAttentionConfig;
-pub use decode::{MAX_QUERIES, decode};
+pub use decode::decode;
 
 pub use forward::forward;

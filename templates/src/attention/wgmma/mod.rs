@@ -27,7 +27,7 @@ use work::Ctx;
 pub fn forward(k: &mut KernelBuilder, p: &AttentionProblem, c: &WgmmaAttentionConfig, mods: &Mods) -> Result<(), LayoutError> {
     let x = Ctx::declare(k, p, c, mods);
     let layouts = Layouts::new(p, c)?;
-    let (producer_regs, math_regs) = c.registers();
+    let (producer_regs, math_regs) = c.registers(p);
     k.role("load", 4, Some(producer_regs), Unit::Thread, |r| x.load(r));
     k.role("math", 4 * c.warpgroups, Some(math_regs), Unit::Warpgroup, |r| x.math(r, &layouts, mods));
     Ok(())
