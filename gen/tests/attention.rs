@@ -308,6 +308,10 @@ fn blocks_and_kinds_of_heads() {
         check(&Case { block: [64, 64], ..c.clone() });
         check(&Case { block: [50, 30], causal: true, ..c.clone() });
         check(&Case { types: vec![0, -1, -1, 0], streaming: [4, 37], causal: true, ..c.clone() });
+        check(&Case { types: vec![-1; 4], streaming: [4, 60], causal: true, ..c.clone() });
+        check(&Case { block: [64, 64], window: [Some(90), None], sink: true, kind: F16, ..c.clone() });
+        let lens = Some((vec![150, 20], vec![300, 64]));
+        check(&Case { block: [64, 64], types: vec![1, -1, 0, 1], streaming: [3, 50], causal: true, varlen: lens, ..c.clone() });
         check(&Case { types: vec![1, -1, 0, 2], streaming: [10, 64], block: [128, 128], causal: true, ..c });
     }
 }
