@@ -79,9 +79,9 @@ fn refusals_name_the_rule() {
     });
 }
 
-/// A ring whose trip count is read from memory, as a length or between the ends of two sequences; `sync` is what keeps a
-/// stage from being overwritten while it is read.
-fn ring(sync: bool, ends: bool) -> tile::Kernel {
+/// A ring whose trip count is read from memory, as a length or between the ends of two sequences. `wait` is what makes the
+/// copies land, `sync` what keeps a stage from being overwritten while it is read.
+fn ring(wait: bool, sync: bool, ends: bool) -> tile::Kernel {
     let mut k = KernelBuilder::new("ring", Arch::Sm80);
     k.shape("n");
     let x = k.tensor("x", DType::BF16, [Dim::param("n"), Dim { param: None, factor: 64 }]);
@@ -102,7 +102,9 @@ fn ring(sync: bool, ends: bool) -> tile::Kernel {
         r.for_range(0, length, 1, |r, _| {
             r.copy_rows(&x, to, rows, 0, 8);
             r.copy_commit();
-            r.copy_wait(0);
+            if wait {
+                r.copy_wait(0);
+            }
             r.sync();
             r.load_a(to, 0, [4, 1]).unwrap();
             if sync {
@@ -116,8 +118,10 @@ fn ring(sync: bool, ends: bool) -> tile::Kernel {
 #[test]
 fn the_protocol_check_follows_a_length_in_memory() {
     for ends in [false, true] {
-        lower(ring(true, ends)).unwrap();
-        let error = lower(ring(false, ends)).unwrap_err().to_string();
+        lower(ring(true, true, ends)).unwrap();
+        let error = lower(ring(true, false, ends)).unwrap_err().to_string();
         assert!(error.contains("overwritten before all threads are past reading it"), "{error}");
+        let error = lower(ring(false, true, ends)).unwrap_err().to_string();
+        assert!(error.contains("read before it has landed"), "{error}");
     }
 }

@@ -1,11 +1,11 @@
 //! Decode over a paged cache, on the emulator against sums in f64: page sizes, lengths, splits, selected pages.
 
-use half::{bf16, f16};
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::attention::{
     DecodeProblem, MmaAttentionConfig, Mods, Select, WgmmaDecodeConfig, mma_decode, wgmma_decode,
 };
+use tilewright_tests::numbers::{bits, decode, encode, i32s, random};
 use tilewright_tests::{Built, Runner};
 
 /// Sizes of a decode.
@@ -30,43 +30,6 @@ impl Size {
         let (splits, split_size, n_select, none) = (1, 0, 0, 1 << 30);
         Size { sq, hq, hkv, page, lengths: lengths.to_vec(), splits, split_size, n_select, left: none, right: none, chunk: none }
     }
-}
-
-/// xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators").
-fn numbers(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    move || {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40
-    }
-}
-
-fn random(n: usize, dtype: DType, seed: u64) -> Vec<f64> {
-    let mut next = numbers(seed);
-    let values: Vec<f64> = (0..n).map(|_| next() as f64 / f64::from(1u32 << 23) - 1.0).collect();
-    decode(dtype, &encode(dtype, &values))
-}
-
-fn encode(dtype: DType, v: &[f64]) -> Vec<u8> {
-    match dtype {
-        DType::BF16 => v.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect(),
-        DType::F16 => v.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
-        _ => v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
-    }
-}
-
-fn decode(dtype: DType, v: &[u8]) -> Vec<f64> {
-    match dtype {
-        DType::BF16 => v.chunks(2).map(|b| f64::from(bf16::from_le_bytes([b[0], b[1]]))).collect(),
-        DType::F16 => v.chunks(2).map(|b| f64::from(f16::from_le_bytes([b[0], b[1]]))).collect(),
-        _ => v.chunks(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
-    }
-}
-
-fn i32s(v: &[i32]) -> Vec<u8> {
-    v.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 fn build(arch: Arch, p: &DecodeProblem, c: &MmaAttentionConfig) -> Built {
@@ -94,7 +57,7 @@ fn check(built: &Built, p: &DecodeProblem, bn: u32, z: &Size, seed: u64) {
     // Pages lie in the cache in no order; more of them than are used.
     let pages = batch * max_pages + 3;
     let mut order: Vec<i32> = (0..pages as i32).collect();
-    let mut next = numbers(77 + seed);
+    let mut next = bits(77 + seed);
     for i in (1..pages).rev() {
         order.swap(i, next() as usize % (i + 1));
     }

@@ -1,9 +1,9 @@
 //! The mma.sync attention kernels, kernel by kernel: each config and feature on the emulator against sums in f64.
 
-use half::{bf16, f16};
-use tilewright_ir::tile::KernelBuilder;
+use tilewright_ir::tile::{CmpPred, KernelBuilder, RoleBuilder, TileRef};
 use tilewright_ir::{Arch, DType};
-use tilewright_templates::attention::{AttentionProblem, MmaAttentionConfig, Mods, Sparse, mma_forward};
+use tilewright_templates::attention::{AttentionProblem, MmaAttentionConfig, Mods, ScoreAt, Sparse, mma_forward};
+use tilewright_tests::numbers::{decode, encode, i32s, random};
 use tilewright_tests::{Built, Runner};
 
 /// Sizes of a forward; `left`, `right` and `chunk` where the class has them.
@@ -19,45 +19,14 @@ struct Size {
     left: i64,
     right: i64,
     chunk: i64,
+    /// With the mods of [`users_mods`].
+    mods: bool,
 }
 
 impl Size {
     fn new(batch: usize, [sq, sk]: [usize; 2], [hq, hkv]: [usize; 2]) -> Self {
-        Size { batch, sq, sk, hq, hkv, ends: Vec::new(), left: 1 << 30, right: 1 << 30, chunk: 1 << 30 }
+        Size { batch, sq, sk, hq, hkv, ends: Vec::new(), left: 1 << 30, right: 1 << 30, chunk: 1 << 30, mods: false }
     }
-}
-
-fn random(n: usize, dtype: DType, seed: u64) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..n)
-        .map(|_| {
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            let x = (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as f64 / f64::from(1u32 << 23) - 1.0;
-            decode(dtype, &encode(dtype, &[x]))[0]
-        })
-        .collect()
-}
-
-fn encode(dtype: DType, v: &[f64]) -> Vec<u8> {
-    match dtype {
-        DType::BF16 => v.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect(),
-        DType::F16 => v.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
-        _ => v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
-    }
-}
-
-fn decode(dtype: DType, v: &[u8]) -> Vec<f64> {
-    match dtype {
-        DType::BF16 => v.chunks(2).map(|b| f64::from(bf16::from_le_bytes([b[0], b[1]]))).collect(),
-        DType::F16 => v.chunks(2).map(|b| f64::from(f16::from_le_bytes([b[0], b[1]]))).collect(),
-        _ => v.chunks(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
-    }
-}
-
-fn i32s(v: &[i32]) -> Vec<u8> {
-    v.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 fn config(bm: u32, bn: u32, stages: u32, warps: u32) -> MmaAttentionConfig {
@@ -65,9 +34,13 @@ fn config(bm: u32, bn: u32, stages: u32, warps: u32) -> MmaAttentionConfig {
 }
 
 fn build(arch: Arch, p: &AttentionProblem, c: &MmaAttentionConfig) -> Built {
+    build_with(arch, p, c, &Mods::default())
+}
+
+fn build_with(arch: Arch, p: &AttentionProblem, c: &MmaAttentionConfig, mods: &Mods) -> Built {
     c.check(arch, p.dtype, p.d, p.dv).unwrap_or_else(|e| panic!("{c}: {e}"));
     let mut k = KernelBuilder::new("attention", arch);
-    mma_forward(&mut k, p, c, &Mods::default()).unwrap();
+    mma_forward(&mut k, p, c, mods).unwrap();
     let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
     runner.build(&k.finish()).unwrap_or_else(|e| panic!("{} {c}: {e}", p.slug()))
 }
@@ -256,7 +229,10 @@ fn check(built: &Built, p: &AttentionProblem, c: &MmaAttentionConfig, z: &Size, 
                 let key = &k[((k0 + j) * z.hkv + g) * d..][..d];
                 scale * query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>()
             });
-            seen.retain(|(j, _)| pattern.sees(p, z, h, i, pos, *j));
+            seen.retain(|(j, _)| pattern.sees(p, z, h, i, pos, *j) && !(z.mods && j % 3 == 1));
+            if z.mods {
+                seen.iter_mut().for_each(|(j, s)| *s += *j as f64 / 64.0);
+            }
             if p.bias.is_some() {
                 seen.iter_mut().for_each(|(j, s)| *s += bias[(h * z.sq + i) * z.sk + *j]);
             }
@@ -389,6 +365,31 @@ fn block_sparse() {
             let heads = if p.sparse.is_some_and(|s| s.mask) { [4, 2] } else { [2, 1] };
             let size = Size { left: 100, right: 0, ..Size::new(2, size, heads) };
             check(&built, &p, &c, &size, seed as u64);
+        }
+    }
+}
+
+/// Adds a 64th of the key's position, and hides every third key.
+#[test]
+fn a_users_own_mods() {
+    let score = |r: &mut RoleBuilder, s: TileRef, at: &ScoreAt| {
+        let key = at.wide(r, at.key);
+        let key = r.cast(key, DType::F32);
+        let rate = at.float(r, 1.0 / 64.0);
+        r.fma(key, rate, s)
+    };
+    let mask = |r: &mut RoleBuilder, at: &ScoreAt| {
+        let (key, three, one) = (at.wide(r, at.key), at.int(r, 3), at.int(r, 1));
+        let rest = r.binary("rem", key, three);
+        r.compare(CmpPred::Ne, rest, one)
+    };
+    let mods = Mods { score: Some(&score), mask: Some(&mask) };
+    for arch in [Arch::Sm80, Arch::Sm90a] {
+        let p = AttentionProblem { causal: true, ..AttentionProblem::plain(DType::BF16, 64) };
+        let c = config(64, 64, 2, 4);
+        let built = build_with(arch, &p, &c, &mods);
+        for (seed, size) in [[1, 1], [100, 200], [80, 2]].into_iter().enumerate() {
+            check(&built, &p, &c, &Size { mods: true, ..Size::new(1, size, [2, 1]) }, seed as u64);
         }
     }
 }

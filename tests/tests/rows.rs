@@ -3,14 +3,11 @@
 use tilewright_ir::layout::{Dim as Axis, blocked, mma_acc};
 use tilewright_ir::tile::{CmpPred, Dim, Kernel, KernelBuilder, ProbeAxis, RegTile, RoleBuilder, TileRef, Unit};
 use tilewright_ir::{Arch, DType, tile};
+use tilewright_tests::numbers::i32s;
 use tilewright_tests::{Built, Ran, Runner};
 
 fn runner() -> Runner {
     Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"))
-}
-
-fn i32s(v: &[i32]) -> Vec<u8> {
-    v.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 /// Builds a kernel whose text reads back to itself.

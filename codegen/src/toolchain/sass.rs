@@ -4,6 +4,7 @@ use super::flow;
 use super::nvdisasm::{Function, INSTR_BYTES, Instr};
 use super::operands::{is_mma, is_move, is_wgmma, registers};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Instructions of the kinds that decide how fast a kernel is.
@@ -112,8 +113,8 @@ pub struct SassReport {
     pub counts: OpCounts,
     /// Every loop that multiplies, or all loops where none does.
     pub loops: Vec<LoopReport>,
-    /// Index in `loops` of the one with most wgmma, or most mma where there is no wgmma; the deeper and then the
-    /// earlier of equals. None where no loop multiplies.
+    /// Index in `loops` of the one with most wgmma, or most mma where there is no wgmma; of equals the
+    /// deeper, then the shorter (a mask makes its loop longer), then the earlier. None where no loop multiplies.
     pub main_loop: Option<usize>,
 }
 
@@ -138,7 +139,7 @@ impl SassReport {
         if loops.iter().any(multiplies) {
             loops.retain(multiplies);
         }
-        let rank = |l: &LoopReport| (l.counts.wgmma, l.counts.mma, l.depth);
+        let rank = |l: &LoopReport| (l.counts.wgmma, l.counts.mma, l.depth, Reverse(l.instructions));
         let main = (0..loops.len()).filter(|i| multiplies(&loops[*i])).rev().max_by_key(|i| rank(&loops[*i]));
         SassReport { setmaxnreg: caps.into_iter().collect(), loops, main_loop: main, ..report }
     }

@@ -89,7 +89,13 @@ pub fn default_decode_configs(arch: Arch, p: &DecodeProblem, rows: usize, page: 
     let mut tiles = [(16, 1), (32, 2), (64, 4), (128, 8)];
     tiles.sort_by_key(|(bm, _)| (*bm < rows, *bm));
     for (bm, warps) in tiles {
-        for (bn, stages) in [(64, 3), (64, 2), (32, 3), (32, 2), (16, 2)] {
+        // A CTA of one or two warps leaves most of an SM to others: shorter blocks let more of them in.
+        let blocks = if warps <= 2 {
+            [(32, 3), (32, 2), (64, 2), (16, 3), (16, 2)]
+        } else {
+            [(64, 3), (64, 2), (32, 3), (32, 2), (16, 2)]
+        };
+        for (bn, stages) in blocks {
             list.push(DecodeConfig::Mma(MmaAttentionConfig { bm: bm as u32, bn, stages, warps }));
         }
     }

@@ -132,32 +132,41 @@ impl Terms {
         let sink_w = self.numerics.exp2 + ROUND * (4.0 * sink.unwrap_or(0.0).abs() + 6.0 * largest);
         // A sink far above all keys takes everything: inf / inf would say nothing.
         let sink_share = if sink_p.is_finite() { sink_p / all } else { 1.0 };
-        let at = |c: usize| {
-            let value = seen.iter().zip(&p).map(|((k, _), p)| p * k.v[c]).sum::<f64>() / all;
-            let single = seen.iter().zip(&low).map(|((k, _), p)| (p * k.v[c]) as f32).sum::<f32>() / (l32 + sink_p32);
-            let (mut weights, mut magnitude, mut surely, mut squares) = (0.0, 0.0, 0.0f64, 0.0f64);
-            let (mut cell, mut cell_p) = (0.0f64, f64::NAN);
-            for &j in &order {
-                let v = seen[j].0.v[c];
-                weights += p[j] * w[j] * (v - value).abs();
-                magnitude += p[j] * v.abs();
-                let x = (unit(self.dtype) * p[j] + least(self.dtype)) * v.abs();
-                surely += x;
-                if low[j] != cell_p {
-                    squares += cell * cell;
-                    (cell, cell_p) = (0.0, low[j]);
-                }
-                cell += x;
+        // Columns are innermost, so that they go through vector registers: this loop is most of a kernel's verification.
+        let zeros = || vec![0.0f64; dv];
+        let (mut value, mut single) = (zeros(), vec![0.0f32; dv]);
+        for ((key, _), (p, low)) in seen.iter().zip(p.iter().zip(&low)) {
+            for (v, (value, single)) in key.v.iter().zip(value.iter_mut().zip(&mut single)) {
+                *value += p * v;
+                *single += (low * v) as f32;
             }
-            squares += cell * cell;
-            let rounding = surely.min(LIKELY * squares.sqrt());
-            let slack = (weights + rounding + mma_error(n) * magnitude) / all
-                + value.abs() * (sink_share * sink_w + sum_error(n) + 4.0 * ROUND + unit(self.output))
-                + least(self.output);
-            (value, round(single, self.output), slack)
-        };
+        }
+        value.iter_mut().for_each(|v| *v /= all);
+        let (mut weights, mut magnitude, mut surely) = (zeros(), zeros(), zeros());
+        let (mut squares, mut cell, mut cell_p) = (zeros(), zeros(), f64::NAN);
+        for &j in &order {
+            if low[j] != cell_p {
+                for (square, cell) in squares.iter_mut().zip(&mut cell) {
+                    *square += *cell * *cell;
+                    *cell = 0.0;
+                }
+                cell_p = low[j];
+            }
+            let (weight, p_j, lost) = (p[j] * w[j], p[j], unit(self.dtype) * p[j] + least(self.dtype));
+            for (c, v) in seen[j].0.v.iter().enumerate() {
+                weights[c] += weight * (v - value[c]).abs();
+                magnitude[c] += p_j * v.abs();
+                surely[c] += lost * v.abs();
+                cell[c] += lost * v.abs();
+            }
+        }
         for c in 0..dv {
-            (o.value[at_o + c], o.lowp[at_o + c], o.slack[at_o + c]) = at(c);
+            let rounding = surely[c].min(LIKELY * (squares[c] + cell[c] * cell[c]).sqrt());
+            o.value[at_o + c] = value[c];
+            o.lowp[at_o + c] = round(single[c] / (l32 + sink_p32), self.output);
+            o.slack[at_o + c] = (weights[c] + rounding + mma_error(n) * magnitude[c]) / all
+                + value[c].abs() * (sink_share * sink_w + sum_error(n) + 4.0 * ROUND + unit(self.output))
+                + least(self.output);
         }
     }
 }

@@ -1,4 +1,8 @@
-//! Small cases by hand and identities.
+//! Small cases by hand and identities; a kernel played in f32, which the bound lets through, and mistakes, which it does not.
+
+mod hand;
+mod played;
+mod sensitivity;
 
 use super::*;
 use crate::attention::{AttentionProblem, DecodeProblem, MergeProblem, PageProblem, Select};
