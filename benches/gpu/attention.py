@@ -216,7 +216,7 @@ def sampled_gap(out, q, k, v, scale, visible=None):
         gap = (out[b, rows, h].float() - want).abs().max().item()
         worst = gap if not gap <= worst else worst
         largest = max(largest, want.abs().max().item())
-    return worst / largest
+    return worst / largest if largest else math.nan
 
 
 def timed(sides, count, seconds):
@@ -231,6 +231,16 @@ def timed(sides, count, seconds):
             if isinstance(error, torch.cuda.OutOfMemoryError) or name.startswith("plan"):
                 raise
             left_out[name] = run.first_line(error)
+    if min(side.rough_us for side in ready) < run.GRAPH_BELOW_US:
+        for side in list(ready):
+            try:
+                side.capture()
+            except RuntimeError as error:
+                if side.name.startswith("plan"):
+                    raise
+                left_out[side.name] = f"not fit for a graph: {run.first_line(error)}"
+                ready.remove(side)
+    graphs = {side.name: side.per_replay if side.graph else 0 for side in ready}
     try:
         times = run.measure(ready, seconds)
     finally:
@@ -238,7 +248,7 @@ def timed(sides, count, seconds):
             side.graph = None
         torch.cuda.synchronize()
     keys = ("us", "p20_us", "p80_us", "samples")
-    return {name: dict(zip(keys, row)) for name, row in times.items()}, left_out
+    return {name: {**dict(zip(keys, row)), "graph": graphs[name]} for name, row in times.items()}, left_out
 
 
 def sdpa(backend, sets, **options):

@@ -540,7 +540,8 @@ def measure(sides, seconds):
 
     if min(side.rough_us for side in sides) < GRAPH_BELOW_US:
         for side in sides:
-            side.capture()
+            if side.graph is None:
+                side.capture()
     once = sum(side.rough_us * (side.per_replay if side.graph else 1) for side in sides) * 1e-6
     rounds = max(10, min(200, int(seconds / once)))
     for _ in range(max(2, rounds // 5)):  # warms clocks and caches; not counted
