@@ -2,13 +2,16 @@
 """Checks and times a kernel pack on an NVIDIA GPU. Needs Python 3.10+, torch with CUDA, and nothing of Rust.
 
 The folder this file lies in holds `libtilewright_runtime.so` and the pack (`kernels-generated/<target>/manifest.json`).
-Three phases, each in its own process, so that a crash or a hang costs one case and not the run:
+Phases, each in its own process, so that a crash or a hang costs one case and not the run:
 
   check    every plan on ragged and aligned shapes against a float64 reference: |out - ref| <= 2 |lowp - ref| + slack,
            where lowp is torch's own result in that precision; outputs poisoned with NaN, guard bytes around every tensor
   sweep    the plan that dispatch chooses against cuBLAS on square and LLM shapes: L2-cold rotating buffers, random
            U[-1,1] data, CUDA graphs below 50 us, both measured in turns, medians with p20 and p80
-  plans    every plan of the pack on 4096^3 and 8192^3, then on the LLM shapes, for tuning
+  attention-check, attention
+           the same for attention: every plan checked, then prefill, decode, block-sparse and page selection against
+           torch and against what memory and the dense kernel allow; attention.py has them
+  plans    every GEMM plan of the pack on 4096^3 and 8192^3, then on the LLM shapes, for tuning
 
 The report (gpu-report.json in --out, else $OUT, else here) is rewritten by rename after every case. Exit status: 0 all
 right, 1 a case failed, 2 wrong usage or something missing (one line says what).
@@ -28,9 +31,9 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBRARY = "libtilewright_runtime.so"
 REPORT = "gpu-report.json"
-PHASES = ("check", "sweep", "plans")
+PHASES = ("check", "sweep", "attention-check", "attention", "plans")
 # Share of the time left that a phase may use; the last takes what remains.
-SHARE = {"check": 0.35, "sweep": 0.6, "plans": 1.0}
+SHARE = {"check": 0.2, "sweep": 0.3, "attention-check": 0.25, "attention": 0.8, "plans": 1.0}
 
 OK, UNFIT = 0, 4
 FASTEST = 0
@@ -43,6 +46,7 @@ SQUARES = [(4096, 4096, 4096), (8192, 8192, 8192)]
 LLAMA_8B = [(4096, 6144), (4096, 4096), (4096, 28672), (14336, 4096)]  # (k, n)
 LLAMA_70B = [(8192, 10240), (8192, 8192), (8192, 57344), (28672, 8192)]
 LLM_M = [4096, 16, 1, 64, 256, 1024]  # most telling first
+ATTENTION_OPS = ("attention", "attention_decode", "attention_merge", "page_stats", "page_select")
 MAIN_CLASS = {"a": "bf16", "b": "nk", "out": "bf16", "act": "none", "bias": "0", "residual": "0"}
 
 # (m, n, k, batch), most telling first. Plans whose conditions refuse a shape are counted, not run.
@@ -56,6 +60,32 @@ CHECK_SHAPES = [
 
 class Gemm(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ("m", "n", "k", "batch", "split_k")] + [("alpha", ctypes.c_float)]
+
+
+class Size(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("value", ctypes.c_int64)]
+
+
+class Number(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("value", ctypes.c_float)]
+
+
+class Problem(ctypes.Structure):
+    """A problem of any op: sizes and numbers by name."""
+
+    _fields_ = [
+        ("sizes", ctypes.POINTER(Size)), ("numbers", ctypes.POINTER(Number)), ("n_sizes", ctypes.c_uint32),
+        ("n_numbers", ctypes.c_uint32),
+    ]
+
+    def __init__(self, sizes, numbers=None):
+        numbers = numbers or {}
+        # The structure holds pointers only; Python must keep what they point to.
+        self.kept = (
+            (Size * len(sizes))(*[Size(name.encode(), value) for name, value in sizes.items()]),
+            (Number * len(numbers))(*[Number(name.encode(), value) for name, value in numbers.items()]),
+        )
+        super().__init__(self.kept[0], self.kept[1], len(sizes), len(numbers))
 
 
 class TensorInfo(ctypes.Structure):
@@ -83,7 +113,7 @@ class Runtime:
         except OSError as error:
             quit_with(f"cannot load {path}: {error}")
         text, pointer, out = ctypes.c_char_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)
-        gemm, i32, u32 = ctypes.POINTER(Gemm), ctypes.c_int32, ctypes.c_uint32
+        gemm, i32, u32, problem = ctypes.POINTER(Gemm), ctypes.c_int32, ctypes.c_uint32, ctypes.POINTER(Problem)
         for name, result, arguments in [
             ("tw_version", text, []),
             ("tw_last_error", text, []),
@@ -94,6 +124,9 @@ class Runtime:
             ("tw_select_gemm", i32, [pointer, text, i32, gemm, ctypes.POINTER(text)]),
             ("tw_check_gemm", i32, [pointer, text, gemm]),
             ("tw_prepare_plan", i32, [pointer, text, gemm, out]),
+            ("tw_select", i32, [pointer, text, text, i32, problem, ctypes.POINTER(text)]),
+            ("tw_check", i32, [pointer, text, problem]),
+            ("tw_prepare", i32, [pointer, text, problem, out]),
             ("tw_op_tensor_count", u32, [pointer]),
             ("tw_op_tensor", i32, [pointer, u32, ctypes.POINTER(TensorInfo)]),
             ("tw_op_workspace_bytes", ctypes.c_uint64, [pointer]),
@@ -121,9 +154,17 @@ class Runtime:
         self.require(self.lib.tw_select_gemm(self.pack, op_class.encode(), FASTEST, ctypes.byref(problem), ctypes.byref(plan)))
         return plan.value.decode()
 
+    def select_of(self, op, op_class, problem):
+        plan = ctypes.c_char_p()
+        self.require(
+            self.lib.tw_select(self.pack, op.encode(), op_class.encode(), FASTEST, ctypes.byref(problem), ctypes.byref(plan))
+        )
+        return plan.value.decode()
+
     def admits(self, plan, problem):
         """None when the plan is correct for the problem, else the condition that does not hold."""
-        status = self.lib.tw_check_gemm(self.pack, plan.encode(), ctypes.byref(problem))
+        check = self.lib.tw_check_gemm if isinstance(problem, Gemm) else self.lib.tw_check
+        status = check(self.pack, plan.encode(), ctypes.byref(problem))
         if status not in (OK, UNFIT):
             raise Failed(self.lib.tw_last_error().decode())
         return None if status == OK else self.lib.tw_last_error().decode()
@@ -135,7 +176,8 @@ class Op:
     def __init__(self, runtime, plan, problem):
         self.lib, self.require = runtime.lib, runtime.require
         self.handle = ctypes.c_void_p()
-        self.require(self.lib.tw_prepare_plan(runtime.pack, plan.encode(), ctypes.byref(problem), ctypes.byref(self.handle)))
+        prepare = self.lib.tw_prepare_plan if isinstance(problem, Gemm) else self.lib.tw_prepare
+        self.require(prepare(runtime.pack, plan.encode(), ctypes.byref(problem), ctypes.byref(self.handle)))
         self.tensors = []
         for index in range(self.lib.tw_op_tensor_count(self.handle)):
             info = TensorInfo()
@@ -233,6 +275,8 @@ def first_line(error):
 def describe(result):
     if "us" not in result:
         return " ".join([result["status"]] + [str(result[name]) for name in ("why",) if name in result])
+    if "says" in result:
+        return result["says"]
     line = f"{result['us']:.1f} us, {result['tflops']:.0f} TFLOP/s"
     if "of_cublas" in result:
         line += f", {result['of_cublas']:.3f} x cuBLAS ({result['cublas_us']:.1f} us)"
@@ -279,6 +323,33 @@ def guards_intact(buffer):
     return bool((buffer[:GUARD] == NAN_BYTE).all()) and bool((buffer[-GUARD:] == NAN_BYTE).all())
 
 
+def guarded_runs(op, given):
+    """Outputs of three runs on equal inputs; raises Failed where a run touches what is not its own."""
+    import torch
+
+    # Two sets at different addresses: the second run also proves that a launch follows the caller's pointers.
+    sets = []
+    for _ in range(2):
+        sets.append({name: guarded(shape, dtype, size) for name, dtype, _, shape, size in op.tensors})
+        for name, data in given.items():
+            sets[-1][name][1].copy_(data)
+    stream, outputs = torch.cuda.current_stream().cuda_stream, []
+    for tensors in sets + sets[:1]:
+        written = {name: tensors[name] for name in tensors if name not in given}
+        for buffer, _ in written.values():
+            buffer.fill_(NAN_BYTE)
+        op.run(op.addresses({name: view for name, (_, view) in tensors.items()}), stream)
+        torch.cuda.synchronize()
+        outputs.append({name: view.clone() for name, (_, view) in written.items()})
+    for tensors in sets:
+        for name, (buffer, view) in tensors.items():
+            if not guards_intact(buffer):
+                raise Failed(f"bytes outside `{name}` were written")
+            if name in given and not torch.equal(view.view(torch.uint8), given[name].contiguous().view(torch.uint8)):
+                raise Failed(f"input `{name}` was changed")
+    return outputs
+
+
 def activation(x, name, gelu):
     import torch.nn.functional as F
 
@@ -321,39 +392,18 @@ def check_op(op, fields, gelu, problem):
     import torch
 
     generator = torch.Generator(device="cuda").manual_seed(problem.m * 7919 + problem.n * 104729 + problem.k)
-    # Two sets at different addresses: the second run also proves that a launch follows the caller's pointers.
-    sets = []
-    for _ in range(2):
-        sets.append({name: guarded(shape, dtype, size) for name, dtype, _, shape, size in op.tensors})
     given = {}
     for name, dtype, is_output, shape, _ in op.tensors:
         if is_output:
             continue
-        data = (torch.rand(shape, generator=generator, device="cuda") * 2 - 1).to(torch_dtype(dtype))
-        for tensors in sets:
-            tensors[name][1].copy_(data)
-        given[name] = data
+        given[name] = (torch.rand(shape, generator=generator, device="cuda") * 2 - 1).to(torch_dtype(dtype))
+    sizes = {name: math.prod(shape) for name, _, _, shape, _ in op.tensors}
     unknown = set(given) - {"a", "b", "bias", "residual"}
-    if unknown or "d" not in sets[0]:
+    if unknown or "d" not in sizes:
         return {"status": "not run", "why": f"tensors {sorted(unknown)} have no meaning here, or there is no d"}
-    if sets[0]["d"][1].numel() != problem.batch * problem.m * problem.n:
-        raise Failed(f"d has {sets[0]['d'][1].numel()} elements: the plan admits a batch of {problem.batch} and ignores it")
-
-    stream = torch.cuda.current_stream().cuda_stream
-    outputs = []
-    for tensors in sets + sets[:1]:
-        views = {name: view for name, (_, view) in tensors.items()}
-        buffer, out = tensors["d"]
-        buffer.fill_(NAN_BYTE)
-        op.run(op.addresses(views), stream)
-        torch.cuda.synchronize()
-        outputs.append(out.clone())
-    for tensors in sets:
-        for name, (buffer, view) in tensors.items():
-            if not guards_intact(buffer):
-                raise Failed(f"bytes outside `{name}` were written")
-            if name in given and not torch.equal(view.view(torch.uint8), given[name].contiguous().view(torch.uint8)):
-                raise Failed(f"input `{name}` was changed")
+    if sizes["d"] != problem.batch * problem.m * problem.n:
+        raise Failed(f"d has {sizes['d']} elements: the plan admits a batch of {problem.batch} and ignores it")
+    outputs = [found["d"] for found in guarded_runs(op, given)]
 
     alpha = float(problem.alpha)
     exact = reference(given, fields, alpha, gelu, torch.float64)
@@ -389,6 +439,8 @@ def phase_check(runtime, manifest, part, deadline):
     for shape in CHECK_SHAPES:
         for plan in manifest["plans"]:
             fields, used = parse_class(plan["class"]), [kernels[launch["kernel"]] for launch in plan["launches"]]
+            if plan["op"] in ATTENTION_OPS:
+                continue  # phase attention-check has them
             why = f"op {plan['op']}" if plan["op"] != "gemm" else unsupported(fields)
             if why:
                 unchecked[plan["id"]] = why
@@ -488,7 +540,8 @@ def measure(sides, seconds):
 
     if min(side.rough_us for side in sides) < GRAPH_BELOW_US:
         for side in sides:
-            side.capture()
+            if side.graph is None:
+                side.capture()
     once = sum(side.rough_us * (side.per_replay if side.graph else 1) for side in sides) * 1e-6
     rounds = max(10, min(200, int(seconds / once)))
     for _ in range(max(2, rounds // 5)):  # warms clocks and caches; not counted
@@ -703,9 +756,12 @@ def worker(arguments):
     part = Part(arguments.part)
     part.data["manifest_hash"] = runtime.lib.tw_manifest_hash(runtime.pack).decode()
     part.data["runtime"] = runtime.lib.tw_version().decode()
-    {"check": phase_check, "sweep": phase_sweep, "plans": phase_plans}[arguments.worker](
-        runtime, manifest, part, arguments.deadline
-    )
+    import attention
+
+    {
+        "check": phase_check, "sweep": phase_sweep, "plans": phase_plans, "attention-check": attention.phase_check,
+        "attention": attention.phase_sweep,
+    }[arguments.worker](runtime, manifest, part, arguments.deadline)
     part.save()
 
 
@@ -746,7 +802,9 @@ def geomean(values):
 
 
 def summarise(report):
-    cases = report.get("check", {}).get("cases", {}).values()
+    import attention
+
+    cases = [case for phase in ("check", "attention-check") for case in report.get(phase, {}).get("cases", {}).values()]
     rows = [row for row in report.get("sweep", {}).get("cases", {}).values() if row.get("status") == "ok"]
     groups = {"all": rows}
     for row in rows:
@@ -762,7 +820,7 @@ def summarise(report):
         "checked": len(cases), "right": sum(case["status"] == "ok" for case in cases),
         "failures": sum(case["status"] in ("failed", "crashed", "hung") for case in every),
         "geomean_of_cublas": {name: geomean([row["of_cublas"] for row in group]) for name, group in groups.items()},
-        "best_plan": best,
+        "best_plan": best, "attention": attention.headline(report.get("attention", {}).get("cases", {})),
     }
 
 
@@ -849,4 +907,5 @@ def main():
 
 
 if __name__ == "__main__":
+    sys.modules["run"] = sys.modules["__main__"]  # what attention.py imports is this module, not a second one
     main()

@@ -51,6 +51,26 @@ typedef struct tw_gemm {
     float alpha;     /* refused unless 1 where the plan takes none */
 } tw_gemm;
 
+/* A size of a problem, by the name that plans use for it: batch, sq, hkv, ... At least 0. */
+typedef struct tw_size {
+    const char *name;
+    int64_t value;
+} tw_size;
+
+/* A number that kernels take, by name: scale, softcap, ... */
+typedef struct tw_number {
+    const char *name;
+    float value;
+} tw_number;
+
+/* A problem of any op. Sizes that the plan does not mention are allowed; numbers that it does not take are refused. m, n
+ * and k are what dispatch looks at; only tw_select needs them where the plan does not mention them. */
+typedef struct tw_problem {
+    const tw_size *sizes;
+    const tw_number *numbers;
+    uint32_t n_sizes, n_numbers;
+} tw_problem;
+
 /* A tensor to give to tw_run; row-major and dense. The texts live as long as the op. */
 typedef struct tw_tensor {
     const char *name;
@@ -87,6 +107,13 @@ int32_t tw_check_gemm(const tw_pack *pack, const char *plan_id, const tw_gemm *p
 int32_t tw_prepare_gemm(const tw_pack *pack, const char *op_class, int32_t policy, const tw_gemm *problem, tw_op **op);
 /* Prepares the plan with this id. */
 int32_t tw_prepare_plan(const tw_pack *pack, const char *plan_id, const tw_gemm *problem, tw_op **op);
+
+/* The same for any op: the plan's id that a policy chooses, whether a plan is correct for the problem, and the plan ready to
+ * run. */
+int32_t tw_select(const tw_pack *pack, const char *op, const char *op_class, int32_t policy, const tw_problem *problem,
+                  const char **plan_id);
+int32_t tw_check(const tw_pack *pack, const char *plan_id, const tw_problem *problem);
+int32_t tw_prepare(const tw_pack *pack, const char *plan_id, const tw_problem *problem, tw_op **op);
 
 /* How many addresses tw_run takes; 0 for a null op. */
 uint32_t tw_op_tensor_count(const tw_op *op);

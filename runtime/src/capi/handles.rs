@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::cuda::CudaDevice;
 use crate::dispatch::PlanIndex;
 use crate::engine::{Engine, Launchable, Problem};
+use crate::expr::Vars;
 
 use super::{Failure, Gemm, TW_UNFIT, vars};
 
@@ -56,7 +57,11 @@ impl PackHandle {
         let takes_alpha = self.engine.scalars(plan)?.contains(&"alpha");
         let alpha = [("alpha", problem.alpha)];
         let scalars: &[(&str, f32)] = if takes_alpha || problem.alpha != 1.0 { &alpha } else { &[] };
-        let ready = self.engine.prepare(plan, &Problem { vars: vars(problem)?, scalars })?;
+        self.ready(plan, vars(problem)?, scalars)
+    }
+
+    pub(super) fn ready(&self, plan: PlanIndex, vars: Vars, scalars: &[(&str, f32)]) -> Result<OpHandle, Failure> {
+        let ready = self.engine.prepare(plan, &Problem { vars, scalars })?;
         let texts = ready.tensors().iter();
         let texts = texts.map(|info| OpTexts { name: c_text(&info.name), dtype: c_text(info.dtype.name()) }).collect();
         Ok(OpHandle { ready, texts, engine: Arc::clone(&self.engine) })

@@ -4,6 +4,7 @@
 //! panics at the border.
 
 mod handles;
+mod named;
 
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,7 @@ use crate::plan::Role;
 
 use handles::{LAST_ERROR, OpTexts, remember};
 pub use handles::{OpHandle, PackHandle};
+pub use named::{Number, Size, Sizes, tw_check, tw_prepare, tw_select};
 
 /// Done.
 pub const TW_OK: i32 = 0;

@@ -12,7 +12,7 @@ use tilewright_runtime::device::DeviceError;
 use crate::fixture::{manifest, write};
 
 const HEADER: &str = include_str!("../../include/tilewright.h");
-const SOURCE: &str = include_str!("../../src/capi/mod.rs");
+const SOURCE: &str = concat!(include_str!("../../src/capi/mod.rs"), include_str!("../../src/capi/named.rs"));
 
 fn last_error() -> String {
     // SAFETY: the call gives a string of this thread, valid until its next call.
@@ -29,6 +29,8 @@ fn open(folder: &str) -> (i32, *mut PackHandle) {
 
 const PROBLEM: Gemm = Gemm { m: 1, n: 8, k: 8, batch: 1, split_k: 0, alpha: 1.0 };
 
+const NOTHING: Sizes = Sizes { sizes: ptr::null(), numbers: ptr::null(), n_sizes: 0, n_numbers: 0 };
+
 #[test]
 fn null_pointers_are_invalid_arguments() {
     let text = c"x".as_ptr();
@@ -36,7 +38,7 @@ fn null_pointers_are_invalid_arguments() {
     let none = ptr::null();
     // SAFETY: every pointer is null or valid.
     unsafe {
-        let calls: [(i32, &str); 9] = [
+        let calls: [(i32, &str); 12] = [
             (tw_open(ptr::null(), 0, &mut pack), "folder is null"),
             (tw_open(text, 0, ptr::null_mut()), "pack is null"),
             (tw_verify(none), "pack is null"),
@@ -44,6 +46,9 @@ fn null_pointers_are_invalid_arguments() {
             (tw_check_gemm(none, text, &PROBLEM), "pack is null"),
             (tw_prepare_gemm(none, text, TW_FASTEST, &PROBLEM, &mut op), "pack is null"),
             (tw_prepare_plan(none, text, &PROBLEM, &mut op), "pack is null"),
+            (tw_select(none, text, text, TW_FASTEST, &NOTHING, &mut id), "pack is null"),
+            (tw_check(none, text, &NOTHING), "pack is null"),
+            (tw_prepare(none, text, &NOTHING, &mut op), "pack is null"),
             (tw_op_tensor(ptr::null(), 0, ptr::null_mut()), "op is null"),
             (tw_run(ptr::null_mut(), ptr::null(), 0, ptr::null_mut()), "op is null"),
         ];
@@ -122,7 +127,7 @@ fn header_and_library_declare_the_same_functions() {
     let declared = functions(&comment_free, "tw_");
     let defined = functions(SOURCE, "extern \"C\" fn tw_");
     assert_eq!(declared, defined);
-    assert!(defined.len() >= 15, "{defined:?}");
+    assert!(defined.len() >= 18, "{defined:?}");
     assert_eq!(SOURCE.matches("#[unsafe(no_mangle)]").count(), defined.len());
 }
 
@@ -155,6 +160,11 @@ fn a_c_compiler_takes_the_header_and_its_layouts() {
     let checks = [
         ("sizeof(tw_gemm)", size_of::<Gemm>()),
         ("offsetof(tw_gemm, alpha)", std::mem::offset_of!(Gemm, alpha)),
+        ("sizeof(tw_size)", size_of::<Size>()),
+        ("sizeof(tw_number)", size_of::<Number>()),
+        ("sizeof(tw_problem)", size_of::<Sizes>()),
+        ("offsetof(tw_problem, numbers)", std::mem::offset_of!(Sizes, numbers)),
+        ("offsetof(tw_problem, n_numbers)", std::mem::offset_of!(Sizes, n_numbers)),
         ("sizeof(tw_tensor)", size_of::<Tensor>()),
         ("offsetof(tw_tensor, rank)", std::mem::offset_of!(Tensor, rank)),
         ("offsetof(tw_tensor, shape)", std::mem::offset_of!(Tensor, shape)),

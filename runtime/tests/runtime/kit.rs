@@ -8,6 +8,8 @@ use tilewright_runtime::capi::{Gemm, Tensor};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/gpu/run.py");
 
+const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/runtime/fixtures/libcuda.c");
+
 /// A worker that crashes, hangs and loses its GPU, each at one case.
 const WORKER: &str = r#"
 import os, sys, time
@@ -120,7 +122,7 @@ fn what_is_missing_is_said_in_one_line() {
     assert!(line.starts_with("run.py: /nowhere/lib.so is missing: build it with `cargo build"), "{line}");
 
     let phase = refusal(folder.path(), &["--phases", "check,measure"]).unwrap();
-    assert_eq!(phase, "run.py: no phase measure: there are check, sweep, plans");
+    assert_eq!(phase, "run.py: no phase measure: there are check, sweep, attention-check, attention, plans");
 
     // A torch that finds no GPU, whether or not the machine has the real one.
     let library = folder.path().join("lib.so");
@@ -133,4 +135,53 @@ fn what_is_missing_is_said_in_one_line() {
     torch("class version:\n    cuda = '13.0'\nclass cuda:\n    is_available = lambda: False\n");
     let line = refusal(folder.path(), &["--lib", library]).unwrap();
     assert_eq!(line, "run.py: torch finds no CUDA device: run this on a machine with an NVIDIA GPU and driver");
+}
+
+/// The scripts' own tests; with `environment` those of [`plans_of_the_shipped_pack_take_the_kits_problems`] too.
+fn script_tests(names: &[&str], environment: &[(&str, &Path)]) -> Option<String> {
+    let mut command = Command::new("python3");
+    command.args(["-B", "-m", "unittest", "-v"]).args(names).current_dir(Path::new(SCRIPT).parent().unwrap());
+    match command.envs(environment.iter().copied()).output() {
+        Ok(output) => {
+            let words = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+            assert!(output.status.success(), "{words}");
+            Some(words)
+        }
+        Err(error) => {
+            eprintln!("skipped: no python3: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn the_scripts_pass_their_own_tests() {
+    let Some(words) = script_tests(&["test_attention"], &[]) else { return };
+    assert!(words.contains("test_texts_are_those_of_the_library") && !words.contains("Ran 0 tests"), "{words}");
+}
+
+#[test]
+fn plans_of_the_shipped_pack_take_the_kits_problems() {
+    let library = std::env::current_exe().unwrap().with_file_name("libtilewright_runtime.so");
+    if !library.is_file() {
+        return eprintln!("skipped: cargo built no {}", library.display());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [driver, log] = ["libcuda.so", "log"].map(|name| folder.path().join(name));
+    let built = Command::new("cc").args(["-std=gnu11", "-shared", "-fPIC", "-o"]).arg(&driver).arg(STAND_IN).output();
+    let built = match built {
+        Ok(output) => output,
+        Err(error) => return eprintln!("skipped: no C compiler: {error}"),
+    };
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let pack = Path::new(SCRIPT).parent().unwrap().join("../../kernels-generated/sm90");
+    let environment = [
+        ("LD_LIBRARY_PATH", folder.path()),
+        ("STAND_IN_LOG", &log),
+        ("STAND_IN_ANY", Path::new("1")),
+        ("TILEWRIGHT_LIB", &library),
+        ("TILEWRIGHT_PACK", &pack),
+    ];
+    let Some(words) = script_tests(&["test_attention.Packs"], &environment) else { return };
+    assert!(words.contains("Ran 2 tests") && !words.contains("skipped"), "{words}");
 }
