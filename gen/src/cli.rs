@@ -130,9 +130,9 @@ pub struct ShowArgs {
     /// GPU target.
     #[arg(long)]
     pub target: String,
-    /// The op: `gen list` names them.
-    #[arg(long, default_value = "gemm")]
-    pub op: String,
+    /// The op of --class and --config; gemm where none is given.
+    #[arg(long)]
+    pub op: Option<String>,
     /// The op's class; the op's plainest where none is given.
     #[arg(long)]
     pub class: Option<String>,

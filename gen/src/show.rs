@@ -56,7 +56,7 @@ pub fn show(args: &ShowArgs) -> Res<()> {
 }
 
 fn find(args: &ShowArgs, arch: Arch) -> Res<TemplateKernel> {
-    let family = ops::find(&args.op)?;
+    let family = ops::find(args.op.as_deref().unwrap_or("gemm"))?;
     if let Some(text) = &args.config {
         return (family.kernel)(arch, args.class.as_deref().unwrap_or(family.class), text);
     }
@@ -64,7 +64,11 @@ fn find(args: &ShowArgs, arch: Arch) -> Res<TemplateKernel> {
         return usage("which kernel? give its id (`gen list` names the plans), or --config with --class");
     };
     let plans = library::plans(&library::root()?, arch)?;
-    let kernel = plans.into_iter().filter(|p| p.plan.op == family.op).flat_map(|p| p.kernels).find(|k| matches(glob, &k.id));
+    let kernel = plans
+        .into_iter()
+        .filter(|p| args.op.is_none() || p.plan.op == family.op)
+        .flat_map(|p| p.kernels)
+        .find(|k| matches(glob, &k.id));
     kernel.ok_or_else(|| Fail::Usage(format!("no kernel of {} matches `{glob}`", args.target)))
 }
 

@@ -218,8 +218,8 @@ fn check(c: &Case) {
 
 const TARGETS: [&str; 2] = ["sm90", "sm80"];
 
-/// Query and key counts that FlashAttention's tests use, smallest to ragged.
-const SIZES: [(usize, usize); 12] = [
+/// Query and key counts that FlashAttention's tests use.
+const SIZES: [(usize, usize); 19] = [
     (1, 1),
     (64, 128),
     (128, 192),
@@ -231,16 +231,23 @@ const SIZES: [(usize, usize); 12] = [
     (128, 217),
     (113, 211),
     (108, 256),
+    (256, 512),
     (384, 256),
+    (640, 128),
+    (512, 256),
+    (1024, 1024),
+    (1023, 1024),
+    (1024, 1023),
+    (2048, 2048),
 ];
 
 #[test]
 fn full_and_causal_at_many_sizes() {
     for target in TARGETS {
         for (i, (sq, sk)) in SIZES.into_iter().enumerate() {
-            let c = Case::plain(target, [1, sq, sk, 2, 1], 64);
+            let c = Case::plain(target, [1, sq, sk, if sq < 512 { 2 } else { 1 }, 1], 64);
             check(&Case { causal: i % 2 == 0, ..c.clone() });
-            check(&Case { causal: i % 2 == 1, kind: F16, shape: [2, sq, sk, 1, 1], ..c });
+            check(&Case { causal: i % 2 == 1, kind: F16, ..c });
         }
     }
 }
@@ -308,6 +315,10 @@ fn blocks_and_kinds_of_heads() {
         check(&Case { block: [64, 64], ..c.clone() });
         check(&Case { block: [50, 30], causal: true, ..c.clone() });
         check(&Case { types: vec![0, -1, -1, 0], streaming: [4, 37], causal: true, ..c.clone() });
+        check(&Case { types: vec![-1; 4], streaming: [4, 60], causal: true, ..c.clone() });
+        check(&Case { block: [64, 64], window: [Some(90), None], sink: true, kind: F16, ..c.clone() });
+        let lens = Some((vec![150, 20], vec![300, 64]));
+        check(&Case { block: [64, 64], types: vec![1, -1, 0, 1], streaming: [3, 50], causal: true, varlen: lens, ..c.clone() });
         check(&Case { types: vec![1, -1, 0, 2], streaming: [10, 64], block: [128, 128], causal: true, ..c });
     }
 }

@@ -128,3 +128,27 @@ fn head_dims_and_schedules() {
         }
     }
 }
+
+/// What stands behind a sequence's keys belongs to the next one, and must not be felt.
+#[test]
+fn infinities_of_the_next_sequence_stay_there() {
+    let p = AttentionProblem { varlen: true, causal: true, ..AttentionProblem::plain(DType::BF16, 64) };
+    let (d, lengths) = (64, [37usize, 150]);
+    let total = lengths[0] + lengths[1];
+    let cu: Vec<u8> = [0, lengths[0], total].iter().flat_map(|n| (*n as i32).to_le_bytes()).collect();
+    let (q, k, v) = (random(total * d, 1), random(total * d, 2), random(total * d, 3));
+    let ints = ["batch", "sq", "sk", "hq", "hkv", "total_q", "total_k"].into_iter();
+    let ints: Vec<(&str, i64)> = ints.zip([2, 150, 150, 1, 1, total as i64, total as i64]).collect();
+    for c in [config(128, 2, true, true), config(64, 3, false, false), config(96, 1, true, false)] {
+        let built = build(&p, &c);
+        let run = |v: &[f64]| {
+            let inputs = [("q", &bytes(&q)[..]), ("k", &bytes(&k)), ("v", &bytes(v)), ("cu_q", &cu), ("cu_k", &cu)];
+            let ran = built.run(&ints, &[("scale", 0.125)], &inputs, &[("o", 2 * total * d), ("lse", 4 * total)], 3).unwrap();
+            assert!(ran.errors.is_empty(), "{}", ran.errors[0]);
+            ran.outputs[0][..2 * lengths[0] * d].to_vec()
+        };
+        let mut poisoned = v.clone();
+        poisoned[lengths[0] * d..].fill(f64::INFINITY);
+        assert!(run(&v) == run(&poisoned), "{c}");
+    }
+}

@@ -96,6 +96,7 @@ rows! {
     PipeAcquire "pipe.acquire" [] => [Int] {"pipe"} 0 effect, "producer: wait for a free stage and announce its bytes; gives the stage";
     PipeCommit "pipe.commit" [Int] => [] {"pipe"} 0 effect, "producer: all loads of the stage are under way";
     PipeWait   "pipe.wait"   [] => [Int] {"pipe"} 0 effect, "consumer: wait for the next full stage; gives the stage";
+    PipePeek   "pipe.peek"   [] => [Int] {"pipe"} 0 effect, "consumer: wait for the next full stage and leave it the next; gives the stage";
     PipeRelease "pipe.release" [MaybeBool] => [] {"pipe"} 0 effect, "consumer: hand back the oldest stage not yet released (if the operand holds)";
     PipeSkip   "pipe.skip"   [Int] => [] {"pipe"} 0 effect, "consumer: pass over stages another warpgroup consumes";
     PipeSlot   "pipe.slot"   [Int] => [Smem] {"pipe", "slot"} 0 pure, "a tile of a stage";

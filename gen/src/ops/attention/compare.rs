@@ -7,7 +7,7 @@ use tilewright_runtime::manifest::Kernel;
 use tilewright_templates::attention::{AttentionReference, Expected, Numerics};
 
 /// Work (multiply-adds) up to which a result is compared with the reference.
-const REFERENCE_LIMIT: usize = 1 << 28;
+const REFERENCE_LIMIT: usize = 1 << 29;
 
 /// The numbers of a tensor; none where it is not given.
 pub fn numbers(tensors: &Tensors, name: &str) -> Res<Vec<f64>> {

@@ -67,8 +67,8 @@ impl Expander<'_> {
                 self.env.insert(op.outs[0], low);
                 Ok(())
             }
-            PipeAcquire | PipeCommit | PipeWait | PipeRelease | PipeSkip | PipeSlot | TmaLoad | TmaStore | TmaStoreWait
-            | BufferTile | SmemRows | ZeroRows => self.pipe_op(op),
+            PipeAcquire | PipeCommit | PipeWait | PipePeek | PipeRelease | PipeSkip | PipeSlot | TmaLoad | TmaStore
+            | TmaStoreWait | BufferTile | SmemRows | ZeroRows => self.pipe_op(op),
             UnitSync | BarSync | BarArrive | FenceAsync => self.sync_op(op),
             MmaAsync | MmaWait | MmaReady | MmaSync | LdMatrix | StMatrix => self.tensor_op(op),
             CopyAsync | CopyCommit | CopyWait | LdTile | StTile => self.global_op(op),

@@ -36,6 +36,12 @@ impl Expander<'_> {
                 self.advance_cursor(p);
                 self.env.insert(op.outs[0], Low::Scalar(at.stage));
             }
+            PipePeek => {
+                let p = self.pipe_index(op);
+                let at = self.cursors[p];
+                self.spin(p, "full", at.stage, at.phase);
+                self.env.insert(op.outs[0], Low::Scalar(at.stage));
+            }
             PipeRelease => self.release(op),
             PipeSkip => self.skip(op),
             PipeSlot => {

@@ -197,6 +197,12 @@ impl Tracer<'_> {
                     if op.kind == PipeAcquire { Event::Acquire { pipe, ordinal } } else { Event::Wait { pipe, ordinal } },
                 );
             }
+            PipePeek => {
+                let pipe = self.pipe(op);
+                let ordinal = self.cursors[pipe].next;
+                self.values.insert(op.outs[0], ordinal as i64);
+                self.push(op, Event::Wait { pipe, ordinal });
+            }
             PipeSkip => {
                 let (pipe, count) = (self.pipe(op), self.need(op, 0)?);
                 self.skips = true;

@@ -26,6 +26,12 @@ impl RoleBuilder<'_> {
         self.int_op(OpKind::PipeWait, &[], Attrs::none().sym("pipe", &pipe.name))
     }
 
+    /// Consumer: wait until the next stage is full, which the next [`Self::wait`] gives again.
+    #[track_caller]
+    pub fn peek(&mut self, pipe: &Pipe) -> Scalar {
+        self.int_op(OpKind::PipePeek, &[], Attrs::none().sym("pipe", &pipe.name))
+    }
+
     /// Consumer: hand back the oldest stage not yet released.
     #[track_caller]
     pub fn release(&mut self, pipe: &Pipe) {

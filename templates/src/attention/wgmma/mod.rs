@@ -115,6 +115,7 @@ impl Ctx<'_> {
 
     /// Scores, softmax and P V of each block one after the other.
     fn in_turn(&self, r: &mut RoleBuilder, tile: &Tile, state: &State, blocks: &Blocks, wg: Scalar) {
+        self.clear_strangers(r, tile, blocks, wg);
         self.each_run(r, blocks, 0, |r, t, masks| {
             let scores = r.tile_place(state.layouts.scores.clone());
             self.take_turn(r, wg);
@@ -143,6 +144,7 @@ impl Ctx<'_> {
         let (weights, _) = self.weigh(r, tile, state, blocks, zero, scores, true);
         let weights = self.operand(r, state, weights);
         let operand = r.tile_cell(weights);
+        self.clear_strangers(r, tile, blocks, wg);
         self.each_run(r, blocks, 1, |r, t, masks| {
             let scores = r.tile_place(state.layouts.scores.clone());
             self.take_turn(r, wg);
@@ -166,6 +168,28 @@ impl Ctx<'_> {
         self.multiply_values(r, state, weights, only);
         r.mma_wait(state.out, 0);
         r.release(&self.v_pipe);
+    }
+
+    /// Behind the keys of a sequence lie the next one's: their weights are nothing, but nothing times infinity is not, so
+    /// their values in the first block visited, the last of the sequence, are cleared.
+    fn clear_strangers(&self, r: &mut RoleBuilder, tile: &Tile, blocks: &Blocks, wg: Scalar) {
+        if !self.ops.p.varlen {
+            return;
+        }
+        let block = blocks.index(r, self.ops.lists.as_ref(), 0);
+        let first = r.mul(block, self.c.bn);
+        let own = r.sub(tile.len[1], first);
+        let ragged = r.cmp(CmpPred::Lt, own, self.c.bn);
+        r.if_then(ragged, |r| {
+            let s = r.peek(&self.v_pipe);
+            let v = r.slot(&self.v_pipe, s, 0);
+            let one = r.cmp(CmpPred::Eq, wg, 0);
+            r.if_then(one, |r| {
+                r.zero_rows(v, own);
+                r.sync();
+            });
+            r.barrier_sync(CLEARED, 128 * self.c.warpgroups);
+        });
     }
 
     /// Runs `body` for blocks from number `from` on; its last argument says whether they need a mask.
@@ -247,6 +271,9 @@ impl Ctx<'_> {
         (w.tile, w.rescale)
     }
 }
+
+/// The named barrier where the warpgroups meet after clearing; turns take 0 and 1.
+const CLEARED: i64 = 7;
 
 fn rescale_out(r: &mut RoleBuilder, state: &State, rescale: TileRef) {
     let out = r.get_tile(state.out);
