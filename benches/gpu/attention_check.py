@@ -464,7 +464,7 @@ def wrong_selection(shape, sizes, given, select):
         count = -(-length // page)
         ids = given["page_table"][b, :count].long()
         low, high = (
-            given[key][ids].double().view(count, sizes["sub"], hkv, -1).repeat_interleave(hq // hkv, 2) for key in ("page_min", "page_max")
+            given[key][ids].double().view(count, sizes["sub"], hkv, given[key].shape[-1]).repeat_interleave(hq // hkv, 2) for key in ("page_min", "page_max")
         )
         q = given["q"][b, 0].double()
         products = torch.maximum(q * low, q * high)

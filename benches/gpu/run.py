@@ -903,6 +903,9 @@ def main():
     overall = summary["geomean_of_cublas"].get("all")
     print(f"{summary['right']} of {summary['checked']} checks right, {summary['failures']} failures; "
           f"geomean {f'{overall:.3f} x cuBLAS' if overall else 'not measured'}; {os.path.join(out, REPORT)}")
+    for group in ("prefill", "decode"):
+        ratio = summary["attention"][f"{group}_of_best_peer"]
+        print(f"attention {group}: {f'geomean {ratio:.3f} x the best peer' if ratio else 'not measured'}")
     sys.exit(2 if report["problems"] and not report.get("manifest_hash") else 1 if summary["failures"] or report["problems"] else 0)
 
 

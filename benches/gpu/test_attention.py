@@ -294,11 +294,11 @@ class Reference(unittest.TestCase):
 
     def test_selections_are_judged(self):
         torch = self.torch
-        shape = (2, 1, 16, 3, (100, 20))
+        shape = (2, 1, 16, 3, (100, 20, 0))
         sizes, _ = attention_check.select_problem(run.parse_class("dtype=bf16,bounds=bf16,d=8,logical=0"), shape)
-        special, _ = attention_check.paged((16, (100, 20)), sizes["pages"], sizes["max_pages"])
-        given = {"q": torch.randn(2, 1, 2, 8), "page_min": -torch.rand(sizes["pages"], 1, 8), "page_max": torch.rand(sizes["pages"], 1, 8), **special}
-        select = torch.full((2, 2, 3), -1)
+        special, _ = attention_check.paged((16, (100, 20, 0)), sizes["pages"], sizes["max_pages"])
+        given = {"q": torch.randn(3, 1, 2, 8), "page_min": -torch.rand(sizes["pages"], 1, 8), "page_max": torch.rand(sizes["pages"], 1, 8), **special}
+        select = torch.full((3, 2, 3), -1)
         for b, count in ((0, 7), (1, 2)):
             ids = special["page_table"][b, :count].long()
             bound = torch.maximum(given["q"][b, 0] * given["page_min"][ids], given["q"][b, 0] * given["page_max"][ids]).sum(-1)
