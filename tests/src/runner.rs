@@ -61,6 +61,12 @@ impl Runner {
 }
 
 impl Built {
+    /// The same kernel with other PTX: what a mutant does.
+    pub fn with_ptx(&self, ptx: String) -> Result<Built, Error> {
+        let module = Module::parse(&ptx)?;
+        Ok(Built { lowered: self.lowered.clone(), compiled: Compiled { ptx, ..self.compiled.clone() }, module })
+    }
+
     /// Launches once under schedule `seed`. `ints` are the shape variables, `floats` the F32 scalars; `inputs` go by tensor
     /// name; `outputs` name a tensor and its bytes, which start undefined.
     pub fn run(

@@ -183,12 +183,13 @@ impl Ctx<'_> {
         r.if_then(ragged, |r| {
             let s = r.peek(&self.v_pipe);
             let v = r.slot(&self.v_pipe, s, 0);
-            let one = r.cmp(CmpPred::Eq, wg, 0);
+            let threads = 128 * self.c.warpgroups;
+            let (one, others) = (r.cmp(CmpPred::Eq, wg, 0), r.cmp(CmpPred::Ne, wg, 0));
             r.if_then(one, |r| {
                 r.zero_rows(v, own);
-                r.sync();
+                r.barrier_sync(CLEARED, threads);
             });
-            r.barrier_sync(CLEARED, 128 * self.c.warpgroups);
+            r.if_then(others, |r| r.barrier_sync(CLEARED, threads));
         });
     }
 
