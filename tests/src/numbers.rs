@@ -3,22 +3,38 @@
 use half::{bf16, f16};
 use tilewright_ir::DType;
 
-/// Random bits, the same in every run: xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators").
-pub fn bits(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    move || {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40
+/// The same numbers in every run: xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators").
+pub struct Random(u64);
+
+impl Random {
+    /// A sequence of its own for each seed.
+    pub fn new(seed: u64) -> Self {
+        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// 24 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40
+    }
+
+    /// A number in -1..1.
+    pub fn unit(&mut self) -> f64 {
+        self.bits() as f64 / f64::from(1u32 << 23) - 1.0
+    }
+
+    /// Numbers in -1..1 that the dtype holds.
+    pub fn list(&mut self, dtype: DType, n: usize) -> Vec<f64> {
+        let values: Vec<f64> = (0..n).map(|_| self.unit()).collect();
+        decode(dtype, &encode(dtype, &values))
     }
 }
 
 /// Numbers in -1..1 that the dtype holds.
 pub fn random(n: usize, dtype: DType, seed: u64) -> Vec<f64> {
-    let mut next = bits(seed);
-    let values: Vec<f64> = (0..n).map(|_| next() as f64 / f64::from(1u32 << 23) - 1.0).collect();
-    decode(dtype, &encode(dtype, &values))
+    Random::new(seed).list(dtype, n)
 }
 
 /// Elements of a float dtype as bytes, to nearest.

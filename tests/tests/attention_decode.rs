@@ -5,7 +5,7 @@ use tilewright_ir::{Arch, DType};
 use tilewright_templates::attention::{
     DecodeProblem, MmaAttentionConfig, Mods, Select, WgmmaDecodeConfig, mma_decode, wgmma_decode,
 };
-use tilewright_tests::numbers::{bits, decode, encode, i32s, random};
+use tilewright_tests::numbers::{Random, decode, encode, i32s, random};
 use tilewright_tests::{Built, Runner};
 
 /// Sizes of a decode.
@@ -57,7 +57,8 @@ fn check(built: &Built, p: &DecodeProblem, bn: u32, z: &Size, seed: u64) {
     // Pages lie in the cache in no order; more of them than are used.
     let pages = batch * max_pages + 3;
     let mut order: Vec<i32> = (0..pages as i32).collect();
-    let mut next = bits(77 + seed);
+    let mut random_bits = Random::new(77 + seed);
+    let mut next = || random_bits.bits();
     for i in (1..pages).rev() {
         order.swap(i, next() as usize % (i + 1));
     }

@@ -1,10 +1,10 @@
 //! The merge of partial attentions against f64.
 
-use half::{bf16, f16};
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::attention::{MergeProblem, merge};
 use tilewright_tests::Runner;
+use tilewright_tests::numbers::{Random, decode, encode};
 
 struct Size {
     parts: usize,
@@ -14,47 +14,13 @@ struct Size {
     dv: usize,
 }
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as f64 / f64::from(1u32 << 23) - 1.0
-    }
-}
-
 fn rounded(d: DType, x: f64) -> f64 {
-    match d {
-        DType::BF16 => f64::from(bf16::from_f64(x)),
-        DType::F16 => f64::from(f16::from_f64(x)),
-        _ => f64::from(x as f32),
-    }
-}
-
-fn encoded(d: DType, v: &[f64]) -> Vec<u8> {
-    v.iter()
-        .flat_map(|x| match d {
-            DType::BF16 => bf16::from_f64(*x).to_le_bytes().to_vec(),
-            DType::F16 => f16::from_f64(*x).to_le_bytes().to_vec(),
-            _ => (*x as f32).to_le_bytes().to_vec(),
-        })
-        .collect()
-}
-
-fn decoded(d: DType, bytes: &[u8]) -> Vec<f64> {
-    let pair = |b: &[u8]| [b[0], b[1]];
-    match d {
-        DType::BF16 => bytes.chunks(2).map(|b| f64::from(bf16::from_le_bytes(pair(b)))).collect(),
-        DType::F16 => bytes.chunks(2).map(|b| f64::from(f16::from_le_bytes(pair(b)))).collect(),
-        _ => bytes.chunks(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
-    }
+    decode(d, &encode(d, &[x]))[0]
 }
 
 /// LSEs of a row: close to each other, far apart, some or all of them -inf.
 fn lse_of(row: usize, random: &mut Random) -> f64 {
-    let x = random.next();
+    let x = random.unit();
     let x = match row % 5 {
         0 | 1 => 3.0 * x,
         2 => 300.0 * x,
@@ -71,15 +37,15 @@ fn check(p: &MergeProblem, arch: Arch, sizes: &[Size]) {
     merge(&mut k, p).unwrap();
     let built = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker")).build(&k.finish()).unwrap();
     for (z, seed) in sizes.iter().zip(0..) {
-        let mut random = Random(77 + seed);
+        let mut random = Random::new(77 + seed);
         let rows = z.batch * z.sq * z.hq;
         let lse: Vec<f64> = (0..z.parts * rows).map(|at| lse_of(at % rows, &mut random)).collect();
         // What weighs nothing may be anything.
         let o: Vec<f64> = (0..z.parts * rows * z.dv)
-            .map(|at| if lse[at / z.dv] == f64::NEG_INFINITY { f64::NAN } else { rounded(p.input, 4.0 * random.next()) })
+            .map(|at| if lse[at / z.dv] == f64::NEG_INFINITY { f64::NAN } else { rounded(p.input, 4.0 * random.unit()) })
             .collect();
         let sink: Vec<f64> =
-            (0..z.hq).map(|h| if h == 1 { f64::NEG_INFINITY } else { rounded(DType::F32, 5.0 * random.next()) }).collect();
+            (0..z.hq).map(|h| if h == 1 { f64::NEG_INFINITY } else { rounded(DType::F32, 5.0 * random.unit()) }).collect();
         let head_major = |row: usize| {
             let (b, i, h) = (row / z.hq / z.sq, row / z.hq % z.sq, row % z.hq);
             (b * z.hq + h) * z.sq + i
@@ -90,14 +56,14 @@ fn check(p: &MergeProblem, arch: Arch, sizes: &[Size]) {
             given[s * rows + if p.token_major { row } else { head_major(row) }] = *v;
         }
         let ints = [("parts", z.parts), ("batch", z.batch), ("sq", z.sq), ("hq", z.hq), ("dv", z.dv)].map(|(n, v)| (n, v as i64));
-        let (o_bytes, lse_bytes, sink_bytes) = (encoded(p.input, &o), encoded(DType::F32, &given), encoded(DType::F32, &sink));
+        let (o_bytes, lse_bytes, sink_bytes) = (encode(p.input, &o), encode(DType::F32, &given), encode(DType::F32, &sink));
         let outputs = [("o", rows * z.dv * p.output.bytes() as usize), ("lse", 4 * rows)];
         for seed in 0..3 {
             let inputs = [("partial_o", o_bytes.as_slice()), ("partial_lse", &lse_bytes), ("sink", &sink_bytes)];
             let ran = built.run(&ints, &[], &inputs, &outputs, seed).unwrap();
             assert!(ran.errors.is_empty() && ran.lints.is_empty(), "{}: {:?} {:?}", p.slug(), ran.errors, ran.lints);
             assert_eq!(ran.unwritten, [0, 0]);
-            let (found, found_lse) = (decoded(p.output, &ran.outputs[0]), decoded(DType::F32, &ran.outputs[1]));
+            let (found, found_lse) = (decode(p.output, &ran.outputs[0]), decode(DType::F32, &ran.outputs[1]));
             for row in 0..rows {
                 let parts = (0..z.parts).map(|s| s * rows + row);
                 let most = parts.clone().map(|at| lse[at]).fold(f64::NEG_INFINITY, f64::max);
@@ -166,9 +132,9 @@ fn one_part_stays_as_it_is() {
     let mut k = KernelBuilder::new("merge", Arch::Sm80);
     merge(&mut k, &p).unwrap();
     let built = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker")).build(&k.finish()).unwrap();
-    let mut random = Random(5);
-    let o = encoded(DType::F32, &(0..7 * 64).map(|_| random.next()).collect::<Vec<_>>());
-    let lse = encoded(DType::F32, &(0..7).map(|_| 9.0 * random.next()).collect::<Vec<_>>());
+    let mut random = Random::new(5);
+    let o = encode(DType::F32, &(0..7 * 64).map(|_| random.unit()).collect::<Vec<_>>());
+    let lse = encode(DType::F32, &(0..7).map(|_| 9.0 * random.unit()).collect::<Vec<_>>());
     let ints = [("parts", 1), ("batch", 7), ("sq", 1), ("hq", 1), ("dv", 64)];
     let ran =
         built.run(&ints, &[], &[("partial_o", &o), ("partial_lse", &lse)], &[("o", o.len()), ("lse", lse.len())], 1).unwrap();

@@ -1,11 +1,11 @@
 //! Page statistics, scores and selection against plain loops.
 
-use half::{bf16, f16};
 use tilewright_ir::passes::lower;
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::plan::Role;
 use tilewright_templates::attention::{PageProblem, page_scores, page_select_plan, page_stats, page_stats_plan, page_top};
+use tilewright_tests::numbers::{Random, decode, encode, i32s};
 use tilewright_tests::{Built, Ran, Runner};
 
 struct Size {
@@ -19,42 +19,8 @@ struct Size {
     lengths: Vec<usize>,
 }
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as f64 / f64::from(1u32 << 23) - 1.0
-    }
-
-    fn list(&mut self, d: DType, n: usize) -> Vec<f64> {
-        (0..n).map(|_| decoded(d, &encoded(d, &[self.next()]))[0]).collect()
-    }
-}
-
-fn encoded(d: DType, v: &[f64]) -> Vec<u8> {
-    v.iter()
-        .flat_map(|x| match d {
-            DType::BF16 => bf16::from_f64(*x).to_le_bytes().to_vec(),
-            DType::F16 => f16::from_f64(*x).to_le_bytes().to_vec(),
-            _ => (*x as f32).to_le_bytes().to_vec(),
-        })
-        .collect()
-}
-
-fn decoded(d: DType, bytes: &[u8]) -> Vec<f64> {
-    let pair = |b: &[u8]| [b[0], b[1]];
-    match d {
-        DType::BF16 => bytes.chunks(2).map(|b| f64::from(bf16::from_le_bytes(pair(b)))).collect(),
-        DType::F16 => bytes.chunks(2).map(|b| f64::from(f16::from_le_bytes(pair(b)))).collect(),
-        _ => bytes.chunks(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
-    }
-}
-
-fn i32s(v: impl IntoIterator<Item = i32>) -> Vec<u8> {
-    v.into_iter().flat_map(i32::to_le_bytes).collect()
+fn lengths_of(z: &Size) -> Vec<i32> {
+    z.lengths.iter().map(|l| *l as i32).collect()
 }
 
 fn numbers(bytes: &[u8]) -> Vec<i32> {
@@ -89,15 +55,15 @@ fn ints(z: &Size, pages: usize) -> Vec<(&'static str, i64)> {
 /// Every number comes from the keys, so the bounds are exact.
 fn check_stats(p: &PageProblem, built: &Built, z: &Size, pages: usize, seed: u64) {
     let d = p.d as usize;
-    let keys = Random(seed + 9).list(p.dtype, pages * z.page * z.hkv * d);
+    let keys = Random::new(seed + 9).list(p.dtype, pages * z.page * z.hkv * d);
     let n = pages * z.sub * z.hkv * d;
     let bytes = n * p.bounds.bytes() as usize;
-    let key_bytes = encoded(p.dtype, &keys);
+    let key_bytes = encode(p.dtype, &keys);
     for seed in 0..3 {
         let ran = built.run(&ints(z, pages), &[], &[("k_pages", &key_bytes)], &[("page_min", bytes), ("page_max", bytes)], seed);
         let ran = ran.unwrap();
         clean(&ran, &p.slug());
-        let found = ran.outputs.iter().map(|o| decoded(p.bounds, o)).collect::<Vec<_>>();
+        let found = ran.outputs.iter().map(|o| decode(p.bounds, o)).collect::<Vec<_>>();
         let tokens = z.page / z.sub;
         for (at, found) in found[0].iter().zip(&found[1]).enumerate() {
             let (logical, in_row) = (at / (z.hkv * d), at % (z.hkv * d));
@@ -145,7 +111,7 @@ fn used(z: &Size, b: usize) -> usize {
 fn check_scores(p: &PageProblem, built: &Built, z: &Size) {
     let (d, batch) = (p.d as usize, z.lengths.len());
     let pages = (0..batch).map(|b| used(z, b)).sum::<usize>() + 3;
-    let mut random = Random(z.page as u64 + 3);
+    let mut random = Random::new(z.page as u64 + 3);
     let q = random.list(p.dtype, batch * z.hq * d);
     let (mut low, mut high) =
         (random.list(p.bounds, pages * z.sub * z.hkv * d), random.list(p.bounds, pages * z.sub * z.hkv * d));
@@ -158,9 +124,9 @@ fn check_scores(p: &PageProblem, built: &Built, z: &Size) {
         .flat_map(|b| (0..z.max_pages).map(move |i| (b, i)))
         .map(|(b, i)| if i < used(z, b) { free.next().expect("a page for each") as i32 } else { i32::MAX / 2 })
         .collect();
-    let (q_bytes, table_bytes) = (encoded(p.dtype, &q), i32s(table.iter().copied()));
-    let (low_bytes, high_bytes) = (encoded(p.bounds, &low), encoded(p.bounds, &high));
-    let lengths = i32s(z.lengths.iter().map(|l| *l as i32));
+    let (q_bytes, table_bytes) = (encode(p.dtype, &q), i32s(&table));
+    let (low_bytes, high_bytes) = (encode(p.bounds, &low), encode(p.bounds, &high));
+    let lengths = i32s(&lengths_of(z));
     let inputs: [(&str, &[u8]); 5] = [
         ("q", &q_bytes),
         ("page_min", &low_bytes),
@@ -172,7 +138,7 @@ fn check_scores(p: &PageProblem, built: &Built, z: &Size) {
         let outputs = [("scores", 4 * batch * z.hq * z.max_pages)];
         let ran = built.run(&ints(z, pages), &[], &inputs, &outputs, seed).unwrap();
         clean(&ran, &p.slug());
-        let found = decoded(DType::F32, &ran.outputs[0]);
+        let found = decode(DType::F32, &ran.outputs[0]);
         for (at, got) in found.into_iter().enumerate() {
             let (row, i) = (at / z.max_pages, at % z.max_pages);
             let (b, h) = (row / z.hq, row % z.hq);
@@ -230,12 +196,12 @@ fn selection() {
         all.push(Size { hq: 2, hkv: 1, page: 1, sub: 1, max_pages: 300, top: 130, lengths: vec![300, 129, 128, 127, 0] });
         for z in all {
             let batch = z.lengths.len();
-            let mut random = Random(77);
+            let mut random = Random::new(77);
             // Many ties; infinities and NaN; garbage past the end.
             let scores: Vec<f64> = (0..batch * z.hq * z.max_pages)
                 .map(|at| {
                     let (b, i) = (at / z.max_pages / z.hq, at % z.max_pages);
-                    match (random.next() * 20.0).floor() {
+                    match (random.unit() * 20.0).floor() {
                         _ if i >= used(&z, b) => 1e9,
                         3.0 => f64::NAN,
                         4.0 => f64::INFINITY,
@@ -244,7 +210,7 @@ fn selection() {
                     }
                 })
                 .collect();
-            let (score_bytes, lengths) = (encoded(DType::F32, &scores), i32s(z.lengths.iter().map(|l| *l as i32)));
+            let (score_bytes, lengths) = (encode(DType::F32, &scores), i32s(&lengths_of(&z)));
             for seed in 0..3 {
                 let inputs: [(&str, &[u8]); 2] = [("scores", &score_bytes), ("kv_len", &lengths)];
                 let outputs = [("select", 4 * batch * z.hq * z.top)];
@@ -272,17 +238,17 @@ fn a_plan_selects_pages() {
     for z in sizes() {
         let (d, batch) = (p.d as usize, z.lengths.len());
         let pages = batch * z.max_pages;
-        let mut random = Random(31);
-        let mut whole = |n: usize| -> Vec<f64> { (0..n).map(|_| (random.next() * 8.0).round()).collect() };
+        let mut random = Random::new(31);
+        let mut whole = |n: usize| -> Vec<f64> { (0..n).map(|_| (random.unit() * 8.0).round()).collect() };
         let (q, low) = (whole(batch * z.hq * d), whole(pages * z.sub * z.hkv * d));
         let high: Vec<f64> = low.iter().zip(whole(low.len())).map(|(low, more)| low + more.abs()).collect();
         let table: Vec<i32> = (0..pages as i32).rev().collect();
         let given = [
-            ("q", encoded(p.dtype, &q)),
-            ("page_min", encoded(p.bounds, &low)),
-            ("page_max", encoded(p.bounds, &high)),
-            ("page_table", i32s(table.iter().copied())),
-            ("kv_len", i32s(z.lengths.iter().map(|l| *l as i32))),
+            ("q", encode(p.dtype, &q)),
+            ("page_min", encode(p.bounds, &low)),
+            ("page_max", encode(p.bounds, &high)),
+            ("page_table", i32s(&table)),
+            ("kv_len", i32s(&lengths_of(&z))),
         ];
         let inputs: Vec<&str> = plan.plan.tensors.iter().filter(|t| t.role == Role::Input).map(|t| t.name.as_str()).collect();
         assert_eq!(inputs, given.each_ref().map(|g| g.0));

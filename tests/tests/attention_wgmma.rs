@@ -1,11 +1,11 @@
 //! The Hopper attention forward, kernel by kernel: each config and feature on the emulator against sums in f64.
 
-use half::bf16;
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::attention::{
     AttentionOperands, AttentionProblem, Mods, Numerics, WgmmaAttentionConfig, attention_reference, wgmma_forward,
 };
+use tilewright_tests::numbers::{decode, encode, i32s, random};
 use tilewright_tests::{Built, Runner};
 
 struct Size {
@@ -14,23 +14,6 @@ struct Size {
     sk: usize,
     hq: usize,
     hkv: usize,
-}
-
-fn random(n: usize, seed: u64) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..n)
-        .map(|_| {
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            let x = (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as f64 / f64::from(1u32 << 23) - 1.0;
-            f64::from(bf16::from_f64(x))
-        })
-        .collect()
-}
-
-fn bytes(v: &[f64]) -> Vec<u8> {
-    v.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect()
 }
 
 fn build(p: &AttentionProblem, c: &WgmmaAttentionConfig) -> Built {
@@ -43,9 +26,9 @@ fn build(p: &AttentionProblem, c: &WgmmaAttentionConfig) -> Built {
 
 fn check(built: &Built, p: &AttentionProblem, exp_fma: bool, z: &Size, seed: u64) {
     let (d, dv) = (p.d as usize, p.dv as usize);
-    let q = random(z.batch * z.sq * z.hq * d, 1 + seed);
-    let k = random(z.batch * z.sk * z.hkv * d, 2 + seed);
-    let v = random(z.batch * z.sk * z.hkv * dv, 3 + seed);
+    let q = random(z.batch * z.sq * z.hq * d, DType::BF16, 1 + seed);
+    let k = random(z.batch * z.sk * z.hkv * d, DType::BF16, 2 + seed);
+    let v = random(z.batch * z.sk * z.hkv * dv, DType::BF16, 3 + seed);
     let scale = 1.0 / (d as f64).sqrt();
     let ints = [("batch", z.batch), ("sq", z.sq), ("sk", z.sk), ("hq", z.hq), ("hkv", z.hkv)];
     let ints: Vec<(&str, i64)> = ints.iter().map(|(n, v)| (*n, *v as i64)).collect();
@@ -54,7 +37,7 @@ fn check(built: &Built, p: &AttentionProblem, exp_fma: bool, z: &Size, seed: u64
         .run(
             &ints,
             &[("scale", scale as f32)],
-            &[("q", &bytes(&q)), ("k", &bytes(&k)), ("v", &bytes(&v))],
+            &[("q", &encode(DType::BF16, &q)), ("k", &encode(DType::BF16, &k)), ("v", &encode(DType::BF16, &v))],
             &[("o", 2 * n_o), ("lse", 4 * n_lse)],
             seed,
         )
@@ -62,8 +45,7 @@ fn check(built: &Built, p: &AttentionProblem, exp_fma: bool, z: &Size, seed: u64
     assert!(ran.errors.is_empty(), "{}", ran.errors[0]);
     assert!(ran.lints.is_empty(), "{}", ran.lints[0]);
     assert_eq!(ran.unwritten, [0, 0]);
-    let o: Vec<f64> = ran.outputs[0].chunks(2).map(|b| f64::from(bf16::from_le_bytes([b[0], b[1]]))).collect();
-    let lse: Vec<f64> = ran.outputs[1].chunks(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect();
+    let (o, lse) = (decode(DType::BF16, &ran.outputs[0]), decode(DType::F32, &ran.outputs[1]));
     let Size { batch, sq, sk, hq, hkv } = *z;
     let scale = f64::from(scale as f32);
     let operands = AttentionOperands { batch, sq, sk, hq, hkv, q, k, v, scale, ..AttentionOperands::default() };
@@ -115,14 +97,20 @@ fn infinities_of_the_next_sequence_stay_there() {
     let p = AttentionProblem { varlen: true, causal: true, ..AttentionProblem::plain(DType::BF16, 64) };
     let (d, lengths) = (64, [37usize, 150]);
     let total = lengths[0] + lengths[1];
-    let cu: Vec<u8> = [0, lengths[0], total].iter().flat_map(|n| (*n as i32).to_le_bytes()).collect();
-    let (q, k, v) = (random(total * d, 1), random(total * d, 2), random(total * d, 3));
+    let cu = i32s(&[0, lengths[0] as i32, total as i32]);
+    let (q, k, v) = (random(total * d, DType::BF16, 1), random(total * d, DType::BF16, 2), random(total * d, DType::BF16, 3));
     let ints = ["batch", "sq", "sk", "hq", "hkv", "total_q", "total_k"].into_iter();
     let ints: Vec<(&str, i64)> = ints.zip([2, 150, 150, 1, 1, total as i64, total as i64]).collect();
     for c in [config(128, 2, true, true), config(64, 3, false, false), config(96, 1, true, false)] {
         let built = build(&p, &c);
         let run = |v: &[f64]| {
-            let inputs = [("q", &bytes(&q)[..]), ("k", &bytes(&k)), ("v", &bytes(v)), ("cu_q", &cu), ("cu_k", &cu)];
+            let inputs = [
+                ("q", &encode(DType::BF16, &q)[..]),
+                ("k", &encode(DType::BF16, &k)),
+                ("v", &encode(DType::BF16, v)),
+                ("cu_q", &cu),
+                ("cu_k", &cu),
+            ];
             let ran = built.run(&ints, &[("scale", 0.125)], &inputs, &[("o", 2 * total * d), ("lse", 4 * total)], 3).unwrap();
             assert!(ran.errors.is_empty(), "{}", ran.errors[0]);
             ran.outputs[0][..2 * lengths[0] * d].to_vec()

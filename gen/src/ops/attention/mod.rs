@@ -23,7 +23,7 @@ mod terms;
 use super::{About, Family, Indexed};
 use crate::error::{Res, bad_input, failure};
 use crate::library::Entry;
-use serde_json::json;
+use serde_json::{Value, json};
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
 use tilewright_templates::attention::{
@@ -32,6 +32,19 @@ use tilewright_templates::attention::{
 };
 use tilewright_templates::plan::{OpPlan, TemplateKernel};
 
+/// Keys of masks and score terms, then an op's own.
+fn with_terms(own: &[(&'static str, &str)]) -> Vec<(&'static str, Value)> {
+    let terms = [
+        ("causal", "true, false"),
+        ("window_left", "tokens"),
+        ("window_right", "tokens"),
+        ("softcap", "f32"),
+        ("scale", "f32"),
+        ("chunk", "tokens"),
+    ];
+    terms.iter().chain(own).map(|(k, v)| (*k, json!(v))).collect()
+}
+
 /// The row of `attention`.
 pub const FORWARD: Family = Family {
     op: "attention",
@@ -39,21 +52,13 @@ pub const FORWARD: Family = Family {
         templates: vec!["wgmma", "mma", "blocks", "merge"],
         inputs: vec!["bf16", "f16"],
         outputs: vec!["bf16", "f16", "f32"],
-        keys: [
-            ("causal", "true, false"),
-            ("window_left", "tokens"),
-            ("window_right", "tokens"),
-            ("softcap", "f32"),
-            ("scale", "f32"),
-            ("chunk", "tokens"),
+        keys: with_terms(&[
             ("block_m", "tokens"),
             ("block_n", "tokens"),
             ("sink_tokens", "tokens"),
             ("recent_tokens", "tokens"),
             ("config", "a config id"),
-        ]
-        .map(|(k, v)| (k, json!(v)))
-        .to_vec(),
+        ]),
     },
     configs: |arch| space(arch, &AttentionProblem::plain(DType::BF16, 128)).iter().map(AttentionConfig::axes).collect(),
     class: "dtype=bf16,out=bf16,d=128,dv=128,causal=0,window=0,chunk=0,softcap=0,alibi=0,sink=0,bias=none,varlen=0,sparse=none",
@@ -74,19 +79,7 @@ pub const DECODE: Family = Family {
         templates: vec!["wgmma", "mma", "merge"],
         inputs: vec!["bf16", "f16"],
         outputs: vec!["bf16", "f16", "f32"],
-        keys: [
-            ("causal", "true, false"),
-            ("window_left", "tokens"),
-            ("window_right", "tokens"),
-            ("softcap", "f32"),
-            ("scale", "f32"),
-            ("chunk", "tokens"),
-            ("splits", "parts, 0 chooses"),
-            ("split_size", "tokens of a part"),
-            ("config", "a config id"),
-        ]
-        .map(|(k, v)| (k, json!(v)))
-        .to_vec(),
+        keys: with_terms(&[("splits", "parts, 0 chooses"), ("split_size", "tokens of a part"), ("config", "a config id")]),
     },
     configs: |arch| decode_space(arch, &DecodeProblem::plain(DType::BF16, 128)).iter().map(DecodeConfig::axes).collect(),
     class: "dtype=bf16,out=bf16,d=128,dv=128,causal=1,window=0,chunk=0,softcap=0,alibi=0,sink=0,select=none",
