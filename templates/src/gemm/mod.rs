@@ -29,7 +29,7 @@ pub use config::{Cluster, ConfigError, GemmConfig, MmaConfig, ReduceConfig, Sche
 pub use epilogue::{Epilogue, EpilogueAt, EpilogueFn};
 pub use mma::mma;
 pub use plan::{GemmError, build, plan, reduce_kernel};
-pub use problem::{Act, BLayout, GemmProblem, ProblemError};
+pub use problem::{Act, BLayout, GemmProblem, Groups, Packed, ProblemError, Scale, Weight};
 pub use reference::{Operands, Reference, reference};
 pub use space::space;
 pub use wgmma::wgmma;

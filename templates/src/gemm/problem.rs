@@ -1,5 +1,6 @@
 //! What a GEMM is asked to compute, apart from its sizes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use tilewright_ir::DType;
@@ -28,10 +29,54 @@ pub enum Act {
     Swiglu,
 }
 
+/// How the numbers of `b` are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Weight {
+    /// In the dtype of a.
+    Same,
+    /// Codes of a few bits with scales, packed in the order of MMA fragments: `weight`.
+    Packed(Packed),
+}
+
+/// A packed weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Packed {
+    /// Bits of a code: 4 or 8.
+    pub bits: u32,
+    /// Neighbours along k that share a scale in the packed form: 16, 32, 64 or 128. Larger groups repeat theirs.
+    pub group: u32,
+    /// Each group has a zero point; else it is half the range of the codes.
+    pub zero: bool,
+}
+
+/// Which factors go with an 8-bit operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scale {
+    /// None.
+    None,
+    /// One for the tensor: `[1]`.
+    Tensor,
+    /// One for each row of a, each column of d: `[m]`, `[n]`.
+    Row,
+    /// One for each block: `[m, ceil(k/128)]` of a, `[ceil(n/128), ceil(k/128)]` of b.
+    Block,
+}
+
+/// Which rows of a meet which matrix of b.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Groups {
+    /// Matrix z of a meets matrix z of b.
+    Batch,
+    /// Rows `offsets[e]` to `offsets[e+1]` of a `[tokens, k]` meet expert e.
+    Offsets,
+    /// The first `counts[e]` rows of a `[e, max_m, k]` meet expert e.
+    Counts,
+}
+
 /// The class of a GEMM: what is fixed when its kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GemmProblem {
-    /// Dtype of a, b and bias: BF16 or F16.
+    /// Dtype of a; of b unless `weight` says otherwise; of bias unless it has 8 bits (then BF16).
     pub input: DType,
     /// Dtype of d and residual: BF16, F16 or F32.
     pub output: DType,
@@ -43,6 +88,14 @@ pub struct GemmProblem {
     pub bias: bool,
     /// Adds `residual [m, n]` after the activation.
     pub residual: bool,
+    /// How b is stored.
+    pub weight: Weight,
+    /// Factors of a.
+    pub a_scale: Scale,
+    /// Factors of b.
+    pub b_scale: Scale,
+    /// Which rows meet which matrix.
+    pub groups: Groups,
 }
 
 /// A class that does not exist.
@@ -65,14 +118,27 @@ pub enum ProblemError {
         expected: String,
     },
     /// A class text that is not one.
-    #[error("`{0}` is no gemm class: expected a=..,b=..,out=..,act=..,bias=..,residual=..")]
+    #[error(
+        "`{0}` is no gemm class: expected a=..,b=..,out=..,act=..,bias=..,residual=.. and, where not the default, weight=..,a_scale=..,b_scale=..,groups=.."
+    )]
     Class(String),
 }
 
 impl GemmProblem {
     /// `a * b^T` with inputs and output of one dtype and nothing else.
     pub fn plain(dtype: DType) -> Self {
-        GemmProblem { input: dtype, output: dtype, b: BLayout::Nk, act: Act::None, bias: false, residual: false }
+        GemmProblem {
+            input: dtype,
+            output: dtype,
+            b: BLayout::Nk,
+            act: Act::None,
+            bias: false,
+            residual: false,
+            weight: Weight::Same,
+            a_scale: Scale::None,
+            b_scale: Scale::None,
+            groups: Groups::Batch,
+        }
     }
 
     /// Checks the dtypes.
@@ -91,37 +157,65 @@ impl GemmProblem {
         if self.act == Act::Swiglu { 2 } else { 1 }
     }
 
-    /// The class key of manifests and tuning records.
+    /// The class key of manifests and tuning records. What is as in a dense 16-bit GEMM is not named.
     pub fn class(&self) -> String {
-        let GemmProblem { input, output, b, act, bias, residual } = self;
-        format!("a={input},b={b},out={output},act={act},bias={},residual={}", u8::from(*bias), u8::from(*residual))
+        let GemmProblem { input, output, b, act, bias, residual, .. } = self;
+        let mut text =
+            format!("a={input},b={b},out={output},act={act},bias={},residual={}", u8::from(*bias), u8::from(*residual));
+        for (key, value) in self.unusual() {
+            text += &format!(",{key}={value}");
+        }
+        text
+    }
+
+    /// Fields that differ from a dense 16-bit GEMM, as text.
+    fn unusual(&self) -> Vec<(&'static str, String)> {
+        let plain = GemmProblem::plain(self.input);
+        let all = [
+            ("weight", self.weight != plain.weight, self.weight.to_string()),
+            ("a_scale", self.a_scale != plain.a_scale, self.a_scale.to_string()),
+            ("b_scale", self.b_scale != plain.b_scale, self.b_scale.to_string()),
+            ("groups", self.groups != plain.groups, self.groups.to_string()),
+        ];
+        all.into_iter().filter(|(_, differs, _)| *differs).map(|(key, _, value)| (key, value)).collect()
     }
 
     /// The class behind a key.
     pub fn from_class(text: &str) -> Result<Self, ProblemError> {
         let bad = || ProblemError::Class(text.to_string());
-        let mut fields = text.split(',').map(|f| f.split_once('=').ok_or_else(bad));
-        let mut take = |key: &str| match fields.next() {
-            Some(Ok((k, v))) if k == key => Ok(v),
+        let mut fields = BTreeMap::new();
+        for field in text.split(',') {
+            let (key, value) = field.split_once('=').ok_or_else(bad)?;
+            if fields.insert(key, value).is_some() {
+                return Err(bad());
+            }
+        }
+        let mut take = |key: &str| fields.remove(key);
+        let flag = |v: &str| match v {
+            "1" => Ok(true),
+            "0" => Ok(false),
             _ => Err(bad()),
         };
-        let flag = |v: &str| {
-            if v == "1" {
-                Ok(true)
-            } else if v == "0" {
-                Ok(false)
-            } else {
-                Err(bad())
+        let mut need = |key: &str| take(key).ok_or_else(bad);
+        let input = need("a")?.parse().map_err(|_| bad())?;
+        let mut problem = GemmProblem {
+            input,
+            b: need("b")?.parse()?,
+            output: need("out")?.parse().map_err(|_| bad())?,
+            act: need("act")?.parse()?,
+            bias: flag(need("bias")?)?,
+            residual: flag(need("residual")?)?,
+            ..GemmProblem::plain(input)
+        };
+        for (key, value) in fields {
+            match key {
+                "weight" => problem.weight = value.parse()?,
+                "a_scale" => problem.a_scale = value.parse()?,
+                "b_scale" => problem.b_scale = value.parse()?,
+                "groups" => problem.groups = value.parse()?,
+                _ => return Err(bad()),
             }
-        };
-        let problem = GemmProblem {
-            input: take("a")?.parse().map_err(|_| bad())?,
-            b: take("b")?.parse()?,
-            output: take("out")?.parse().map_err(|_| bad())?,
-            act: take("act")?.parse()?,
-            bias: flag(take("bias")?)?,
-            residual: flag(take("residual")?)?,
-        };
+        }
         problem.check()?;
         Ok(problem)
     }
@@ -137,7 +231,36 @@ impl GemmProblem {
                 s += name;
             }
         }
+        for (_, value) in self.unusual() {
+            s += &format!("_{value}");
+        }
         s
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Weight::Same => f.write_str("same"),
+            Weight::Packed(p) => write!(f, "int{}g{}{}", p.bits, p.group, if p.zero { "z" } else { "" }),
+        }
+    }
+}
+
+impl FromStr for Weight {
+    type Err = ProblemError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let all = [4, 8].into_iter().flat_map(|bits| {
+            [16, 32, 64, 128]
+                .into_iter()
+                .flat_map(move |group| [false, true].map(|zero| Weight::Packed(Packed { bits, group, zero })))
+        });
+        std::iter::once(Weight::Same).chain(all).find(|w| w.to_string() == s).ok_or_else(|| ProblemError::Name {
+            key: "weight",
+            value: s.to_string(),
+            expected: "same, int{4,8}g{16,32,64,128}, and the same with z for zero points".to_string(),
+        })
     }
 }
 
@@ -164,6 +287,8 @@ macro_rules! names {
 }
 
 names!(BLayout, "b", Nk "nk", Kn "kn");
+names!(Scale, "scale", None "none", Tensor "tensor", Row "row", Block "block");
+names!(Groups, "groups", Batch "batch", Offsets "offsets", Counts "counts");
 names!(Act, "act", None "none", Relu "relu", Gelu "gelu", Silu "silu", Swiglu "swiglu");
 
 #[cfg(test)]
@@ -175,8 +300,13 @@ mod tests {
         for act in [Act::None, Act::Relu, Act::Gelu, Act::Silu, Act::Swiglu] {
             let p = GemmProblem { act, bias: true, b: BLayout::Kn, output: DType::F32, ..GemmProblem::plain(DType::F16) };
             assert_eq!(GemmProblem::from_class(&p.class()), Ok(p));
+            let weight = Weight::Packed(Packed { bits: 4, group: 32, zero: true });
+            let p = GemmProblem { weight, groups: Groups::Counts, ..p };
+            assert!(p.class().ends_with(",weight=int4g32z,groups=counts"), "{}", p.class());
+            assert_eq!(GemmProblem::from_class(&p.class()), Ok(p));
         }
         assert!(GemmProblem::from_class("a=bf16,b=nk").is_err());
+        assert!(GemmProblem::from_class("a=bf16,b=nk,out=bf16,act=none,bias=0,residual=0,color=red").is_err());
         assert!(GemmProblem::from_class("a=f32,b=nk,out=f32,act=none,bias=0,residual=0").is_err());
     }
 }

@@ -27,7 +27,7 @@ pub fn request(ask: Ask) -> Res<Request> {
     let outputs = |d: &DType| matches!(d, DType::BF16 | DType::F16 | DType::F32);
     let output = ask.value("out", "bf16, f16 or f32", outputs)?.unwrap_or(input);
     let (bias, residual) = (ask.tensors.contains_key("bias"), ask.tensors.contains_key("residual"));
-    let problem = GemmProblem { input, output, b: layout, act, bias, residual };
+    let problem = GemmProblem { output, b: layout, act, bias, residual, ..GemmProblem::plain(input) };
     let (shape, batched) = shape(&problem, a, b)?;
     let [batch, m, n, _] = shape;
     if dtype_of("b", b, &[input]).is_err() {
