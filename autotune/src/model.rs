@@ -165,6 +165,8 @@ mod tests {
             raster: 8,
             n_align: 8,
             split: false,
+            promote: false,
+            pad: false,
         })
     }
 

@@ -234,7 +234,20 @@ impl Grouped {
 
 fn hopper(bm: u32, bn: u32, stages: u32, math_wgs: u32) -> WgmmaConfig {
     let (schedule, cluster) = (Schedule::Cooperative, Cluster::One);
-    WgmmaConfig { bm, bn, bk: 64, stages, math_wgs, schedule, cluster, raster: 8, n_align: 8, split: false }
+    WgmmaConfig {
+        bm,
+        bn,
+        bk: 64,
+        stages,
+        math_wgs,
+        schedule,
+        cluster,
+        raster: 8,
+        n_align: 8,
+        split: false,
+        promote: false,
+        pad: false,
+    }
 }
 
 fn with(groups: Groups) -> GemmProblem {

@@ -32,8 +32,20 @@ fn wgmma_space(p: &GemmProblem, list: &mut Vec<GemmConfig>) {
             for cluster in [Cluster::One, Cluster::TwoM, Cluster::TwoN] {
                 // As many stages as fit beside the epilogue's buffers: depth is derived, not searched.
                 let stage = (bm + bn) * 64 * 2;
-                let probe =
-                    WgmmaConfig { bm, bn, bk: 64, stages: 2, math_wgs, schedule, cluster, raster: 8, n_align: 8, split: false };
+                let probe = WgmmaConfig {
+                    bm,
+                    bn,
+                    bk: 64,
+                    stages: 2,
+                    math_wgs,
+                    schedule,
+                    cluster,
+                    raster: 8,
+                    n_align: 8,
+                    split: false,
+                    promote: false,
+                    pad: false,
+                };
                 let staging = 2 * math_wgs * 64 * probe.chunk(p) * out_bytes;
                 let stages = ((227 * 1024 - 1024 - staging) / stage).min(8);
                 for n_align in [1, 2, 8] {
@@ -50,6 +62,8 @@ fn wgmma_space(p: &GemmProblem, list: &mut Vec<GemmConfig>) {
                                 raster,
                                 n_align,
                                 split,
+                                promote: false,
+                                pad: false,
                             }));
                         }
                     }

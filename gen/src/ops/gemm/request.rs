@@ -110,6 +110,8 @@ fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -> Res<GemmC
                 raster: 8,
                 n_align,
                 split: false,
+                promote: false,
+                pad: false,
             }));
         }
     }
