@@ -22,6 +22,7 @@ mod config_text;
 mod epilogue;
 mod grouped;
 mod mma;
+mod pad;
 mod plan;
 mod problem;
 mod reduce;
