@@ -123,17 +123,17 @@ impl Expander<'_> {
         let col0 = *coords.last().expect("a tile access has coordinates");
         let (row0, lead) = match (by_row, coords.len()) {
             (true, 3) => (Some(coords[1]), Some(coords[0])),
-            (true, 2) => (Some(coords[0]), None),
-            (false, 2) => (None, Some(coords[0])),
-            _ => (None, None),
+            (true, 2) | (false, 2) => (Some(coords[0]), None),
+            (false, 1) | (true, 1) => (None, None),
+            (_, n) => {
+                return self.unsupported(format!("an access by {n} coordinates: 1 or 2 for a row vector, 2 or 3 for a tile"));
+            }
         };
-        if lead.is_some() && !by_row {
-            return self.unsupported("a row vector has no leading coordinate".to_string());
-        }
         let vec = self.vector(op, t);
         let [trow, tcol] = self.thread_coords(&t.layout)?;
         let col_t = self.b.op(L::IAdd, &[col0, tcol]);
-        let row_t = row0.map(|r| self.b.op(L::IAdd, &[r, trow]));
+        // A row vector is one row of the tensor, whatever rows the tile has.
+        let row_t = row0.map(|r| if by_row { self.b.op(L::IAdd, &[r, trow]) } else { r });
         let mut rows: FxHashMap<u32, (lane::Value, Option<lane::Value>)> = FxHashMap::default();
         let mut cols: FxHashMap<u32, lane::Value> = FxHashMap::default();
         let mut seen: FxHashMap<(u32, u32), usize> = FxHashMap::default();
