@@ -85,7 +85,10 @@ pub(super) fn check(k: &Kernel, op: &Op, ins: &[Ty], outs: &[Ty]) -> Result<(), 
 /// 32-bit registers of a thread.
 fn registers(t: &RegTile) -> u32 {
     let elements = t.layout.in_size(Dim::Reg);
-    if t.dtype.bytes() == 2 { elements / 2 } else { elements }
+    match (t.dtype, t.dtype.bytes()) {
+        (DType::I1, _) => elements,
+        (_, bytes) => elements.div_ceil(4 / bytes.min(4)),
+    }
 }
 
 fn same_tile(s: &SmemTile, t: &RegTile) -> Result<(), String> {

@@ -219,12 +219,16 @@ impl Expander<'_> {
 
 /// Elements one 32-bit register holds.
 pub(super) fn packing(dtype: DType) -> usize {
-    if dtype.bytes() == 2 { 2 } else { 1 }
+    match dtype.bytes() {
+        1 if dtype != DType::I1 => 4,
+        2 => 2,
+        _ => 1,
+    }
 }
 
-/// Registers a thread needs for a tile.
+/// Registers a thread needs for a tile; the last may be filled in part.
 pub(super) fn reg_count(t: &RegTile) -> usize {
-    t.layout.in_size(Dim::Reg) as usize / packing(t.dtype)
+    (t.layout.in_size(Dim::Reg) as usize).div_ceil(packing(t.dtype))
 }
 
 pub(super) fn reg_ty(dtype: DType) -> lane::Ty {

@@ -16,6 +16,14 @@ impl RoleBuilder<'_> {
         Ok(self.cell(Ty::Reg(RegTile { dtype: DType::F32, shape, layout })))
     }
 
+    /// As [`Self::wgmma_acc`] for operands of a dtype: I32 for I8.
+    #[track_caller]
+    pub fn wgmma_acc_for(&mut self, operands: DType, shape: [u32; 2]) -> Result<Cell, LayoutError> {
+        let layout = layout::wgmma_acc(shape[0], shape[1], 1)?;
+        let dtype = if operands == DType::I8 { DType::I32 } else { DType::F32 };
+        Ok(self.cell(Ty::Reg(RegTile { dtype, shape, layout })))
+    }
+
     /// A place for register tiles of a type, without a value: an accumulator before its first MMA.
     #[track_caller]
     pub fn tile_place(&mut self, ty: RegTile) -> Cell {
@@ -236,7 +244,8 @@ impl RoleBuilder<'_> {
         self.binary("mul", a, by)
     }
 
-    /// Each element as another dtype, to nearest even.
+    /// Each element as another dtype, to nearest even. To 8-bit floats and I8 what is out of range becomes the largest; a NaN stays
+    /// one in a float and gives 0 in I8.
     #[track_caller]
     pub fn cast(&mut self, a: TileRef, dtype: DType) -> TileRef {
         let from = self.tile_type(a);

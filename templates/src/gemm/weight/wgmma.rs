@@ -263,7 +263,7 @@ impl<'a> Ctx<'a> {
         for first in (0..self.c.bm).step_by(chunk as usize) {
             let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [0, first], [64, chunk])).collect();
             let parts: Vec<TileRef> = parts?.into_iter().map(|t| r.transpose(t)).collect();
-            let at = EpilogueAt { batch: w.matrix, row: r.add(w.row, first), col };
+            let at = EpilogueAt { batch: w.matrix, weight: w.matrix, row: r.add(w.row, first), col };
             let y = if self.c.split { parts[0] } else { epilogue(r, &parts, at) };
             let y = r.cast(y, if self.c.split { DType::F32 } else { self.p.output });
             match &self.staging {
