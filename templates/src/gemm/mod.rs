@@ -11,6 +11,7 @@
 //! | `mma` | the Ampere kernel: cp.async, ldmatrix, mma.sync |
 //! | `reduce` | sums split-K partials in a fixed order |
 //! | `reference` | f64, and the bound a kernel is held to |
+//! | `weight/` | weights of a few bits: formats, the packed form, sources, packing and unpacking |
 //! | `plan` | launches, parameters and requirements for the manifest |
 
 mod config;
@@ -23,6 +24,7 @@ mod reduce;
 mod reference;
 mod space;
 mod tiles;
+pub mod weight;
 mod wgmma;
 
 pub use config::{Cluster, ConfigError, GemmConfig, MmaConfig, ReduceConfig, Schedule, WgmmaConfig};

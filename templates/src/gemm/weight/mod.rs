@@ -1,0 +1,14 @@
+//! Weights of a few bits: from a checkpoint to the packed form the kernels read, and back.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `block` | the packed form as functions; packing and unpacking on the host, the kernels' witness |
+//! | `format`, `int4`, `int8` | a format: bits, order of codes in a word, the number stored for a zero point |
+
+pub mod block;
+pub mod format;
+mod int4;
+mod int8;
+
+pub use block::{Blocks, code_words, dequantised, pack, packed_group, rounded, scale_words, unpack, words};
+pub use format::Format;
