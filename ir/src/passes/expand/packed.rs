@@ -1,7 +1,7 @@
 //! Elements that share registers: arithmetic on pairs of 16-bit floats, repetition of them, and the same bits as
 //! something else.
 
-use super::control::{packing, reg_count};
+use super::control::{packing, reg_count, reg_ty};
 use super::{Expander, Low};
 use crate::arch::Arch;
 use crate::attr::Attrs;
@@ -18,7 +18,10 @@ impl Expander<'_> {
             OpKind::Transpose => self.regs(op.args[0]),
             OpKind::Reinterpret => {
                 let parts: Vec<_> = op.args.iter().map(|a| self.regs(*a)).collect();
-                (0..parts[0].len()).flat_map(|i| parts.iter().map(move |p| p[i])).collect()
+                let turns: Vec<lane::Value> = (0..parts[0].len()).flat_map(|i| parts.iter().map(move |p| p[i])).collect();
+                let to = reg_ty(self.reg_tile(op.outs[0]).dtype);
+                let as_it_is = |x: &mut Self, v| if x.b.func.ty(v) == to { v } else { x.b.cast(L::Bitcast, v, to) };
+                turns.into_iter().map(|v| as_it_is(self, v)).collect()
             }
             _ => {
                 let (a, b) = (self.regs(op.args[0]), self.regs(op.args[1]));
