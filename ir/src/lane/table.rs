@@ -262,6 +262,11 @@ rows! {
     Tanh        "tanh.approx"  [F32] => [F32] {} Pure 70 75 Asm("tanh.approx.f32 $0, $1;", "=f,f"), Mufu, "tanh x, relative error 2^-11 (PTX ISA 9.7.3.23)";
     PackBF16    "pack.bf16x2"  [F32, F32] => [I32] {} Pure 70 80 Call("llvm.nvvm.ff2bf16x2.rn", &[O(1), O(0)], BF16x2), Alu, "two f32 rounded to nearest into one register, the first operand in the low half";
     PackF16     "pack.f16x2"   [F32, F32] => [I32] {} Pure 70 80 Call("llvm.nvvm.ff2f16x2.rn", &[O(1), O(0)], F16x2), Alu, "two f32 rounded to nearest into one register, the first operand in the low half";
+    AddX2       "add.x2"       [I32, I32] => [I32] {"dtype"} Pure 60 53 Asm("add.rn.{dtype}x2 $0, $1, $2;", "=r,r,r"), Alu, "sums of the two 16-bit floats of a register; of bf16 from sm_90 on";
+    SubX2       "sub.x2"       [I32, I32] => [I32] {"dtype"} Pure 60 53 Asm("sub.rn.{dtype}x2 $0, $1, $2;", "=r,r,r"), Alu, "differences, as add.x2";
+    MulX2       "mul.x2"       [I32, I32] => [I32] {"dtype"} Pure 60 53 Asm("mul.rn.{dtype}x2 $0, $1, $2;", "=r,r,r"), Alu, "products, as add.x2";
+    FmaX2       "fma.x2"       [I32, I32, I32] => [I32] {"dtype"} Pure 70 80 Asm("fma.rn.{dtype}x2 $0, $1, $2, $3;", "=r,r,r,r"), Alu, "a*b + c of the two 16-bit floats of a register, one rounding each (PTX ISA 9.7.4.4)";
+    Prmt        "prmt"         [I32, I32] => [I32] {"selector"} Pure 20 20 Call("llvm.nvvm.prmt", &[O(0), O(1), A("selector", 32)], Results), Alu, "four of the eight bytes of two registers, by the nibbles of the selector (PTX ISA 9.7.9.7)";
     // Where a thread is
     TidX        "tid.x"        [] => [I32] {} Pure 10 10 Call("llvm.nvvm.read.ptx.sreg.tid.x", &[], Results), Alu, "thread index in the CTA";
     CtaIdX      "ctaid.x"      [] => [I32] {} Pure 10 10 Call("llvm.nvvm.read.ptx.sreg.ctaid.x", &[], Results), Alu, "CTA index in the grid, x";
@@ -296,6 +301,8 @@ rows! {
     LdMatrix2T  "ldmatrix.x2.trans" [SH] => [I32, I32] {} Read 65 75 Call("llvm.nvvm.ldmatrix.sync.aligned.m8n8.x2.trans.b16.p3", &[O(0)], Results), Memory, "two 8x8 matrices, transposed";
     StMatrix4   "stmatrix.x4"  [SH, I32, I32, I32, I32] => [] {} Write 78 90 Call("llvm.nvvm.stmatrix.sync.aligned.m8n8.x4.b16.p3", &[O(0), O(1), O(2), O(3), O(4)], Void), Memory, "the inverse of ldmatrix.x4 (PTX ISA 9.7.15.5.16)";
     StMatrix2   "stmatrix.x2"  [SH, I32, I32] => [] {} Write 78 90 Call("llvm.nvvm.stmatrix.sync.aligned.m8n8.x2.b16.p3", &[O(0), O(1), O(2)], Void), Memory, "the inverse of ldmatrix.x2";
+    StMatrix4T  "stmatrix.x4.trans" [SH, I32, I32, I32, I32] => [] {} Write 78 90 Call("llvm.nvvm.stmatrix.sync.aligned.m8n8.x4.trans.b16.p3", &[O(0), O(1), O(2), O(3), O(4)], Void), Memory, "as stmatrix.x4, each matrix transposed";
+    StMatrix2T  "stmatrix.x2.trans" [SH, I32, I32] => [] {} Write 78 90 Call("llvm.nvvm.stmatrix.sync.aligned.m8n8.x2.trans.b16.p3", &[O(0), O(1), O(2)], Void), Memory, "as stmatrix.x2, each matrix transposed";
     // Tensor cores
     MmaBF16     "mma.bf16"     [I32, I32, I32, I32, I32, I32, F32, F32, F32, F32] => [F32, F32, F32, F32] {} Pure 70 80 Call("llvm.nvvm.mma.m16n8k16.row.col.bf16", &[O(0), O(1), O(2), O(3), O(4), O(5), O(6), O(7), O(8), O(9)], Results), Tensor, "m16n8k16, A four registers, B two, C four (PTX ISA 9.7.15.5.8)";
     MmaF16      "mma.f16"      [I32, I32, I32, I32, I32, I32, F32, F32, F32, F32] => [F32, F32, F32, F32] {} Pure 70 80 Call("llvm.nvvm.mma.m16n8k16.row.col.f32.f32", &[H(0), H(1), H(2), H(3), H(4), H(5), O(6), O(7), O(8), O(9)], Results), Tensor, "as mma.bf16 with f16 inputs";
@@ -318,6 +325,7 @@ rows! {
     MbarTryWait "mbarrier.try_wait" [SH, I32] => [B1] {} Sync 80 90 Call("llvm.nvvm.mbarrier.try.wait.parity.scope.cta.space.cta", &[O(0), O(1)], Results), Control, "true once the phase of this parity has completed; may wait a while";
     FenceAsync  "fence.proxy_async" [] => [] {} Sync 80 90 Call("llvm.nvvm.fence.proxy.async.shared_cta", &[], Void), Control, "order generic shared-memory accesses before asynchronous ones (PTX ISA 9.7.13.4)";
     PrefetchMap "prefetch.tensormap" [GE] => [] {} Sync 80 90 Asm("prefetch.tensormap [$0];", "l,~{memory}"), Memory, "bring a tensor map near";
+    BulkLoad    "bulk.load"    [CL, SH, GL, I32] => [] {} Async 80 90 Call("llvm.nvvm.cp.async.bulk.global.to.shared.cluster", &[O(0), O(1), O(2), O(3), L(0, 16), L(0, 64), L(0, 1), L(0, 1)], Void), Memory, "copy bytes in a row to shared memory, counted by the barrier; addresses and count are multiples of 16 (PTX ISA 9.7.9.25.4)";
     TmaLoad2    "tma.load.2d"  [CL, SH, GE, I32, I32] => [] {} Async 80 90 Call("llvm.nvvm.cp.async.bulk.tensor.g2s.tile.2d", &[O(0), O(1), O(2), O(3), O(4), L(0, 16), L(0, 64), L(0, 1), L(0, 1), L(0, 32)], Void), Memory, "copy a box to shared memory, bytes counted by the barrier (PTX ISA 9.7.9.27.1.2)";
     TmaLoad3    "tma.load.3d"  [CL, SH, GE, I32, I32, I32] => [] {} Async 80 90 Call("llvm.nvvm.cp.async.bulk.tensor.g2s.tile.3d", &[O(0), O(1), O(2), O(3), O(4), O(5), L(0, 16), L(0, 64), L(0, 1), L(0, 1), L(0, 32)], Void), Memory, "as tma.load.2d with three coordinates";
     TmaLoad4    "tma.load.4d"  [CL, SH, GE, I32, I32, I32, I32] => [] {} Async 80 90 Call("llvm.nvvm.cp.async.bulk.tensor.g2s.tile.4d", &[O(0), O(1), O(2), O(3), O(4), O(5), O(6), L(0, 16), L(0, 64), L(0, 1), L(0, 1), L(0, 32)], Void), Memory, "as tma.load.2d with four coordinates";

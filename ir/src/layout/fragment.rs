@@ -169,6 +169,44 @@ pub fn blocked(threads: u32, shape: [u32; 2], vec: u32) -> Result<Layout, Layout
         .build()
 }
 
+/// Values that go with rows of an A operand of 64 rows, one for each of `groups` runs of columns, as elements `[64, groups]`:
+/// each thread holds those of its own two rows, [`wgmma_a`]'s.
+///
+/// ```text
+/// row = 16 * w + g + 8 * (r & 1)        col = r >> 1
+/// ```
+/// A `[64, groups]` tile broadcasts to the A operand: columns repeat in runs.
+///
+/// # Errors
+/// `groups` zero.
+pub fn row_groups(groups: u32) -> Result<Layout, LayoutError> {
+    multiple("groups", groups, 1)?;
+    onto_tile()
+        .bits(Reg, [(Row, 8)])
+        .outer(Reg, groups, [(Col, 1)])
+        .bit(Lane, [])
+        .bit(Lane, [])
+        .bits(Lane, [(Row, 1), (Row, 2), (Row, 4)])
+        .bits(Warp, [(Row, 16), (Row, 32)])
+        .build()
+}
+
+/// The 32-bit words in which [`row_groups`]' 16-bit values lie in memory: tile `[groups, 32]`, word `8 * w + g` of a run holds
+/// rows `16 * w + g` and, in its high half, `16 * w + g + 8`.
+///
+/// # Errors
+/// `groups` zero.
+pub fn row_group_words(groups: u32) -> Result<Layout, LayoutError> {
+    multiple("groups", groups, 1)?;
+    onto_tile()
+        .outer(Reg, groups, [(Row, 1)])
+        .bit(Lane, [])
+        .bit(Lane, [])
+        .bits(Lane, [(Col, 1), (Col, 2), (Col, 4)])
+        .bits(Warp, [(Col, 8), (Col, 16)])
+        .build()
+}
+
 fn onto_tile() -> Builder {
     Layout::onto([Row, Col]).input(Reg).input(Lane).input(Warp)
 }

@@ -24,7 +24,7 @@ fn fence_list(ops: &mut Vec<Op>) {
     let mut i = 0;
     while i < ops.len() {
         match ops[i].kind {
-            OpKind::StMatrix | OpKind::ZeroRows | OpKind::CopyAsync | OpKind::CopyRows => dirty = true,
+            OpKind::StMatrix | OpKind::StoreShared | OpKind::ZeroRows | OpKind::CopyAsync | OpKind::CopyRows => dirty = true,
             OpKind::FenceAsync => dirty = false,
             OpKind::UnitSync | OpKind::BarSync if dirty => {
                 let loc = ops[i].loc;

@@ -12,6 +12,7 @@ mod print;
 pub mod table;
 mod types;
 mod verify;
+mod verify_bits;
 mod verify_rows;
 
 pub use builder::{Cell, CmpPred, KernelBuilder, Operand, Pipe, RoleBuilder, Scalar, SmemRef, Staging, TensorRef, TileRef};

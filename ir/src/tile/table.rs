@@ -26,6 +26,8 @@ pub enum Class {
     MaybeBool,
     /// At most one register tile.
     MaybeReg,
+    /// One register tile or more, last.
+    Regs,
 }
 
 /// One row.
@@ -103,8 +105,12 @@ rows! {
     // Shared memory and movement
     BufferTile "buffer"      [Int] => [Smem] {"buffer"} 0 pure, "a copy of a buffer";
     SmemRows   "smem.rows"   [Smem, Int] => [Smem] {} 0 pure, "some rows of a tile, from a multiple of eight";
+    SmemView   "smem.view"   [Smem] => [Smem] {"offset"} 0 pure, "bytes of an unswizzled tile from an offset on, as an unswizzled tile of another type";
+    LoadShared "ld.shared"   [Smem] => [Reg] {} 0 effect, "a shared tile in registers, in the widest loads the layout allows";
+    StoreShared "st.shared"  [Smem, Reg] => [] {} 0 effect, "registers into a shared tile, in the widest stores the layout allows";
     ZeroRows   "smem.zero_rows" [Smem, Int] => [] {} 0 effect, "the unit clears the rows of a tile from one on";
     TmaLoad    "tma.load"    [Smem, Int, Ints] => [] {"tensor", "pipe", "slot", "row_dim?"} 0 effect, "copy a box into a stage: tile, stage, coordinates outermost first";
+    BulkLoad   "bulk.load"   [Smem, Int, Ints] => [] {"tensor", "pipe", "slot"} 0 effect, "copy elements in a row into an unswizzled tile of a stage: tile, stage, leading coordinates of the first";
     TmaStore   "tma.store"   [Smem, Ints] => [] {"tensor"} 0 effect, "copy a tile to a tensor and close the group: tile, coordinates outermost first";
     TmaStoreWait "tma.store_wait" [] => [] {"n"} 0 effect, "wait until at most n store groups still read shared memory";
     CopyAsync  "copy.async"  [Smem, Ints] => [] {"tensor", "vec"} 0 effect, "cp.async of a tile, zeros outside the tensor; vec = elements a thread copies at once";
@@ -127,19 +133,22 @@ rows! {
     MmaReady   "mma.ready"   [Cell] => [] {"n"} 0 effect, "wait until at most n groups are pending, the accumulator's not among them, and make it readable";
     MmaSync    "mma.sync"    [Cell, Reg, Reg] => [] {} 0 effect, "m16n8k16 over all fragments: accumulator, A, B";
     // Register tiles
-    Splat      "splat"       [Scalar] => [Reg] {} 0 pure, "the same number everywhere";
+    Splat      "splat"       [Scalar] => [Reg] {} 0 pure, "the same number everywhere; an f32 is rounded to a 16-bit tile's elements";
     Unary      "unary"       [Reg] => [Reg] {"f", "fma_share?"} 0 pure, "of each element: neg, abs, exp2, log2, rcp (f32), not (i1)";
     Exp2       "exp2"        [Reg] => [Reg] {"fma_share"} 0 pure, "2^x of each f32, so many sixteenths of them on the FMA pipe";
-    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul, min, max (f32, i32), div, rem of numbers that are not negative, shl, shr (i32), and, or, xor (i32, i1)";
+    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul (f32, f16, bf16, i32), min, max (f32, i32), div, rem of numbers that are not negative, shl, shr (i32), and, or, xor (i32, i1)";
     Cast       "cast"        [Reg] => [Reg] {} 0 pure, "each element to another dtype, to nearest even";
     Iota       "iota"        [] => [Reg] {"axis"} 0 pure, "each element's row (0) or column (1), I32";
-    Broadcast  "broadcast"   [Reg] => [Reg] {} 0 pure, "a column [rows,1] or a row [1,cols] repeated; costs nothing";
-    Fma        "fma"         [Reg, Reg, Reg] => [Reg] {} 0 pure, "a*b + c of each element, one rounding";
+    Broadcast  "broadcast"   [Reg] => [Reg] {} 0 pure, "a column [rows,1] or a row [1,cols] repeated, and columns repeated in runs; costs nothing but a byte permutation where elements share registers";
+    Fma        "fma"         [Reg, Reg, Reg] => [Reg] {} 0 pure, "a*b + c of each element (f32, f16, bf16), one rounding";
     CmpTile    "cmp.tile"    [Reg, Reg] => [Reg] {"pred"} 0 pure, "comparison of each pair, I1: eq ne lt le gt ge, ordered";
     Choose     "choose"      [Reg, Reg, Reg] => [Reg] {} 0 pure, "the second operand's elements where the first holds, else the third's";
     Reduce     "reduce"      [Reg] => [Reg] {"f"} 0 effect, "max, min or sum of each row, in every lane that holds the row";
     ReduceThread "reduce.thread" [Reg] => [Reg] {"f"} 0 pure, "max, min or sum of a thread's own elements of each row: lanes hold different parts";
     ReduceLanes "reduce.lanes" [Reg] => [Reg] {"f"} 0 effect, "joins the parts that the lanes of a row hold";
+    Reinterpret "reinterpret" [Regs] => [Reg] {} 0 pure, "the 32-bit registers of tiles in turn (the first of each, then the second) as those of a tile of another type";
+    Transpose  "transpose"   [Reg] => [Reg] {} 0 pure, "rows and columns exchanged, the same registers; costs nothing";
+    PermuteBytes "permute.bytes" [Reg, Reg] => [Reg] {"selector"} 0 pure, "four of the eight bytes of each pair of i32, by the nibbles of the selector: 0 to 3 of the first, 4 to 7 of the second";
     Slice      "slice"       [Reg] => [Reg] {"row", "col"} 0 pure, "part of a tile; costs nothing";
     // Synchronisation
     UnitSync   "unit.sync"   [] => [] {} 0 effect, "all threads of the unit meet";

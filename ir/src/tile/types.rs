@@ -39,6 +39,12 @@ impl SmemTile {
         tile
     }
 
+    /// A tile whose rows follow each other, without a swizzle.
+    pub fn packed(dtype: DType, shape: [u32; 2]) -> Self {
+        let panel_bytes = shape[0] * shape[1] * dtype.bytes();
+        SmemTile { dtype, shape, swizzle: Swizzle::None, panel_bytes }
+    }
+
     /// Bytes of one row of one panel.
     pub fn pitch_bytes(&self) -> u32 {
         self.swizzle.span_bytes().unwrap_or(self.shape[1] * self.dtype.bytes())

@@ -104,7 +104,8 @@ impl Verifier<'_> {
         self.names(op)?;
         self.unit(op, role)?;
         self.tiles(op, &ins, &outs)?;
-        super::verify_rows::check(self.k, role, op, &ins, &outs).or_else(|what| self.fail(op, what))
+        super::verify_rows::check(self.k, role, op, &ins, &outs).or_else(|what| self.fail(op, what))?;
+        super::verify_bits::check(self.k, op, &ins, &outs).or_else(|what| self.fail(op, what))
     }
 
     fn names(&self, op: &Op) -> Result<(), TileError> {
@@ -131,7 +132,7 @@ impl Verifier<'_> {
     fn unit(&self, op: &Op, role: &Role) -> Result<(), TileError> {
         use OpKind::*;
         let need = match op.kind {
-            PipeAcquire | PipeCommit | TmaLoad => Some(Unit::Thread),
+            PipeAcquire | PipeCommit | TmaLoad | BulkLoad => Some(Unit::Thread),
             MmaAsync | MmaWait | MmaReady | StMatrix => Some(Unit::Warpgroup),
             LdMatrix | MmaSync | CopyAsync | CopyRows => Some(Unit::Role),
             _ => None,
@@ -151,7 +152,7 @@ impl Verifier<'_> {
                 self.same_layout(op, a, b)?;
                 self.same_layout(op, a, d)
             }
-            (Splat, [Ty::Scalar(s)], [Ty::Reg(d)]) if *s != d.dtype => {
+            (Splat, [Ty::Scalar(s)], [Ty::Reg(d)]) if *s != d.dtype && *s != d.dtype.element() => {
                 self.fail(op, format!("a {s} does not fill a tile of {}", d.dtype))
             }
             (Unary | Cast, [Ty::Reg(a)], [Ty::Reg(d)]) => self.same_layout(op, a, d),
@@ -167,7 +168,8 @@ impl Verifier<'_> {
                 self.same_layout(op, b, c)?;
                 self.same_layout(op, c, d)?;
                 match (op.kind, a.dtype, b.dtype == c.dtype && c.dtype == d.dtype) {
-                    (Fma, DType::F32, true) | (Choose, DType::I1, true) => Ok(()),
+                    (Fma, DType::F32 | DType::F16 | DType::BF16, true) if a.dtype == d.dtype => Ok(()),
+                    (Choose, DType::I1, true) => Ok(()),
                     _ => self.fail(op, format!("dtypes {}, {}, {} do not fit", a.dtype, b.dtype, c.dtype)),
                 }
             }
@@ -180,7 +182,7 @@ impl Verifier<'_> {
                 self.fail(op, format!("compares {} with {} into {}", a.dtype, b.dtype, d.dtype))
             }
             (Broadcast, [Ty::Reg(a)], [Ty::Reg(d)]) => {
-                let fits = (0..2).all(|i| a.shape[i] == d.shape[i] || a.shape[i] == 1);
+                let fits = (a.shape[0] == d.shape[0] || a.shape[0] == 1) && d.shape[1].is_multiple_of(a.shape[1]);
                 if fits && a.dtype == d.dtype {
                     return Ok(());
                 }
@@ -269,6 +271,13 @@ fn fits(classes: &[Class], types: &[Ty]) -> bool {
     let mut rest = types;
     for class in classes {
         match class {
+            Class::Regs => {
+                let all = !rest.is_empty() && rest.iter().all(|t| matches!(t, Ty::Reg(_)));
+                rest = &[];
+                if !all {
+                    return false;
+                }
+            }
             Class::Ints => {
                 let all = rest.iter().all(|t| *t == Ty::I32);
                 rest = &[];
@@ -300,7 +309,7 @@ fn fits(classes: &[Class], types: &[Ty]) -> bool {
                     Class::Tile => matches!(first, Ty::Reg(_) | Ty::Smem(_)),
                     Class::Cell => matches!(first, Ty::Cell(_)),
                     Class::Data => matches!(first, Ty::Scalar(_) | Ty::Reg(_)),
-                    Class::Ints | Class::MaybeBool | Class::MaybeReg => unreachable!("handled above"),
+                    Class::Ints | Class::MaybeBool | Class::MaybeReg | Class::Regs => unreachable!("handled above"),
                 };
                 if !ok {
                     return false;

@@ -1,6 +1,7 @@
 //! The config space of GEMM, and why a point is illegal.
 
-use super::problem::{BLayout, GemmProblem, Groups};
+use super::problem::{BLayout, GemmProblem, Groups, Weight};
+use super::weight::WeightWgmmaConfig;
 
 /// How the math warpgroups share the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +108,8 @@ pub enum GemmConfig {
     Wgmma(WgmmaConfig),
     /// cp.async and mma.sync.
     Mma(MmaConfig),
+    /// Packed weights as the A operand of wgmma.
+    WeightWgmma(WeightWgmmaConfig),
 }
 
 /// Why a config is illegal, or no config at all.
@@ -239,8 +242,12 @@ impl GemmConfig {
     /// Checks the constraints that do not need the compiler.
     pub fn check(&self, p: &GemmProblem) -> Result<(), ConfigError> {
         let why = match self {
+            GemmConfig::Wgmma(_) | GemmConfig::Mma(_) if p.weight != Weight::Same => {
+                Some(format!("multiplies weights in a's dtype, not {}", p.weight))
+            }
             GemmConfig::Wgmma(c) => c.why_illegal(p),
             GemmConfig::Mma(c) => c.why_illegal(p),
+            GemmConfig::WeightWgmma(c) => c.why_illegal(p),
         };
         why.map_or(Ok(()), |why| Err(ConfigError::Illegal { id: self.to_string(), why }))
     }
@@ -250,6 +257,7 @@ impl GemmConfig {
         match self {
             GemmConfig::Wgmma(c) => c.split,
             GemmConfig::Mma(c) => c.split,
+            GemmConfig::WeightWgmma(c) => c.split,
         }
     }
 
@@ -258,6 +266,7 @@ impl GemmConfig {
         match self {
             GemmConfig::Wgmma(c) => GemmConfig::Wgmma(WgmmaConfig { split, ..c }),
             GemmConfig::Mma(c) => GemmConfig::Mma(MmaConfig { split, ..c }),
+            GemmConfig::WeightWgmma(c) => GemmConfig::WeightWgmma(WeightWgmmaConfig { split, ..c }),
         }
     }
 }

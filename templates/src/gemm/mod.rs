@@ -12,6 +12,7 @@
 //! | `grouped/` | rows sorted by expert: lists of tiles, gathered rows, the plan |
 //! | `reduce` | sums split-K partials in a fixed order |
 //! | `reference` | f64, and the bound a kernel is held to |
+//! | `weight/` | weights of a few bits: formats, the packed form, sources, packing and unpacking |
 //! | `plan` | launches, parameters and requirements for the manifest |
 
 mod config;
@@ -25,6 +26,7 @@ mod reduce;
 mod reference;
 mod space;
 mod tiles;
+pub mod weight;
 mod wgmma;
 
 pub use config::{Cluster, ConfigError, GemmConfig, MmaConfig, ReduceConfig, Schedule, WgmmaConfig};

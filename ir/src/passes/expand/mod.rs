@@ -11,16 +11,20 @@
 //! | `tensor_core` | wgmma, mma, ldmatrix, stmatrix |
 //! | `global` | register tiles from and to global memory, cp.async |
 //! | `rows` | memory by index: elements, gathered rows, cp.async of them |
+//! | `shared` | ordinary loads and stores of shared tiles, bulk copies into stages |
 //! | `tiles` | element-wise arithmetic |
+//! | `packed` | elements that share registers: arithmetic on pairs, repetition, other views of the same bits |
 //!
 //! Hardware barrier 0 belongs to the whole CTA, 1 to 7 to the units' own `sync`, 8 to 15 to the template's barriers 0 to 7.
 
 mod address;
 mod control;
 mod global;
+mod packed;
 mod pipe;
 mod rows;
 mod scalar;
+mod shared;
 mod tensor_core;
 mod tiles;
 

@@ -84,7 +84,7 @@ impl Expander<'_> {
         self.k.pipes.iter().position(|p| p.name == name).expect("the verifier checked pipe names")
     }
 
-    fn barrier(&mut self, pipe: usize, side: &str, stage: lane::Value) -> lane::Value {
+    pub(super) fn barrier(&mut self, pipe: usize, side: &str, stage: lane::Value) -> lane::Value {
         let at = offset(self.k, &format!("{}.{side}", self.k.pipes[pipe].name));
         let by = self.b.imm(L::Shl, stage, 3);
         let p = self.b.op(L::PtrAdd, &[self.smem_base, by]);

@@ -169,7 +169,7 @@ impl Expander<'_> {
     }
 
     /// The address of the first element that leading coordinates pick.
-    fn element_base(&mut self, op: &Op, at: &[Value]) -> (View, lane::Value) {
+    pub(super) fn element_base(&mut self, op: &Op, at: &[Value]) -> (View, lane::Value) {
         let (tensor, view) = self.element_view(op);
         let mut index = None;
         for (i, extent) in tensor.dims.iter().enumerate() {

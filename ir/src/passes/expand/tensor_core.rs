@@ -6,7 +6,7 @@ use super::{Expander, Low};
 use crate::attr::Attrs;
 use crate::dtype::DType;
 use crate::lane::{self, Op as L, Ty};
-use crate::layout::{Dim, Swizzle};
+use crate::layout::{Dim, Swizzle, wgmma_acc};
 use crate::passes::PassError;
 use crate::tile::{Op, OpKind, SmemTile, Value};
 
@@ -229,9 +229,13 @@ impl Expander<'_> {
         let (at, tile) = self.smem(op.args[0]);
         let t = self.reg_tile(op.args[1]);
         let regs = self.regs(op.args[1]);
-        if t.shape[0] != 64 || t.dtype.bytes() != 2 {
+        if t.dtype.bytes() == 2 && wgmma_acc(64, t.shape[0], 1).is_ok_and(|l| t.shape[1] == 64 && l.transposed() == t.layout) {
+            self.st_matrix_transposed(at, &tile, &regs);
+            return Ok(());
+        }
+        if t.dtype.bytes() != 2 || wgmma_acc(64, t.shape[1], 1).map_or(true, |l| t.shape[0] != 64 || l != t.layout) {
             return self.unsupported(format!(
-                "stmatrix of a {}x{} tile of {}: 64 rows of 16 bits at a time",
+                "stmatrix of a {}x{} tile of {}: an accumulator of 64 rows at 16 bits, or one transposed",
                 t.shape[0], t.shape[1], t.dtype
             ));
         }
@@ -265,6 +269,33 @@ impl Expander<'_> {
             done += count;
         }
         Ok(())
+    }
+
+    /// An accumulator whose rows go to columns: a register pair is a column of an 8x8 matrix, four matrices are eight
+    /// columns of sixteen rows and the next eight.
+    fn st_matrix_transposed(&mut self, at: SmemAddr, tile: &SmemTile, regs: &[lane::Value]) {
+        let pitch = tile.pitch_bytes();
+        let low = self.b.imm(L::And, self.at.lane, 7);
+        let next = self.b.imm(L::LShr, self.at.lane, 4);
+        let next = self.b.imm(L::Shl, next, 3);
+        let row = self.b.op(L::IAdd, &[low, next]);
+        let half = self.b.imm(L::LShr, self.at.lane, 3);
+        let half = self.b.imm(L::And, half, 1);
+        let half = self.b.imm(L::Shl, half, 4);
+        let warp = self.b.imm(L::Shl, self.at.unit_warp, 5);
+        let bytes = self.b.op(L::IAdd, &[warp, half]);
+        let offset = self.smem_offset(tile, row, bytes);
+        let mut done = 0;
+        while done < regs.len() {
+            let count = (regs.len() - done).min(4);
+            // Sixteen rows further: swizzles repeat every eight.
+            let to = SmemAddr { bytes: at.bytes + done as u32 / 2 * 8 * pitch, ..at };
+            let ptr = self.smem_ptr(to, Some(offset));
+            let mut args = vec![ptr];
+            args.extend(&regs[done..done + count]);
+            self.b.effect(if count == 4 { L::StMatrix4T } else { L::StMatrix2T }, &args, Attrs::none());
+            done += count;
+        }
     }
 }
 

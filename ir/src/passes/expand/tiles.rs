@@ -14,8 +14,12 @@ impl Expander<'_> {
         let out = op.outs[0];
         let regs = match op.kind {
             OpKind::Splat => {
-                let v = self.scalar(op.args[0]);
-                vec![v; reg_count(&self.reg_tile(out))]
+                let mut v = self.scalar(op.args[0]);
+                let t = self.reg_tile(out);
+                if packing(t.dtype) == 2 {
+                    v = self.pair_of(v, t.dtype);
+                }
+                vec![v; reg_count(&t)]
             }
             OpKind::Unary => self.unary(op)?,
             OpKind::Exp2 => {
@@ -26,7 +30,13 @@ impl Expander<'_> {
             OpKind::Binary => self.binary(op)?,
             OpKind::Fma => {
                 let [a, b, c] = [0, 1, 2].map(|i| self.regs(op.args[i]));
-                a.into_iter().zip(b).zip(c).map(|((a, b), c)| self.b.op(L::Fma, &[a, b, c])).collect()
+                let dtype = self.reg_tile(out).dtype;
+                let each = a.into_iter().zip(b).zip(c);
+                if packing(dtype) == 2 {
+                    each.map(|((a, b), c)| self.fma_pairs(dtype, [a, b, c])).collect()
+                } else {
+                    each.map(|((a, b), c)| self.b.op(L::Fma, &[a, b, c])).collect()
+                }
             }
             OpKind::CmpTile => self.compare_tiles(op),
             OpKind::Choose => self.choose(op)?,
@@ -106,12 +116,20 @@ impl Expander<'_> {
 
     fn binary(&mut self, op: &Op) -> Result<Vec<lane::Value>, PassError> {
         let (f, dtype) = (op.attrs.get_sym("f"), self.reg_tile(op.args[0]).dtype);
+        let (a, b) = (self.regs(op.args[0]), self.regs(op.args[1]));
+        let pairs = if packing(dtype) == 2 {
+            a.iter().zip(&b).map(|(a, b)| self.pairs(f, dtype, *a, *b)).collect::<Option<Vec<_>>>()
+        } else {
+            None
+        };
+        if let Some(pairs) = pairs {
+            return Ok(pairs);
+        }
         let Some(kind) = binary_op(f, dtype) else {
             return self.unsupported(format!(
-                "binary `{f}` of {dtype}: add, sub, mul, min, max of f32; those, div, rem, and, or, xor, shl, shr of i32; and, or, xor of i1; cast others first"
+                "binary `{f}` of {dtype}: add, sub, mul of f16 and bf16; those, min, max of f32; those, div, rem, and, or, xor, shl, shr of i32; and, or, xor of i1; cast others first"
             ));
         };
-        let (a, b) = (self.regs(op.args[0]), self.regs(op.args[1]));
         Ok(a.into_iter().zip(b).map(|(a, b)| self.b.op(kind, &[a, b])).collect())
     }
 
@@ -172,10 +190,9 @@ impl Expander<'_> {
     /// Names the vector's registers anew; a thread must hold the elements its part of the tile needs.
     fn broadcast(&mut self, op: &Op) -> Result<Vec<lane::Value>, PassError> {
         let (from, to) = (self.reg_tile(op.args[0]), self.reg_tile(op.outs[0]));
-        if packing(from.dtype) != 1 {
-            return self.unsupported(format!("broadcasting {} elements, which share registers: cast to f32 first", from.dtype));
-        }
-        let keep = |at: [u32; 2]| [0, 1].map(|i| if from.shape[i] == 1 { 0 } else { at[i] });
+        // Columns repeat in runs: one of `[rows, 1]` is a run of all.
+        let run = to.shape[1] / from.shape[1];
+        let keep = |at: [u32; 2]| [if from.shape[0] == 1 { 0 } else { at[0] }, at[1] / run];
         let ends = |l: &Layout| [Dim::Lane, Dim::Warp].map(|d| l.in_size(d));
         let threads = ends(&to.layout);
         let same = |l, w| {
@@ -186,6 +203,9 @@ impl Expander<'_> {
             return self.unsupported(format!("threads of {} do not hold what those of {} need", from.layout, to.layout));
         }
         let regs = self.regs(op.args[0]);
+        if packing(from.dtype) == 2 {
+            return self.broadcast_pairs(&from, &to, keep, &regs);
+        }
         let index: FxHashMap<[u32; 2], usize> = (0..regs.len()).map(|r| (self.reg_coords(&from.layout, r), r)).collect();
         if let Some((thread, consts)) = self.iotas.get(&op.args[0]).cloned() {
             let at = |r| index.get(&keep(self.reg_coords(&to.layout, r))).map(|i| consts[*i]);

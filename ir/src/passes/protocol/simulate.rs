@@ -295,6 +295,14 @@ impl Sim<'_> {
                     }
                 }
             }
+            Event::Read { place: Place::Stage { pipe, ordinal } } => {
+                let tile_bytes: u32 = self.k.pipes[*pipe].slots.iter().map(|s| s.tile.bytes()).sum();
+                let s = self.stage(cta, *pipe, *ordinal);
+                if s.filled != Some(*ordinal) || s.landed < tile_bytes {
+                    let what = format!("use {ordinal} of {} is read, but is not there", self.k.pipes[*pipe].name);
+                    return Err(self.overlap(i, p.at, what));
+                }
+            }
             Event::Mma { reads } => p.groups.push_back(reads.clone()),
             Event::MmaWait { pending } => {
                 while p.groups.len() > *pending {

@@ -33,7 +33,7 @@ pub(super) enum Event {
     Named { id: i64, threads: u32, wait: bool },
     /// Generic or cp.async write of a place.
     Write { place: Place, asynchronous: bool },
-    /// ldmatrix of a place.
+    /// An ordinary load or ldmatrix of a place.
     Read { place: Place },
     /// TMA store of a place.
     Store { place: Place },
@@ -227,12 +227,12 @@ impl Tracer<'_> {
                 let buffer = self.k.buffers.iter().position(|b| b.name == name).unwrap_or(0);
                 self.places.insert(op.outs[0], Place::Copy { buffer, copy: self.need(op, 0)? });
             }
-            SmemRows => {
+            SmemRows | SmemView => {
                 if let Some(p) = self.places.get(&op.args[0]).copied() {
                     self.places.insert(op.outs[0], p);
                 }
             }
-            TmaLoad => {
+            TmaLoad | BulkLoad => {
                 let pipe = self.pipe(op);
                 let slot = &self.k.pipes[pipe].slots[op.attrs.get_int("slot") as usize];
                 let Ty::Smem(tile) = self.k.ty(op.args[0]) else { unreachable!("the verifier checked operand types") };
@@ -244,13 +244,13 @@ impl Tracer<'_> {
                 self.push(op, Event::Mma { reads });
             }
             MmaWait | MmaReady => self.push(op, Event::MmaWait { pending: op.attrs.get_int("n") as usize }),
-            TmaStore | StMatrix | ZeroRows | LdMatrix | CopyAsync | CopyRows => {
+            TmaStore | StMatrix | StoreShared | ZeroRows | LdMatrix | LoadShared | CopyAsync | CopyRows => {
                 if let Some(place) = self.places.get(&op.args[0]).copied() {
                     self.push(
                         op,
                         match op.kind {
                             TmaStore => Event::Store { place },
-                            StMatrix | ZeroRows => Event::Write { place, asynchronous: false },
+                            StMatrix | StoreShared | ZeroRows => Event::Write { place, asynchronous: false },
                             CopyAsync | CopyRows => Event::Write { place, asynchronous: op.attrs.get_int("vec") > 1 },
                             _ => Event::Read { place },
                         },

@@ -156,6 +156,18 @@ impl KernelBuilder {
         Pipe { name: name.to_string(), stages }
     }
 
+    /// As [`Self::pipe`] with slots of any kind.
+    pub fn pipe_of(&mut self, name: &str, stages: u32, slots: Vec<SlotDecl>) -> Pipe {
+        self.kernel.pipes.push(PipeDecl { name: name.to_string(), stages, slots });
+        Pipe { name: name.to_string(), stages }
+    }
+
+    /// Shared memory outside pipes, without a swizzle: for ordinary loads and stores.
+    pub fn scratch(&mut self, name: &str, dtype: DType, shape: [u32; 2], copies: u32) -> Staging {
+        self.kernel.buffers.push(Buffer { name: name.to_string(), tile: SmemTile::packed(dtype, shape), copies });
+        Staging { name: name.to_string(), copies }
+    }
+
     /// Shared memory outside pipes.
     pub fn buffer(&mut self, name: &str, dtype: DType, shape: [u32; 2], copies: u32) -> Staging {
         let tile = SmemTile::new(dtype, shape);

@@ -3,6 +3,7 @@
 use super::role::RoleBuilder;
 use super::{Cell, Operand, Pipe, Scalar, SmemRef, Staging, TensorRef, TileRef};
 use crate::attr::Attrs;
+use crate::dtype::DType;
 use crate::tile::kernel::Value;
 use crate::tile::table::OpKind;
 use crate::tile::types::{RegTile, SmemTile, Ty};
@@ -70,13 +71,50 @@ impl RoleBuilder<'_> {
         SmemRef(self.emit(OpKind::BufferTile, &[copy], &[Ty::Smem(tile)], attrs)[0])
     }
 
-    /// `rows` rows of a tile from row `from`, a multiple of eight.
+    /// `rows` rows of a tile from row `from`, a multiple of eight where the tile is swizzled.
     #[track_caller]
     pub fn rows(&mut self, tile: SmemRef, from: impl Into<Operand>, rows: u32) -> SmemRef {
         let from = self.value(from);
         let whole = self.smem_type(tile);
         let part = SmemTile { shape: [rows, whole.shape[1]], ..whole };
         SmemRef(self.emit(OpKind::SmemRows, &[tile.0, from], &[Ty::Smem(part)], Attrs::none())[0])
+    }
+
+    /// Bytes of an unswizzled tile from `offset` on as an unswizzled `shape` tile of `dtype`: one field of a record.
+    #[track_caller]
+    pub fn view(&mut self, tile: SmemRef, offset: u32, dtype: DType, shape: [u32; 2]) -> SmemRef {
+        let ty = Ty::Smem(SmemTile::packed(dtype, shape));
+        SmemRef(self.emit(OpKind::SmemView, &[tile.0], &[ty], Attrs::none().int("offset", i64::from(offset)))[0])
+    }
+
+    /// A shared tile in registers: `like` has its shape and dtype and says which thread holds what.
+    #[track_caller]
+    pub fn load_shared(&mut self, tile: SmemRef, like: RegTile) -> TileRef {
+        TileRef(self.emit(OpKind::LoadShared, &[tile.0], &[Ty::Reg(like)], Attrs::none())[0])
+    }
+
+    /// A register tile into a shared tile of its shape and dtype. Other threads see it after a [`Self::sync`].
+    #[track_caller]
+    pub fn store_shared(&mut self, tile: SmemRef, value: TileRef) {
+        self.emit(OpKind::StoreShared, &[tile.0, value.0], &[], Attrs::none());
+    }
+
+    /// Copy as many elements as the unswizzled slot `slot` of `stage` holds, in a row from the one that the leading
+    /// coordinates `at` pick (an index into a list of records, say). The run lies inside the tensor; it starts and ends on a
+    /// multiple of 16 bytes.
+    #[track_caller]
+    pub fn bulk_load(&mut self, tensor: &TensorRef, at: &[Scalar], pipe: &Pipe, stage: Scalar, slot: usize) {
+        let tile = self.slot(pipe, stage, slot);
+        self.bulk_load_part(tensor, at, pipe, stage, slot, tile);
+    }
+
+    /// As [`Self::bulk_load`] into `part` of the slot: some of its rows. Each stage must be filled whole.
+    #[track_caller]
+    pub fn bulk_load_part(&mut self, tensor: &TensorRef, at: &[Scalar], pipe: &Pipe, stage: Scalar, slot: usize, part: SmemRef) {
+        let mut args = vec![part.0, stage.0];
+        args.extend(at.iter().map(|s| s.0));
+        let attrs = Attrs::none().sym("tensor", &tensor.name).sym("pipe", &pipe.name).int("slot", slot as i64);
+        self.emit(OpKind::BulkLoad, &args, &[], attrs);
     }
 
     /// Clear the rows of a tile from row `from` on, by ordinary stores of the unit's threads: what a copy brought that is no
@@ -185,7 +223,7 @@ impl RoleBuilder<'_> {
         self.emit(OpKind::StTile, &args, &[], attrs);
     }
 
-    /// `stmatrix` of a 16-bit accumulator tile.
+    /// `stmatrix` of a 16-bit accumulator tile, or of a transposed one.
     #[track_caller]
     pub fn store_matrix(&mut self, to: SmemRef, tile: TileRef) {
         self.emit(OpKind::StMatrix, &[to.0, tile.0], &[], Attrs::none());

@@ -72,7 +72,7 @@ impl RoleBuilder<'_> {
         }
     }
 
-    /// `scalar` everywhere, in the shape and layout of `like`, which has its dtype.
+    /// `scalar` everywhere, in the shape and layout of `like`, which has its dtype or, for an f32, a 16-bit one.
     #[track_caller]
     pub fn splat(&mut self, scalar: Scalar, like: RegTile) -> TileRef {
         TileRef(self.emit(OpKind::Splat, &[scalar.0], &[Ty::Reg(like)], Attrs::none())[0])
@@ -103,7 +103,8 @@ impl RoleBuilder<'_> {
         TileRef(self.emit(OpKind::Iota, &[], &[ty], Attrs::none().int("axis", axis as i64))[0])
     }
 
-    /// A column `[rows, 1]`, a row `[1, cols]` or one element repeated to the shape and layout of `like`.
+    /// A column `[rows, 1]`, a row `[1, cols]` or one element repeated to the shape and layout of `like`; `[rows, c]` where c
+    /// divides the columns: each column is a run of them, as the scales of groups are.
     #[track_caller]
     pub fn broadcast(&mut self, v: TileRef, like: RegTile) -> TileRef {
         let ty = RegTile { dtype: self.tile_type(v).dtype, ..like };
@@ -113,7 +114,40 @@ impl RoleBuilder<'_> {
         TileRef(self.emit(OpKind::Broadcast, &[v.0], &[Ty::Reg(ty)], Attrs::none())[0])
     }
 
-    /// `a * b + c` of each element, one rounding (f32).
+    /// The 32-bit registers of tiles in turn (the first of each, then the second of each) as the registers of a tile of type
+    /// `to`: for bits that mean something else from here on. 16-bit elements share registers in pairs, I32 have their own.
+    #[track_caller]
+    pub fn reinterpret(&mut self, tiles: &[TileRef], to: RegTile) -> TileRef {
+        let args: Vec<_> = tiles.iter().map(|t| t.0).collect();
+        TileRef(self.emit(OpKind::Reinterpret, &args, &[Ty::Reg(to)], Attrs::none())[0])
+    }
+
+    /// Rows and columns exchanged, in the same registers.
+    #[track_caller]
+    pub fn transpose(&mut self, a: TileRef) -> TileRef {
+        let from = self.tile_type(a);
+        let ty = RegTile { dtype: from.dtype, shape: [from.shape[1], from.shape[0]], layout: from.layout.transposed() };
+        TileRef(self.emit(OpKind::Transpose, &[a.0], &[Ty::Reg(ty)], Attrs::none())[0])
+    }
+
+    /// Of each pair of I32: four of their eight bytes, the lowest by the lowest nibble of `selector`; 0 to 3 are bytes of `a`,
+    /// 4 to 7 of `b` (PTX ISA 9.7.9.7, `prmt`).
+    #[track_caller]
+    pub fn permute_bytes(&mut self, a: TileRef, b: TileRef, selector: u32) -> TileRef {
+        let ty = Ty::Reg(self.tile_type(a));
+        let attrs = Attrs::none().int("selector", i64::from(selector));
+        TileRef(self.emit(OpKind::PermuteBytes, &[a.0, b.0], &[ty], attrs)[0])
+    }
+
+    /// The literal `v` everywhere (I32), in the shape and layout of `like`.
+    #[track_caller]
+    pub fn splat_int(&mut self, v: i64, like: TileRef) -> TileRef {
+        let scalar = self.int(v);
+        let like = RegTile { dtype: DType::I32, ..self.tile_type(like) };
+        self.splat(scalar, like)
+    }
+
+    /// `a * b + c` of each element, one rounding (f32, f16, bf16).
     #[track_caller]
     pub fn fma(&mut self, a: TileRef, b: TileRef, c: TileRef) -> TileRef {
         let ty = Ty::Reg(self.tile_type(a));
@@ -179,8 +213,8 @@ impl RoleBuilder<'_> {
         TileRef(self.emit(OpKind::Exp2, &[a.0], &[ty], Attrs::none().int("fma_share", i64::from(fma_share)))[0])
     }
 
-    /// Of each pair, same dtype and layout: `add`, `sub`, `mul`, `min`, `max` (f32, i32), `div`, `rem` of numbers that are not
-    /// negative, `shl`, `shr` (i32), `and`, `or`, `xor` (i32, i1).
+    /// Of each pair, same dtype and layout: `add`, `sub`, `mul` (f32, f16, bf16, i32), `min`, `max` (f32, i32), `div`, `rem` of
+    /// numbers that are not negative, `shl`, `shr` (i32), `and`, `or`, `xor` (i32, i1).
     #[track_caller]
     pub fn binary(&mut self, f: &str, a: TileRef, b: TileRef) -> TileRef {
         let ty = Ty::Reg(self.tile_type(a));
