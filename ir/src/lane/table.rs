@@ -274,6 +274,7 @@ rows! {
     SubX2       "sub.x2"       [I32, I32] => [I32] {"dtype"} Pure 60 53 Asm("sub.rn.{dtype}x2 $0, $1, $2;", "=r,r,r"), Alu, "differences, as add.x2";
     MulX2       "mul.x2"       [I32, I32] => [I32] {"dtype"} Pure 60 53 Asm("mul.rn.{dtype}x2 $0, $1, $2;", "=r,r,r"), Alu, "products, as add.x2";
     FmaX2       "fma.x2"       [I32, I32, I32] => [I32] {"dtype"} Pure 70 80 Asm("fma.rn.{dtype}x2 $0, $1, $2, $3;", "=r,r,r,r"), Alu, "a*b + c of the two 16-bit floats of a register, one rounding each (PTX ISA 9.7.4.4)";
+    Lop3        "lop3"         [I32, I32, I32] => [I32] {"table"} Pure 43 50 Asm("lop3.b32 $0, $1, $2, $3, {table};", "=r,r,r,r"), Alu, "any bitwise function of three registers, by its truth table (PTX ISA 9.7.8.6); two instructions with constants would stay two";
     Prmt        "prmt"         [I32, I32] => [I32] {"selector"} Pure 20 20 Call("llvm.nvvm.prmt", &[O(0), O(1), A("selector", 32)], Results), Alu, "four of the eight bytes of two registers, by the nibbles of the selector (PTX ISA 9.7.9.7)";
     // Where a thread is
     TidX        "tid.x"        [] => [I32] {} Pure 10 10 Call("llvm.nvvm.read.ptx.sreg.tid.x", &[], Results), Alu, "thread index in the CTA";

@@ -134,7 +134,9 @@ impl Verifier<'_> {
         let need = match op.kind {
             PipeAcquire | PipeCommit | TmaLoad | BulkLoad => Some(Unit::Thread),
             MmaAsync | MmaWait | MmaReady | StMatrix => Some(Unit::Warpgroup),
-            LdMatrix | MmaSync | CopyAsync | CopyRows => Some(Unit::Role),
+            LdMatrix | MmaSync | CopyAsync | CopyRows if role.unit == Unit::Thread => {
+                return self.fail(op, "needs a role whose unit has whole warps: the role or the warpgroup".to_string());
+            }
             _ => None,
         };
         match need {

@@ -71,7 +71,7 @@ fn copy(role: &Role, dtype: DType, to: &SmemTile, rows: &RegTile, vec: i64) -> R
     if !matches!(vec * dtype.bytes(), 2 | 4 | 8 | 16) {
         return Err(format!("copies of {} bytes: 2, 4, 8 or 16", vec * dtype.bytes()));
     }
-    let layout = blocked(role.warps * 32, to.shape, vec).map_err(|e| e.to_string())?;
+    let layout = blocked(role.unit_threads(), to.shape, vec).map_err(|e| e.to_string())?;
     row_numbers(rows, to.shape[0], &layout)
 }
 

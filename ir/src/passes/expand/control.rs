@@ -73,8 +73,9 @@ impl Expander<'_> {
             MmaAsync | MmaWait | MmaReady | MmaSync | LdMatrix | StMatrix => self.tensor_op(op),
             CopyAsync | CopyCommit | CopyWait | LdTile | StTile => self.global_op(op),
             SmemView | LoadShared | StoreShared | BulkLoad => self.shared_op(op),
+            LoadRun => self.load_run(op),
             LoadScalar | LoadElems | StoreElems | LoadRows | StoreRows | CopyRows => self.rows_op(op),
-            Reinterpret | Transpose | PermuteBytes => self.bits_op(op),
+            Reinterpret | Transpose | Bitwise | PermuteBytes => self.bits_op(op),
             Splat | Unary | Exp2 | Binary | Cast | Slice | Iota | Broadcast | Fma | CmpTile | Choose | Reduce | ReduceThread
             | ReduceLanes => self.tile_op(op),
             _ => self.scalar_op(op),

@@ -229,7 +229,7 @@ impl Expander<'_> {
         }
         let per_row = tile.shape[1] / vec;
         let total = tile.shape[0] * per_row;
-        let threads = self.role.warps * 32;
+        let threads = self.unit_threads();
         let count = total.div_ceil(threads);
         let copy = Copy { at, tile, view, lead: lead.first().copied(), row: *row, col: *col, vec, per_row, threads };
         let even = total.is_multiple_of(threads) && threads.is_multiple_of(per_row);

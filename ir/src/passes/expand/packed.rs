@@ -23,6 +23,11 @@ impl Expander<'_> {
                 let as_it_is = |x: &mut Self, v| if x.b.func.ty(v) == to { v } else { x.b.cast(L::Bitcast, v, to) };
                 turns.into_iter().map(|v| as_it_is(self, v)).collect()
             }
+            OpKind::Bitwise => {
+                let [a, b, c] = [0, 1, 2].map(|i| self.regs(op.args[i]));
+                let each = a.into_iter().zip(b).zip(c);
+                each.map(|((a, b), c)| self.b.inst(L::Lop3, &[a, b, c], &[lane::Ty::I32], op.attrs.clone())[0]).collect()
+            }
             _ => {
                 let (a, b) = (self.regs(op.args[0]), self.regs(op.args[1]));
                 let selector = op.attrs.get_int("selector");

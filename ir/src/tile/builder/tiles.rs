@@ -138,6 +138,14 @@ impl RoleBuilder<'_> {
         TileRef(self.emit(OpKind::Transpose, &[a.0], &[Ty::Reg(ty)], Attrs::none())[0])
     }
 
+    /// A bitwise function of three I32 tiles in one instruction: `table` is the function of 0xF0, 0xCC and 0xAA, so `a & b | c` is
+    /// `0xF0 & 0xCC | 0xAA` (PTX ISA 9.7.8.6, `lop3`).
+    #[track_caller]
+    pub fn bitwise(&mut self, a: TileRef, b: TileRef, c: TileRef, table: u8) -> TileRef {
+        let ty = Ty::Reg(self.tile_type(a));
+        TileRef(self.emit(OpKind::Bitwise, &[a.0, b.0, c.0], &[ty], Attrs::none().int("table", i64::from(table)))[0])
+    }
+
     /// Of each pair of I32: four of their eight bytes, the lowest by the lowest nibble of `selector`; 0 to 3 are bytes of `a`,
     /// 4 to 7 of `b` (PTX ISA 9.7.9.7, `prmt`).
     #[track_caller]
