@@ -50,9 +50,16 @@ pub fn table(arch: Arch, class: &str, plans: &[(PlanIndex, &OpPlan)]) -> Res<Dis
 
 fn entry(PlanIndex(index): PlanIndex, p: &OpPlan) -> Res<Entry> {
     let problem = GemmProblem::from_class(&p.plan.class).map_err(failure)?;
-    let axes: Vec<String> = p.kernels[0].config.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    // Launches before the product only copy.
+    let copies = |k: &TemplateKernel| k.config.get("kind").is_some_and(|kind| kind == "pad");
+    let main =
+        p.kernels.iter().position(|k| !copies(k)).ok_or_else(|| failure(format!("plan {} multiplies nothing", p.plan.id)))?;
+    let mut axes: Vec<String> = p.kernels[main].config.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    if main > 0 {
+        axes.push("pad=1".to_string());
+    }
     let config = axes.join(",").parse().map_err(failure)?;
-    let splits = p.plan.launches[0].sets.get("splits").and_then(|e| e.text().parse().ok()).unwrap_or(1);
+    let splits = p.plan.launches[main].sets.get("splits").and_then(|e| e.text().parse().ok()).unwrap_or(1);
     // A launch may rename variables: then the same words mean something else.
     let scoped = |(l, k): (&tilewright_runtime::plan::PlanLaunch, &TemplateKernel)| {
         let sets: Vec<String> = l.sets.iter().map(|(k, v)| format!("{k}:={}", v.text())).collect();
