@@ -42,7 +42,7 @@ impl GemmConfig {
                 ("stages", c.stages.to_string()),
                 ("raster", c.raster.to_string()),
                 ("n_align", c.n_align.to_string()),
-                ("split", u8::from(c.split).to_string()),
+                ("stream", u8::from(c.stream).to_string()),
             ],
         };
         list.sort_unstable();
@@ -68,7 +68,8 @@ impl GemmConfig {
                 )
             }
             GemmConfig::WeightWgmma(c) => {
-                format!("wwgmma_{}x{}_s{}_g{}_a{}{split}", c.bm, c.bn, c.stages, c.raster, c.n_align)
+                let stream = if c.stream { "_stream" } else { "" };
+                format!("wwgmma_{}x{}_s{}_g{}_a{}{stream}", c.bm, c.bn, c.stages, c.raster, c.n_align)
             }
         }
     }
@@ -102,8 +103,15 @@ impl FromStr for GemmConfig {
         };
         let kind = choice("kind", take("kind")?, &["wgmma", "mma", "weight_wgmma"])?;
         let mut n = |key: &str| take(key).and_then(|v| number(key, v));
-        let (bm, bn, bk, stages, raster, n_align, split) =
-            (n("bm")?, n("bn")?, n("bk")?, n("stages")?, n("raster")?, n("n_align")?, n("split")? != 0);
+        let (bm, bn, bk, stages, raster, n_align, split) = (
+            n("bm")?,
+            n("bn")?,
+            n("bk")?,
+            n("stages")?,
+            n("raster")?,
+            n("n_align")?,
+            n(if kind == 2 { "stream" } else { "split" })? != 0,
+        );
         let config = if kind == 0 {
             let math_wgs = n("wgs")?;
             let schedule =
@@ -115,7 +123,7 @@ impl FromStr for GemmConfig {
             if bk != WeightWgmmaConfig::BK {
                 return Err(fail(format!("bk = {bk}: a stage of packed weights is {} columns", WeightWgmmaConfig::BK)));
             }
-            GemmConfig::WeightWgmma(WeightWgmmaConfig { bm, bn, stages, raster, n_align, split })
+            GemmConfig::WeightWgmma(WeightWgmmaConfig { bm, bn, stages, raster, n_align, stream: split })
         } else {
             let load_align = n("load_align")?;
             let warps = take("warps")?;
