@@ -3,12 +3,20 @@
 //! | file | holds |
 //! |---|---|
 //! | `block` | the packed form as functions; packing and unpacking on the host, the kernels' witness |
+//! | `decode` | from codes to an MMA operand, in registers |
+//! | `config` | configs of the kernels that multiply |
+//! | `wgmma` | the Hopper kernel: weights as the A operand in registers, tokens as the columns of wgmma |
 //! | `format`, `int4`, `int8` | a format: bits, order of codes in a word, the number stored for a zero point |
 
 pub mod block;
+pub mod config;
+pub mod decode;
 pub mod format;
 mod int4;
 mod int8;
+mod wgmma;
 
 pub use block::{Blocks, code_words, dequantised, pack, packed_group, rounded, scale_words, unpack, words};
+pub use config::WeightWgmmaConfig;
 pub use format::Format;
+pub use wgmma::wgmma;
