@@ -69,9 +69,6 @@ struct Work {
 impl<'a> Ctx<'a> {
     fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, packed: Packed, c: &'a WeightWgmmaConfig) -> Result<Self, LayoutError> {
         p.groups.declare(k);
-        for name in ["n", "k"] {
-            k.shape(name);
-        }
         let [lead, rows] = p.groups.rows();
         let extent = |param: &str, factor| Dim { param: Some(param.into()), factor };
         let words = words(packed);
@@ -89,8 +86,8 @@ impl<'a> Ctx<'a> {
         k.require("k >= 1");
         let staging = c.tma_store(p).then(|| k.buffer("out", p.output, [c.chunk(), 64], 2 * c.math_wgs()));
         let splits = if c.split { "*splits" } else { "" };
-        let tiles = p.groups.most_tiles(c.bm);
-        k.grid([format!("min({tiles}*ceil_div(n,{}){splits},sms)", c.bn), "1".into(), "1".into()]);
+        let tiles = p.groups.grid_tiles([c.bm, c.bn]);
+        k.grid([format!("min({tiles}{splits},sms)"), "1".into(), "1".into()]);
         if c.split {
             k.shape("splits");
             k.require("splits <= ceil_div(k,128)");
@@ -128,7 +125,7 @@ impl<'a> Ctx<'a> {
         let (first, step) = (r.cta_id(0), r.n_ctas());
         r.for_range(first, total, step, |r, t| {
             let at = raster.at(r, t);
-            let col = r.mul(at.n, self.c.bn);
+            let (row, col) = (r.mul(at.m, self.c.bm), r.mul(at.n, self.c.bn));
             let kdim = r.param("k");
             let blocks = r.ceil_div(kdim, WeightWgmmaConfig::BK);
             // The math warpgroups decode their first block before they look how many there are.
@@ -149,7 +146,6 @@ impl<'a> Ctx<'a> {
                 let t = list.entry(r, self.p.groups, at.m);
                 return f(r, Work { matrix: t.matrix, a: t.matrix, b: t.expert, row: t.row, col, rows: Some(t.rows), k });
             }
-            let row = r.mul(at.m, self.c.bm);
             let source = if self.c.split {
                 let batch = r.param("batch");
                 r.rem(at.matrix, batch)
