@@ -203,7 +203,8 @@ impl<'a> Ctx<'a> {
     }
 
     /// Half a block is decoded while the wgmmas of the half before run: the second half of a stage under the first's,
-    /// the first half of the next stage under the second's.
+    /// the first half of the next stage under the second's, which is why that group is waited for only once another has been
+    /// started. ptxas moves the decoding behind any wait that does not need it.
     fn main_loop(&self, r: &mut RoleBuilder, w: &Work, wg: Scalar) -> Result<Vec<Cell>, LayoutError> {
         let gates = self.p.gates();
         let acc: Result<Vec<Cell>, LayoutError> = (0..gates).map(|_| r.wgmma_acc([64, self.c.bm])).collect();
@@ -213,33 +214,34 @@ impl<'a> Ctx<'a> {
         let stage = r.scalar_cell(stage);
         let last = r.sub(w.k[1], 1);
         r.for_range(w.k[0], last, 1, |r, kb| {
-            let from_zero = r.cmp(CmpPred::Eq, kb, w.k[0]);
-            self.multiply(r, &acc, &ahead, stage, wg, from_zero);
-            // The second half's groups run on while the next stage's first half is decoded.
+            self.multiply(r, &acc, &ahead, stage, wg, [kb, w.k[0]]);
+            // The first half's groups are done: their registers are free.
             r.mma_wait(acc[0], i64::from(gates));
             let next = r.wait(&self.ring);
             for (cell, half) in ahead.iter().zip(self.decode(r, next, wg, 0)) {
                 r.set_tile(*cell, half);
             }
-            acc.iter().for_each(|a| r.mma_wait(*a, 0));
-            r.release(&self.ring);
             r.set(stage, next);
         });
-        let only = r.cmp(CmpPred::Eq, w.k[0], last);
-        self.multiply(r, &acc, &ahead, stage, wg, only);
+        self.multiply(r, &acc, &ahead, stage, wg, [last, w.k[0]]);
         acc.iter().for_each(|a| r.mma_wait(*a, 0));
         r.release(&self.ring);
         Ok(acc)
     }
 
-    /// Starts the groups of one stage, whose first half is decoded already: one a gate and half.
-    fn multiply(&self, r: &mut RoleBuilder, acc: &[Cell], ahead: &[Cell], stage: Cell, wg: Scalar, from_zero: Scalar) {
+    /// Starts the groups of one stage (block `at` of those from `from` on), whose first half is decoded already, and hands back
+    /// the stage before.
+    fn multiply(&self, r: &mut RoleBuilder, acc: &[Cell], ahead: &[Cell], stage: Cell, wg: Scalar, [at, from]: [Scalar; 2]) {
         let s = r.get(stage);
         let first: Vec<TileRef> = ahead.iter().map(|c| r.get_tile(*c)).collect();
         let tokens = r.slot(&self.ring, s, 1);
+        let fresh = r.cmp(CmpPred::Eq, at, from);
         for (acc, w) in acc.iter().zip(first) {
-            r.mma_async_reg(*acc, w, tokens, from_zero, false);
+            r.mma_async_reg(*acc, w, tokens, fresh, false);
         }
+        r.mma_wait(acc[0], acc.len() as i64);
+        let started = r.cmp(CmpPred::Gt, at, from);
+        r.release_if(&self.ring, started);
         let second = self.decode(r, s, wg, 1);
         let tokens = r.slot(&self.ring, s, 2);
         let no = r.bool(false);
