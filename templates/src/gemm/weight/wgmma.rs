@@ -283,8 +283,8 @@ impl<'a> Ctx<'a> {
         let tiles: Vec<_> = acc.iter().map(|a| r.get_tile(*a)).collect();
         let chunk = self.c.chunk();
         // Two buffers a warpgroup: one is written while the other is stored. The order starts anew with each tile, so an
-        // odd number of chunks would meet its own last store.
-        let in_flight = i64::from((self.c.bm / chunk).is_multiple_of(2));
+        // odd number of chunks would meet its own last store; and so may any where some are left out.
+        let in_flight = i64::from((self.c.bm / chunk).is_multiple_of(2) && w.rows.is_none());
         let mut copy = 0;
         for first in (0..self.c.bm).step_by(chunk as usize) {
             let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [0, first], [64, chunk])).collect();
