@@ -4,11 +4,21 @@
 //! |---|---|
 //! | `block` | the packed form as functions; packing and unpacking on the host, the kernels' witness |
 //! | `format`, `int4`, `int8` | a format: bits, order of codes in a word, the number stored for a zero point |
+//! | `source` | where codes, zero points and scales lie in a checkpoint, for the host and for kernels |
+//! | `pack`, `unpack` | the kernels from a source to the packed form, and from there to dense weights; the gather of columns of a |
+//! | `plan` | packing, unpacking and gathering as launches before a multiplication |
 
 pub mod block;
 pub mod format;
 mod int4;
 mod int8;
+pub mod pack;
+pub mod plan;
+pub mod source;
+pub mod unpack;
 
 pub use block::{Blocks, code_words, dequantised, pack, packed_group, rounded, scale_words, unpack, words};
 pub use format::Format;
+pub use pack::{PackProblem, pack_kernel};
+pub use source::{Source, Stored};
+pub use unpack::{UnpackProblem, gather_kernel, unpack_kernel};
