@@ -12,13 +12,14 @@ pub mod block;
 pub mod format;
 mod int4;
 mod int8;
-pub mod pack;
-pub mod plan;
+mod pack;
+mod plan;
 pub mod source;
-pub mod unpack;
+mod unpack;
 
 pub use block::{Blocks, code_words, dequantised, pack, packed_group, rounded, scale_words, unpack, words};
 pub use format::Format;
 pub use pack::{PackProblem, pack_kernel};
+pub use plan::{WeightClass, crossover, dequantised_plan, pack_plan, with_perm, with_source};
 pub use source::{Source, Stored};
 pub use unpack::{UnpackProblem, gather_kernel, unpack_kernel};
