@@ -2,6 +2,7 @@
 
 use crate::device::DeviceProfile;
 use std::cmp::Ordering;
+use tilewright_templates::gemm::weight::WeightWgmmaConfig;
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, Schedule};
 
 /// A plan to rank.
@@ -115,6 +116,20 @@ fn tile(d: &DeviceProfile, c: &Candidate) -> Tile {
                 persistent: true,
             }
         }
+        GemmConfig::WeightWgmma(w) => Tile {
+            bm: w.bm.into(),
+            bn: (w.bn * c.problem.gates()).into(),
+            bk: f64::from(WeightWgmmaConfig::BK),
+            // Weights go through registers once: nothing of theirs is read again.
+            a_reads: 1.0,
+            stages: w.stages.into(),
+            share_a: 1.0,
+            share_b: 1.0,
+            tensor_share: 1.0,
+            ping_pong: false,
+            copy_cycles: 0.0,
+            persistent: true,
+        },
         GemmConfig::Mma(m) => Tile {
             bm: m.bm.into(),
             bn: m.bn.into(),

@@ -71,7 +71,10 @@ impl CodegenError {
             | CodegenError::Sass { kernel, .. }
             | CodegenError::Contract { kernel, .. }
             | CodegenError::Ptxas(
-                PtxasError::Syntax { kernel, .. } | PtxasError::Refused { kernel, .. } | PtxasError::Crashed { kernel, .. },
+                PtxasError::Syntax { kernel, .. }
+                | PtxasError::Refused { kernel, .. }
+                | PtxasError::Crashed { kernel, .. }
+                | PtxasError::Cubin { kernel, .. },
             ) => Some(kernel),
             CodegenError::WorkerStart { .. } | CodegenError::Ptxas(PtxasError::Entries { .. } | PtxasError::System { .. }) => {
                 None

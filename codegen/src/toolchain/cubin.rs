@@ -14,6 +14,8 @@ pub struct Section {
     pub name: String,
     /// Where its bytes are in the file; empty for sections without bytes.
     pub bytes: Range<usize>,
+    /// What its offset is a multiple of.
+    pub align: usize,
     kind: u32,
     link: usize,
     info: usize,
@@ -24,11 +26,20 @@ pub struct Section {
 pub struct Cubin<'a> {
     data: &'a [u8],
     sections: Vec<Section>,
+    /// Where the section headers are, and how long each is.
+    headers: (usize, usize),
 }
 
 const SHT_RELA: u32 = 4;
 const SHT_NOBITS: u32 = 8;
 const SHT_REL: u32 = 9;
+
+impl Section {
+    /// Whether it takes room in the file.
+    pub fn has_bytes(&self) -> bool {
+        self.kind != SHT_NOBITS
+    }
+}
 
 impl<'a> Cubin<'a> {
     /// Finds the sections.
@@ -54,9 +65,21 @@ impl<'a> Cubin<'a> {
             }
             let name = string(data, names.saturating_add(number(data, at, 4)?))?;
             let (link, info) = (number(data, at + 0x28, 4)?, number(data, at + 0x2c, 4)?);
-            Ok(Section { name, bytes, kind, link, info })
+            let align = number(data, at + 0x30, 8)?;
+            Ok(Section { name, bytes, align, kind, link, info })
         };
-        Ok(Cubin { data, sections: (0..count).map(section).collect::<Result<_, _>>()? })
+        let sections = (0..count).map(section).collect::<Result<_, _>>()?;
+        Ok(Cubin { data, sections, headers: (table, entry_size) })
+    }
+
+    /// All sections, the empty first one included.
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    /// Where the header of a section is in the file.
+    pub fn section_header(&self, index: usize) -> usize {
+        self.headers.0 + index * self.headers.1
     }
 
     /// The machine code: name of the function and bytes of each `.text.` section, in the file's order.
@@ -89,7 +112,8 @@ impl<'a> Cubin<'a> {
     }
 }
 
-fn number(data: &[u8], at: usize, size: usize) -> Result<usize, CubinError> {
+/// A little-endian number of `size` bytes.
+pub(super) fn number(data: &[u8], at: usize, size: usize) -> Result<usize, CubinError> {
     let bytes = at.checked_add(size).and_then(|end| data.get(at..end)).ok_or(CubinError("cut short"))?;
     Ok(bytes.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)))
 }

@@ -4,6 +4,7 @@
 //! - [`ptxas`]: PTX to cubin, with ptxas' messages and resource counts as data ([`messages`]).
 //! - [`source`]: from a PTX line to the template line of its `.loc`.
 //! - [`cubin`], [`line_table`]: the machine code inside a cubin, and which PTX line each instruction came from.
+//! - [`strip`]: a cubin without the PTX text in it.
 //! - [`nvdisasm`]: machine code to instructions, many kernels a run.
 //! - [`flow`], [`operands`], [`sass`]: loops, register widths, and the counts taken from them.
 //! - [`contract`], [`allowed`]: what a shipped kernel must look like, and the reviewed exceptions.
@@ -35,6 +36,7 @@ pub mod operands;
 pub mod ptxas;
 pub mod sass;
 pub mod source;
+pub mod strip;
 #[cfg(test)]
 mod tests;
 

@@ -1,8 +1,10 @@
 //! PTX to cubin.
 
+use super::cubin::CubinError;
 use super::find::ToolVersion;
 use super::messages::{PtxasReport, Severity};
 use super::source::{PtxLines, SourceLoc};
+use super::strip::without_ptx_text;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -11,8 +13,8 @@ use std::process::Command;
 pub struct PtxasOptions {
     /// `sm_90a`.
     pub arch: String,
-    /// Keep the table from instructions to PTX lines in the cubin, and with it the PTX text. Without it violations found
-    /// in the SASS name no template line.
+    /// Keep the tables from instructions to PTX lines and template lines in the cubin. Without them violations found in the
+    /// SASS name no template line.
     pub line_info: bool,
 }
 
@@ -68,6 +70,14 @@ pub enum PtxasError {
         /// Their names.
         names: Vec<String>,
     },
+    /// ptxas wrote a cubin that cannot be read.
+    #[error("kernel `{kernel}`: {why}")]
+    Cubin {
+        /// The entry.
+        kernel: String,
+        /// What is wrong with it.
+        why: CubinError,
+    },
     /// A file or the program could not be used.
     #[error("{what}: {why}")]
     System {
@@ -85,7 +95,8 @@ pub struct Assembled {
     pub kernel: String,
     /// `sm_90a`.
     pub arch: String,
-    /// The cubin: the same bytes for the same PTX, options and ptxas, wherever and whenever it is made.
+    /// The cubin, without a copy of the PTX ([`without_ptx_text`]): the same bytes for the same PTX, options and ptxas,
+    /// wherever and whenever it is made.
     pub cubin: Vec<u8>,
     /// What ptxas said.
     pub report: PtxasReport,
@@ -108,6 +119,14 @@ impl Ptxas {
     /// # Errors
     /// As [`PtxasError`]. What ptxas merely complains of is in the report, for the contract to judge.
     pub fn assemble(&self, ptx: &str, options: &PtxasOptions) -> Result<Assembled, PtxasError> {
+        let mut assembled = self.assemble_with_text(ptx, options)?;
+        assembled.cubin =
+            without_ptx_text(&assembled.cubin).map_err(|why| PtxasError::Cubin { kernel: assembled.kernel.clone(), why })?;
+        Ok(assembled)
+    }
+
+    /// The cubin as ptxas writes it.
+    pub(super) fn assemble_with_text(&self, ptx: &str, options: &PtxasOptions) -> Result<Assembled, PtxasError> {
         let lines = PtxLines::scan(ptx);
         let [kernel] = lines.entries() else { return Err(PtxasError::Entries { names: lines.entries().to_vec() }) };
         let kernel = kernel.clone();

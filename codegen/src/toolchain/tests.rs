@@ -182,6 +182,61 @@ fn cubins_are_the_same_every_time_and_name_no_folder() {
     assert!(!holds("/tmp") && !holds("kernel.ptx") && holds("sm90.rs"));
 }
 
+/// What NVIDIA's own readers say of a cubin: its code with template lines, with PTX lines, in bytes, and what it uses.
+fn listings(tools: &Toolchain, cubin: &[u8]) -> Vec<String> {
+    let nvdisasm = &tools.nvdisasm().unwrap().path;
+    let cuobjdump = nvdisasm.with_file_name("cuobjdump");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), cubin).unwrap();
+    let runs: [(&std::path::Path, &[&str]); 5] = [
+        (nvdisasm, &["-g", "-c"]),
+        (nvdisasm, &["-gp", "-c"]),
+        (nvdisasm, &["-hex", "-c"]),
+        (&cuobjdump, &["-sass"]),
+        (&cuobjdump, &["-res-usage"]),
+    ];
+    let say = |(program, args): (&std::path::Path, &[&str])| {
+        let output = std::process::Command::new(program).args(args).arg(file.path()).output().ok()?;
+        assert!(output.status.success(), "{} {args:?}: {}", program.display(), String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout).replace(file.path().to_str().unwrap(), "");
+        Some(text)
+    };
+    // A toolkit may come without cuobjdump.
+    let said: Vec<String> = runs.into_iter().filter_map(say).collect();
+    assert!(said.len() >= 3);
+    said
+}
+
+#[test]
+fn without_its_ptx_text_a_cubin_says_the_same() {
+    let Some(tools) = tools() else { return };
+    for (name, arch) in [("mma_sm80", "sm_80"), ("warp_specialised", "sm_90a"), ("spills", "sm_90a")] {
+        let (ptx, options) = (fixture(&format!("{name}.ptx")), PtxasOptions::new(arch));
+        let whole = tools.ptxas.assemble_with_text(&ptx, &options).unwrap();
+        let bare = tools.ptxas.assemble(&ptx, &options).unwrap();
+        let (before, after) = (cubin::Cubin::parse(&whole.cubin).unwrap(), cubin::Cubin::parse(&bare.cubin).unwrap());
+        let text = before.section(".nv_debug_ptx_txt").unwrap().len();
+        let gone = whole.cubin.len() - bare.cubin.len();
+        assert!(text > 500 && gone <= text && text - gone < 128, "{name}: {gone} of {text}");
+        assert_eq!(before.sections().len(), after.sections().len());
+        for (old, new) in before.sections().iter().zip(after.sections()) {
+            assert_eq!(old.name, new.name);
+            if old.name == ".nv_debug_ptx_txt" {
+                assert!(new.bytes.is_empty());
+            } else {
+                assert_eq!(whole.cubin[old.bytes.clone()], bare.cubin[new.bytes.clone()], "{name}: {}", old.name);
+                assert!(!new.has_bytes() || new.align < 2 || new.bytes.start % new.align == 0, "{name}: {new:?}");
+            }
+        }
+        let nvdisasm = tools.nvdisasm().unwrap();
+        assert_eq!(nvdisasm.inspect(&[&whole]).unwrap(), nvdisasm.inspect(&[&bare]).unwrap());
+        for (old, new) in listings(&tools, &whole.cubin).iter().zip(listings(&tools, &bare.cubin)) {
+            let differs = old.lines().zip(new.lines()).find(|(a, b)| a != b);
+            assert!(*old == new, "{name}: {differs:?}");
+        }
+    }
+}
+
 #[test]
 fn a_batch_reads_as_each_kernel_alone() {
     let Some(tools) = tools() else { return };

@@ -157,6 +157,25 @@ pub struct Role {
     pub body: Region,
 }
 
+impl Role {
+    /// Threads that execute the code together.
+    pub fn unit_threads(&self) -> u32 {
+        match self.unit {
+            Unit::Thread => 1,
+            Unit::Warpgroup => 128,
+            Unit::Role => self.warps * 32,
+        }
+    }
+
+    /// Units there are of the role.
+    pub fn units(&self) -> u32 {
+        match self.unit {
+            Unit::Warpgroup => self.warps / 4,
+            Unit::Thread | Unit::Role => 1,
+        }
+    }
+}
+
 /// What `derive_barriers` worked out for one pipe: counts for the two barriers of each stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BarrierPlan {

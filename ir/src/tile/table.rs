@@ -124,6 +124,7 @@ rows! {
     LoadScalar "load.scalar" [Ints] => [Scalar] {"tensor"} 0 effect, "one element, the same in all threads: I32 or F32; a coordinate for each extent";
     LoadElems  "load.elems"  [Reg, MaybeReg, Ints] => [Reg] {"tensor"} 0 effect, "elements at an index each, counted from leading coordinates: index, mask, coordinates; 0 where the mask is false";
     StoreElems "store.elems" [Reg, Reg, MaybeReg, Ints] => [] {"tensor"} 0 effect, "store elements at an index each: index, values, mask, coordinates; nothing where the mask is false";
+    LoadRun    "load.run"    [Ints] => [Reg] {"tensor", "offset"} 0 effect, "load a row-major register tile from elements in a row, all inside the tensor: leading coordinates of the first, which lies `offset` further";
     LoadRows   "load.rows"   [Reg, Int] => [Reg] {"tensor", "vec"} 0 effect, "load a register tile from rows by number, from a column on; zeros for a negative row and for columns outside";
     StoreRows  "store.rows"  [Reg, Reg, Int] => [] {"tensor", "vec"} 0 effect, "store a register tile to rows by number, from a column on; nothing for a negative row and for columns outside";
     CopyRows   "copy.rows"   [Smem, Reg, Int] => [] {"tensor", "vec"} 0 effect, "cp.async of rows by number into a shared tile, zeros as load.rows";
@@ -148,6 +149,7 @@ rows! {
     ReduceLanes "reduce.lanes" [Reg] => [Reg] {"f"} 0 effect, "joins the parts that the lanes of a row hold";
     Reinterpret "reinterpret" [Regs] => [Reg] {} 0 pure, "the 32-bit registers of tiles in turn (the first of each, then the second) as those of a tile of another type";
     Transpose  "transpose"   [Reg] => [Reg] {} 0 pure, "rows and columns exchanged, the same registers; costs nothing";
+    Bitwise    "bitwise"     [Reg, Reg, Reg] => [Reg] {"table"} 0 pure, "a bitwise function of three i32, by its truth table: f(0xF0, 0xCC, 0xAA)";
     PermuteBytes "permute.bytes" [Reg, Reg] => [Reg] {"selector"} 0 pure, "four of the eight bytes of each pair of i32, by the nibbles of the selector: 0 to 3 of the first, 4 to 7 of the second";
     Slice      "slice"       [Reg] => [Reg] {"row", "col"} 0 pure, "part of a tile; costs nothing";
     // Synchronisation

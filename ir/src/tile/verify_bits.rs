@@ -38,6 +38,20 @@ pub(super) fn check(k: &Kernel, op: &Op, ins: &[Ty], outs: &[Ty]) -> Result<(), 
             }
             Ok(())
         }
+        (LoadRun, _, [Ty::Reg(t)]) => {
+            let tensor = k.tensor(op.attrs.get_sym("tensor")).ok_or("needs a tensor")?;
+            let offset = op.attrs.get_int("offset");
+            if t.dtype != tensor.dtype || t.dtype.bytes() < 2 {
+                return Err(format!("a tile of {} from a tensor of {}: one dtype of 16 or 32 bits", t.dtype, tensor.dtype));
+            }
+            if ins.len() > tensor.dims.len() {
+                return Err(format!("{} coordinates for {} extents of {}", ins.len(), tensor.dims.len(), tensor.name));
+            }
+            if offset < 0 || offset * i64::from(t.dtype.bytes()) % 16 != 0 {
+                return Err(format!("offset {offset}: a multiple of 16 bytes"));
+            }
+            Ok(())
+        }
         (Reinterpret, _, [Ty::Reg(to)]) => {
             let parts: Vec<&RegTile> = ins.iter().filter_map(|t| if let Ty::Reg(t) = t { Some(t) } else { None }).collect();
             let threads = |t: &RegTile| [Dim::Lane, Dim::Warp].map(|d| t.layout.in_size(d));
@@ -62,6 +76,12 @@ pub(super) fn check(k: &Kernel, op: &Op, ins: &[Ty], outs: &[Ty]) -> Result<(), 
             let want = RegTile { dtype: a.dtype, shape: [a.shape[1], a.shape[0]], layout: a.layout.transposed() };
             if *d == want { Ok(()) } else { Err(format!("gives {}, not {}", Ty::Reg(want), Ty::Reg(d.clone()))) }
         }
+        (Bitwise, [Ty::Reg(a), Ty::Reg(b), Ty::Reg(c)], [Ty::Reg(d)]) => {
+            if [b, c, d].iter().any(|t| *t != a) || a.dtype != DType::I32 {
+                return Err("takes and gives i32 tiles of one layout".into());
+            }
+            Ok(())
+        }
         (PermuteBytes, [Ty::Reg(a), Ty::Reg(b)], [Ty::Reg(d)]) => {
             let selector = op.attrs.get_int("selector");
             if a != b || a != d || a.dtype != DType::I32 {
@@ -79,7 +99,10 @@ pub(super) fn check(k: &Kernel, op: &Op, ins: &[Ty], outs: &[Ty]) -> Result<(), 
 /// 32-bit registers of a thread.
 fn registers(t: &RegTile) -> u32 {
     let elements = t.layout.in_size(Dim::Reg);
-    if t.dtype.bytes() == 2 { elements / 2 } else { elements }
+    match (t.dtype, t.dtype.bytes()) {
+        (DType::I1, _) => elements,
+        (_, bytes) => elements.div_ceil(4 / bytes.min(4)),
+    }
 }
 
 fn same_tile(s: &SmemTile, t: &RegTile) -> Result<(), String> {

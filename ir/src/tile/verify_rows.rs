@@ -8,11 +8,11 @@ use crate::dtype::DType;
 use crate::layout::{Dim, Layout, blocked};
 
 impl DType {
-    /// What one element of a tensor is in registers: 16-bit floats F32, bytes I32, the others themselves.
+    /// What one element of a tensor is in registers: 16-bit and 8-bit floats F32, bytes I32, the others themselves.
     pub fn element(self) -> DType {
         match self {
-            DType::F16 | DType::BF16 => DType::F32,
-            DType::U8 => DType::I32,
+            DType::F16 | DType::BF16 | DType::E4M3 | DType::E5M2 => DType::F32,
+            DType::U8 | DType::I8 => DType::I32,
             other => other,
         }
     }
@@ -71,7 +71,7 @@ fn copy(role: &Role, dtype: DType, to: &SmemTile, rows: &RegTile, vec: i64) -> R
     if !matches!(vec * dtype.bytes(), 2 | 4 | 8 | 16) {
         return Err(format!("copies of {} bytes: 2, 4, 8 or 16", vec * dtype.bytes()));
     }
-    let layout = blocked(role.warps * 32, to.shape, vec).map_err(|e| e.to_string())?;
+    let layout = blocked(role.unit_threads(), to.shape, vec).map_err(|e| e.to_string())?;
     row_numbers(rows, to.shape[0], &layout)
 }
 

@@ -1,6 +1,7 @@
 //! The config space of GEMM, and why a point is illegal.
 
-use super::problem::{BLayout, GemmProblem};
+use super::problem::{BLayout, GemmProblem, Groups, Weight};
+use super::weight::WeightWgmmaConfig;
 
 /// How the math warpgroups share the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +108,8 @@ pub enum GemmConfig {
     Wgmma(WgmmaConfig),
     /// cp.async and mma.sync.
     Mma(MmaConfig),
+    /// Packed weights as the A operand of wgmma.
+    WeightWgmma(WeightWgmmaConfig),
 }
 
 /// Why a config is illegal, or no config at all.
@@ -129,6 +132,8 @@ pub enum ConfigError {
         why: String,
     },
 }
+
+const GROUPS_SPLIT: &str = "a grouped gemm does not split k: how many tiles there are is known on the device only";
 
 impl WgmmaConfig {
     /// Registers a thread: producer, math. Together with the warpgroups they fill what `.reqntid` leaves, as
@@ -189,6 +194,11 @@ impl WgmmaConfig {
             (!(2..=12).contains(&self.stages), format!("{} stages: 2 to 12", self.stages)),
             (!share(self.bm, self.cluster.sharing_a()), "half an a tile must be whole swizzle patterns of 8 rows".to_string()),
             (!share(b_rows, self.cluster.sharing_b()), "half a b tile must be whole swizzle patterns of 8 rows".to_string()),
+            (p.groups != Groups::Batch && self.split, GROUPS_SPLIT.to_string()),
+            (
+                p.groups != Groups::Batch && self.cluster == Cluster::TwoM,
+                "two CTAs along m share b, and tiles that follow each other in a list may belong to two experts".to_string(),
+            ),
             (self.raster == 0, "raster must be at least 1".to_string()),
             (!matches!(self.n_align, 1 | 2 | 8), format!("n_align = {}: 1, 2 or 8", self.n_align)),
         ];
@@ -219,6 +229,7 @@ impl MmaConfig {
                 format!("bk = {}: 16, 32 or 64", self.bk),
             ),
             (!(2..=8).contains(&self.stages), format!("{} stages: 2 to 8", self.stages)),
+            (p.groups != Groups::Batch && self.split, GROUPS_SPLIT.to_string()),
             (self.raster == 0, "raster must be at least 1".to_string()),
             (!matches!(self.load_align, 1 | 2 | 4 | 8), format!("load_align = {}: 1, 2, 4 or 8", self.load_align)),
             (!matches!(self.n_align, 1 | 2), format!("n_align = {}: 1 or 2", self.n_align)),
@@ -231,8 +242,12 @@ impl GemmConfig {
     /// Checks the constraints that do not need the compiler.
     pub fn check(&self, p: &GemmProblem) -> Result<(), ConfigError> {
         let why = match self {
+            GemmConfig::Wgmma(_) | GemmConfig::Mma(_) if p.weight != Weight::Same => {
+                Some(format!("multiplies weights in a's dtype, not {}", p.weight))
+            }
             GemmConfig::Wgmma(c) => c.why_illegal(p),
             GemmConfig::Mma(c) => c.why_illegal(p),
+            GemmConfig::WeightWgmma(c) => c.why_illegal(p),
         };
         why.map_or(Ok(()), |why| Err(ConfigError::Illegal { id: self.to_string(), why }))
     }
@@ -242,6 +257,7 @@ impl GemmConfig {
         match self {
             GemmConfig::Wgmma(c) => c.split,
             GemmConfig::Mma(c) => c.split,
+            GemmConfig::WeightWgmma(c) => c.split,
         }
     }
 
@@ -250,6 +266,7 @@ impl GemmConfig {
         match self {
             GemmConfig::Wgmma(c) => GemmConfig::Wgmma(WgmmaConfig { split, ..c }),
             GemmConfig::Mma(c) => GemmConfig::Mma(MmaConfig { split, ..c }),
+            GemmConfig::WeightWgmma(c) => GemmConfig::WeightWgmma(WeightWgmmaConfig { split, ..c }),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Config ids: text from and to axes.
 
 use super::config::{Cluster, ConfigError, GemmConfig, MmaConfig, Schedule, WgmmaConfig};
+use super::weight::WeightWgmmaConfig;
 use std::fmt;
 use std::str::FromStr;
 
@@ -33,6 +34,16 @@ impl GemmConfig {
                 ("n_align", c.n_align.to_string()),
                 ("split", u8::from(c.split).to_string()),
             ],
+            GemmConfig::WeightWgmma(c) => vec![
+                ("kind", "weight_wgmma".into()),
+                ("bm", c.bm.to_string()),
+                ("bn", c.bn.to_string()),
+                ("bk", WeightWgmmaConfig::BK.to_string()),
+                ("stages", c.stages.to_string()),
+                ("raster", c.raster.to_string()),
+                ("n_align", c.n_align.to_string()),
+                ("split", u8::from(c.split).to_string()),
+            ],
         };
         list.sort_unstable();
         list
@@ -55,6 +66,9 @@ impl GemmConfig {
                     "mma_{}x{}x{}_s{}_w{}x{}_g{}_l{}_a{}{split}",
                     c.bm, c.bn, c.bk, c.stages, c.warps_m, c.warps_n, c.raster, c.load_align, c.n_align
                 )
+            }
+            GemmConfig::WeightWgmma(c) => {
+                format!("wwgmma_{}x{}_s{}_g{}_a{}{split}", c.bm, c.bn, c.stages, c.raster, c.n_align)
             }
         }
     }
@@ -86,7 +100,7 @@ impl FromStr for GemmConfig {
         let choice = |key: &str, v: &str, names: &[&str]| {
             names.iter().position(|n| *n == v).ok_or_else(|| fail(format!("{key} = `{v}`: expected one of {}", names.join(", "))))
         };
-        let kind = choice("kind", take("kind")?, &["wgmma", "mma"])?;
+        let kind = choice("kind", take("kind")?, &["wgmma", "mma", "weight_wgmma"])?;
         let mut n = |key: &str| take(key).and_then(|v| number(key, v));
         let (bm, bn, bk, stages, raster, n_align, split) =
             (n("bm")?, n("bn")?, n("bk")?, n("stages")?, n("raster")?, n("n_align")?, n("split")? != 0);
@@ -97,6 +111,11 @@ impl FromStr for GemmConfig {
             let cluster =
                 [Cluster::One, Cluster::TwoM, Cluster::TwoN][choice("cluster", take("cluster")?, &["1x1", "2x1", "1x2"])?];
             GemmConfig::Wgmma(WgmmaConfig { bm, bn, bk, stages, math_wgs, schedule, cluster, raster, n_align, split })
+        } else if kind == 2 {
+            if bk != WeightWgmmaConfig::BK {
+                return Err(fail(format!("bk = {bk}: a stage of packed weights is {} columns", WeightWgmmaConfig::BK)));
+            }
+            GemmConfig::WeightWgmma(WeightWgmmaConfig { bm, bn, stages, raster, n_align, split })
         } else {
             let load_align = n("load_align")?;
             let warps = take("warps")?;

@@ -2,7 +2,8 @@
 
 use super::config::{ConfigError, GemmConfig, ReduceConfig};
 use super::epilogue::Epilogue;
-use super::problem::{Act, BLayout, GemmProblem, ProblemError};
+use super::problem::{Act, BLayout, GemmProblem, Groups, ProblemError, Weight};
+use super::weight::{self, WeightWgmmaConfig};
 use super::{mma, reduce, wgmma};
 use crate::manifest::{dtype, expr};
 use crate::plan::{OpPlan, TemplateKernel};
@@ -38,6 +39,20 @@ pub enum GemmError {
         /// Target.
         arch: Arch,
     },
+    /// A grouped plan of a class without groups, or a gather where rows are not sorted.
+    #[error("class `{class}`{}: a grouped plan takes groups=offsets or groups=counts, gathered rows only offsets", if *gather { " with gather" } else { "" })]
+    Groups {
+        /// The class.
+        class: String,
+        /// With an index of rows.
+        gather: bool,
+    },
+    /// A split k where gate and up blocks alternate.
+    #[error("class `{0}`: k is not split where packed gate and up rows alternate: leave split_k at 1")]
+    SplitGates(String),
+    /// A plan of one class for another op.
+    #[error("class `{0}` has groups: its plans are those of gemm_grouped")]
+    Grouped(String),
     /// An expression of the plan does not parse: a mistake in the template.
     #[error("plan expression: {0}")]
     Expr(#[from] ParseError),
@@ -50,7 +65,7 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
     let id = format!("gemm_{}_{}", p.slug(), c.slug());
     let mut k = KernelBuilder::new(&id, arch);
     match c {
-        GemmConfig::Wgmma(_) if !arch.is_hopper() => {
+        GemmConfig::Wgmma(_) | GemmConfig::WeightWgmma(_) if !arch.is_hopper() => {
             return Err(GemmError::Target { config: c.to_string(), arch });
         }
         GemmConfig::Wgmma(c) => {
@@ -61,12 +76,18 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
             let e = Epilogue::standard(&mut k, p, c.n_align);
             mma::mma(&mut k, p, c, &|r, acc, at| e.emit(r, acc, at))?;
         }
+        GemmConfig::WeightWgmma(c) => {
+            let Weight::Packed(packed) = p.weight else { unreachable!("the config was checked against the class") };
+            let e = Epilogue::standard(&mut k, p, 1);
+            weight::wgmma(&mut k, p, packed, c, &|r, acc, at| e.emit(r, acc, at))?;
+        }
     }
     let config = c.axes().into_iter().map(|(k, v)| (k.to_string(), v)).collect();
     let order = if c.split() { "k16.seq.part" } else { "k16.seq" };
     let main_loop_wgmmas = match c {
         GemmConfig::Wgmma(c) => Some(c.bk / 16 * (c.warpgroup_rows() / 64) * p.gates()),
         GemmConfig::Mma(_) => None,
+        GemmConfig::WeightWgmma(_) => Some(WeightWgmmaConfig::BK / 16 * p.gates()),
     };
     Ok(TemplateKernel {
         id,
@@ -105,6 +126,9 @@ pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<Te
 
 /// The plan of a class and a config; `splits > 1` sums that many parts of k in a second launch.
 pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<OpPlan, GemmError> {
+    if p.groups != Groups::Batch {
+        return Err(GemmError::Grouped(p.class()));
+    }
     let tensor = |name: &str, d: Dtype, dims: &[String], role| -> Result<PlanTensor, GemmError> {
         let shape = dims.iter().map(|e| expr(e)).collect::<Result<_, _>>()?;
         Ok(PlanTensor { name: name.into(), dtype: d, shape, role })
@@ -113,8 +137,13 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     let wide = if p.gates() == 2 { "2*n".to_string() } else { dim("n") };
     let input = dtype(p.input);
     let b = if p.b == BLayout::Nk { [dim("batch"), wide.clone(), dim("k")] } else { [dim("batch"), dim("k"), wide.clone()] };
-    let mut tensors =
-        vec![tensor("a", input, &[dim("batch"), dim("m"), dim("k")], Role::Input)?, tensor("b", input, &b, Role::Input)?];
+    let mut tensors = vec![tensor("a", input, &[dim("batch"), dim("m"), dim("k")], Role::Input)?];
+    let weights = match p.weight {
+        Weight::Same => tensor("b", input, &b, Role::Input)?,
+        Weight::Packed(packed) => weight::packed_tensor(packed, p.gates(), "batch", Role::Input)?,
+    };
+    let weights_name = weights.name.clone();
+    tensors.push(weights);
     let mut extra = Vec::new();
     if p.bias {
         tensors.push(tensor("bias", input, std::slice::from_ref(&wide), Role::Input)?);
@@ -131,6 +160,9 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     let same = |names: &[&str]| -> BTreeMap<String, String> { names.iter().map(|n| (n.to_string(), n.to_string())).collect() };
     let mut id = format!("gemm_{}_{}", p.slug(), c.with_split(false).slug());
     if splits > 1 {
+        if p.weight != Weight::Same && p.gates() == 2 {
+            return Err(GemmError::SplitGates(p.class()));
+        }
         id += &format!("_x{splits}");
         let lead = format!("{splits}*batch");
         tensors.push(tensor("partial", Dtype::F32, &[lead, dim("m"), wide.clone()], Role::Workspace)?);
@@ -139,6 +171,7 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         let n_align = match c {
             GemmConfig::Wgmma(c) => c.n_align.min(4),
             GemmConfig::Mma(c) => c.n_align,
+            GemmConfig::WeightWgmma(c) => c.n_align.min(4),
         };
         let sum = reduce_kernel(arch, p, &ReduceConfig { rows: 8, cols: 256, n_align: if n_align > 2 { 4 } else { n_align } })?;
         let splits = expr(&splits.to_string())?;
@@ -148,13 +181,17 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         sets.insert("n".to_string(), expr(&wide)?);
         launches.insert(
             0,
-            PlanLaunch { kernel: partial.id.clone(), binds: binds(&[("a", "a"), ("b", "b"), ("d", "partial")]), sets },
+            PlanLaunch {
+                kernel: partial.id.clone(),
+                binds: binds(&[("a", "a"), (&weights_name, &weights_name), ("d", "partial")]),
+                sets,
+            },
         );
         kernels.extend([partial, sum]);
     } else {
         let kernel = build(arch, p, &c.with_split(false))?;
         let mut all = same(&extra);
-        all.extend(same(&["a", "b", "d"]));
+        all.extend(same(&["a", &weights_name, "d"]));
         launches.push(PlanLaunch { kernel: kernel.id.clone(), binds: all, sets: BTreeMap::new() });
         kernels.push(kernel);
     }

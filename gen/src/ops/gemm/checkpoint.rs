@@ -13,8 +13,6 @@ use tilewright_templates::gemm::weight::{Source, Stored, packed_group};
 pub const SOURCES: [&str; 4] = ["int4", "int8", "awq", "gptq"];
 /// Values of key `weight` that the contract knows and that have no kernel yet.
 const LATER: [&str; 10] = ["int2", "int3", "nf4", "fp4", "mxfp4", "nvfp4", "w4a8", "w4a4", "sparse24", "vq"];
-/// Keys of sources.
-pub const KEYS: [&str; 3] = ["weight", "gptq_version", "prefix"];
 
 /// A weight found in a file, its tensors checked against each other.
 #[derive(Clone, Debug)]
@@ -191,7 +189,8 @@ pub fn load(ask: &Ask, weight: &str, wanted: Wanted) -> Res<Loaded> {
 impl Loaded {
     /// Weight `i` of the batch, from the tensors it was found in.
     pub fn stored<'t>(&self, tensors: &'t Tensors, g_idx: Option<&'t [i32]>, i: usize) -> Res<Stored<'t>> {
-        let names = if matches!(self.source, Source::Raw { .. }) { ["q", "scale", "zero"] } else { ["qweight", "scales", "qzeros"] };
+        let names =
+            if matches!(self.source, Source::Raw { .. }) { ["q", "scale", "zero"] } else { ["qweight", "scales", "qzeros"] };
         let part = |name: &str| {
             tensors.get(name).map(|t| {
                 let each = t.data.len() / self.batch;

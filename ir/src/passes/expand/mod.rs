@@ -11,6 +11,7 @@
 //! | `tensor_core` | wgmma, mma, ldmatrix, stmatrix |
 //! | `global` | register tiles from and to global memory, cp.async |
 //! | `rows` | memory by index: elements, gathered rows, cp.async of them |
+//! | `run` | register tiles from elements in a row, without predicates |
 //! | `shared` | ordinary loads and stores of shared tiles, bulk copies into stages |
 //! | `tiles` | element-wise arithmetic |
 //! | `packed` | elements that share registers: arithmetic on pairs, repetition, other views of the same bits |
@@ -23,6 +24,7 @@ mod global;
 mod packed;
 mod pipe;
 mod rows;
+mod run;
 mod scalar;
 mod shared;
 mod tensor_core;
@@ -226,11 +228,7 @@ impl<'k> Expander<'k> {
 
     /// Threads that share a tile.
     fn unit_threads(&self) -> u32 {
-        match self.role.unit {
-            Unit::Thread => 1,
-            Unit::Warpgroup => 128,
-            Unit::Role => self.role.warps * 32,
-        }
+        self.role.unit_threads()
     }
 
     /// Where the thread stands in its unit.

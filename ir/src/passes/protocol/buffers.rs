@@ -1,4 +1,4 @@
-//! Shared memory that one unit writes and reads itself: cp.async rings and epilogue staging.
+//! Shared memory that the units of one role write and read themselves: cp.async rings, epilogue staging, partial sums.
 
 use super::trace::{Agent, Event, Place};
 use super::{Case, ProtocolError};
@@ -30,21 +30,155 @@ struct State {
     retired: Vec<Place>,
 }
 
-/// Checks one unit's own use of buffers: nothing read before it landed, nothing overwritten while it is read, fences
-/// before asynchronous reads, nothing left behind.
-pub(super) fn check(k: &Kernel, case: &Case, agent: &Agent) -> Result<(), ProtocolError> {
-    let mut s = State::default();
-    let role = &k.roles[agent.role].name;
-    let fail = |loc: Loc, what: String| -> Result<(), ProtocolError> {
-        Err(ProtocolError::Overlap { case: case.name.clone(), at: k.sources.display(loc), what: format!("role {role}: {what}") })
+/// Checks how the units of one role of one CTA use buffers: nothing read before it landed, nothing overwritten while it is
+/// read, fences before asynchronous reads, nothing left behind. Units know of each other what lies before a meeting of the
+/// whole role; between two meetings none touches what another writes.
+pub(super) fn check(k: &Kernel, case: &Case, agents: &[&Agent]) -> Result<(), ProtocolError> {
+    let meetings = meetings(agents);
+    let mut states: Vec<State> = agents.iter().map(|_| State::default()).collect();
+    let mut at = vec![0; agents.len()];
+    loop {
+        let mut touched = Vec::new();
+        for ((agent, s), at) in agents.iter().zip(&mut states).zip(&mut at) {
+            let rest = &agent.events[*at..];
+            let length = rest.iter().position(|(e, _)| meets(e, &meetings)).unwrap_or(rest.len());
+            touched.push(Touched::new(s, &rest[..length]));
+            events(k, case, agent, s, &rest[..length])?;
+            *at += length;
+        }
+        apart(k, case, agents, &touched)?;
+        // Simulation has shown that all units get here.
+        if at.iter().zip(agents).any(|(at, a)| *at == a.events.len()) {
+            break;
+        }
+        at.iter_mut().for_each(|at| *at += 1);
+        meet(&mut states);
+    }
+    for (s, agent) in states.iter().zip(agents) {
+        if let Some(p) = s.stores.first() {
+            let at = agent.events.last().map_or(Loc::default(), |e| e.1);
+            let what = format!("ends while a TMA store may still read {}: wait for all stores first", name(k, p));
+            return fail(k, case, agent, at, what);
+        }
+    }
+    Ok(())
+}
+
+/// Named barriers at which every thread of the role waits: all units take part as often, and none only arrives.
+fn meetings(agents: &[&Agent]) -> Vec<i64> {
+    let Some(first) = agents.first() else { return Vec::new() };
+    let all = agents.len() as u32 * first.threads;
+    let of = |a: &Agent, wanted: i64, waits: bool| {
+        a.events.iter().filter(|(e, _)| matches!(e, Event::Named { id, wait, .. } if *id == wanted && *wait == waits)).count()
     };
-    let name = |p: &Place| match p {
+    let mut ids: Vec<i64> = Vec::new();
+    for (e, _) in &first.events {
+        if let Event::Named { id, threads, wait: true } = e
+            && *threads == all
+            && !ids.contains(id)
+        {
+            ids.push(*id);
+        }
+    }
+    ids.retain(|id| agents.iter().all(|a| of(a, *id, true) == of(first, *id, true) && of(a, *id, false) == 0));
+    ids
+}
+
+fn meets(e: &Event, meetings: &[i64]) -> bool {
+    matches!(e, Event::Named { id, .. } if meetings.contains(id))
+}
+
+/// What a unit did to buffers between two meetings.
+struct Touched {
+    writes: Vec<(Place, Loc)>,
+    /// Also what stores that began earlier may still read.
+    uses: Vec<Place>,
+}
+
+impl Touched {
+    fn new(s: &State, events: &[(Event, Loc)]) -> Self {
+        let mut t = Touched { writes: Vec::new(), uses: s.stores.iter().chain(&s.retired).copied().collect() };
+        for (event, loc) in events {
+            match event {
+                Event::Write { place: place @ Place::Copy { .. }, .. } => t.writes.push((*place, *loc)),
+                Event::Read { place: place @ Place::Copy { .. } } | Event::Store { place: place @ Place::Copy { .. } } => {
+                    t.uses.push(*place);
+                }
+                _ => {}
+            }
+        }
+        t
+    }
+}
+
+/// No unit writes what another touches before the next meeting.
+fn apart(k: &Kernel, case: &Case, agents: &[&Agent], touched: &[Touched]) -> Result<(), ProtocolError> {
+    for (i, mine) in touched.iter().enumerate() {
+        for (place, loc) in &mine.writes {
+            let other = touched
+                .iter()
+                .enumerate()
+                .filter(|(j, _)| *j != i)
+                .find(|(_, t)| t.uses.contains(place) || t.writes.iter().any(|(p, _)| p == place));
+            if let Some((j, _)) = other {
+                let what = format!(
+                    "unit {i} writes {} while unit {j} uses it: the units must meet at a barrier of all their threads in between",
+                    name(k, place)
+                );
+                return fail(k, case, agents[i], *loc, what);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The role meets: what each unit wrote is there for all.
+fn meet(states: &mut [State]) {
+    let mut seen = Vec::new();
+    for s in states.iter_mut() {
+        sync(s);
+        let visible = s.written.iter().filter(|(_, w)| matches!(w, Written::Visible(_)));
+        seen.extend(visible.map(|(p, w)| (*p, *w)));
+    }
+    for s in states {
+        for (p, w) in &seen {
+            s.written.entry(*p).or_insert(*w);
+        }
+    }
+}
+
+fn sync(s: &mut State) {
+    for w in s.written.values_mut() {
+        *w = match *w {
+            Written::Landed => Written::Visible(false),
+            Written::Fenced => Written::Visible(true),
+            other => other,
+        };
+    }
+    s.read.clear();
+    s.retired.clear();
+}
+
+fn name(k: &Kernel, p: &Place) -> String {
+    match p {
         Place::Copy { buffer, copy } => format!("copy {copy} of {}", k.buffers[*buffer].name),
         Place::Stage { pipe, ordinal } => {
             format!("stage {} of {}", ordinal % u64::from(k.pipes[*pipe].stages), k.pipes[*pipe].name)
         }
-    };
-    for (event, loc) in &agent.events {
+    }
+}
+
+fn fail(k: &Kernel, case: &Case, agent: &Agent, loc: Loc, what: String) -> Result<(), ProtocolError> {
+    let role = &k.roles[agent.role].name;
+    let at = k.sources.display(loc);
+    Err(ProtocolError::Overlap { case: case.name.clone(), at, what: format!("role {role}: {what}") })
+}
+
+/// One unit's own use, up to a meeting.
+fn events(k: &Kernel, case: &Case, agent: &Agent, s: &mut State, list: &[(Event, Loc)]) -> Result<(), ProtocolError> {
+    let fail = |loc: Loc, what: String| fail(k, case, agent, loc, what);
+    let name = |p: &Place| name(k, p);
+    for (event, loc) in list {
         match event {
             Event::Write { place, asynchronous } => {
                 if s.read.contains(place) {
@@ -79,17 +213,7 @@ pub(super) fn check(k: &Kernel, case: &Case, agent: &Agent) -> Result<(), Protoc
                 }
             }
             Event::Fence => s.written.values_mut().filter(|w| **w == Written::Landed).for_each(|w| *w = Written::Fenced),
-            Event::Sync => {
-                for w in s.written.values_mut() {
-                    *w = match *w {
-                        Written::Landed => Written::Visible(false),
-                        Written::Fenced => Written::Visible(true),
-                        other => other,
-                    };
-                }
-                s.read.clear();
-                s.retired.clear();
-            }
+            Event::Sync => sync(s),
             // A stage is seen by whoever waited for it: the simulation checks that.
             Event::Read { place: Place::Stage { .. } } => {}
             Event::Read { place } => {
@@ -121,12 +245,6 @@ pub(super) fn check(k: &Kernel, case: &Case, agent: &Agent) -> Result<(), Protoc
             }
             _ => {}
         }
-    }
-    if let Some(p) = s.stores.first() {
-        fail(
-            agent.events.last().map_or(Loc::default(), |e| e.1),
-            format!("ends while a TMA store may still read {}: wait for all stores first", name(p)),
-        )?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::{Case, ProtocolError};
 use crate::loc::Loc;
-use crate::tile::{Kernel, Op, OpKind, Region, Role, Ty, Unit, Value};
+use crate::tile::{Kernel, Op, OpKind, Region, Role, Ty, Value};
 use rustc_hash::FxHashMap;
 
 /// A place in shared memory.
@@ -70,11 +70,7 @@ pub(super) struct Agent {
 pub(super) fn agents(k: &Kernel, case: &Case, cta: u32) -> Result<Vec<Agent>, ProtocolError> {
     let mut list = Vec::new();
     for (i, role) in k.roles.iter().enumerate() {
-        let (units, threads) = match role.unit {
-            Unit::Thread => (1, 1),
-            Unit::Role => (1, role.warps * 32),
-            Unit::Warpgroup => (role.warps / 4, 128),
-        };
+        let (units, threads) = (role.units(), role.unit_threads());
         for unit in 0..units {
             let mut t = Tracer {
                 k,

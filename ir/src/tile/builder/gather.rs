@@ -40,6 +40,16 @@ impl RoleBuilder<'_> {
         self.emit(OpKind::StoreElems, &args, &[], on(tensor));
     }
 
+    /// A register tile from as many elements in a row as it has, row-major: the first lies `offset` elements after the one that
+    /// the leading coordinates `at` pick (a record of a list, say). No predicate guards it, so all of them lie inside the tensor;
+    /// the first is on a multiple of 16 bytes, and a thread's neighbours along a row are loaded at once.
+    #[track_caller]
+    pub fn load_run(&mut self, tensor: &TensorRef, at: &[Scalar], offset: u32, like: RegTile) -> TileRef {
+        let ty = Ty::Reg(RegTile { dtype: tensor.dtype, ..like });
+        let args: Vec<Value> = at.iter().map(|s| s.0).collect();
+        TileRef(self.emit(OpKind::LoadRun, &args, &[ty], on(tensor).int("offset", i64::from(offset)))[0])
+    }
+
     /// A register tile whose row `i` is `[col, col + columns)` of the tensor's row `rows[i]`. `rows` is I32 `[rows, 1]` with
     /// the layout of `like` collapsed along the columns; each number is below the tensor's rows. A negative row is zeros,
     /// and so are columns outside. The tile has the tensor's dtype; `vec` neighbours may be loaded at once: it divides

@@ -71,7 +71,7 @@ impl RoleBuilder<'_> {
         SmemRef(self.emit(OpKind::BufferTile, &[copy], &[Ty::Smem(tile)], attrs)[0])
     }
 
-    /// `rows` rows of a tile from row `from`, a multiple of eight.
+    /// `rows` rows of a tile from row `from`, a multiple of eight where the tile is swizzled.
     #[track_caller]
     pub fn rows(&mut self, tile: SmemRef, from: impl Into<Operand>, rows: u32) -> SmemRef {
         let from = self.value(from);
@@ -105,7 +105,13 @@ impl RoleBuilder<'_> {
     #[track_caller]
     pub fn bulk_load(&mut self, tensor: &TensorRef, at: &[Scalar], pipe: &Pipe, stage: Scalar, slot: usize) {
         let tile = self.slot(pipe, stage, slot);
-        let mut args = vec![tile.0, stage.0];
+        self.bulk_load_part(tensor, at, pipe, stage, slot, tile);
+    }
+
+    /// As [`Self::bulk_load`] into `part` of the slot: some of its rows. Each stage must be filled whole.
+    #[track_caller]
+    pub fn bulk_load_part(&mut self, tensor: &TensorRef, at: &[Scalar], pipe: &Pipe, stage: Scalar, slot: usize, part: SmemRef) {
+        let mut args = vec![part.0, stage.0];
         args.extend(at.iter().map(|s| s.0));
         let attrs = Attrs::none().sym("tensor", &tensor.name).sym("pipe", &pipe.name).int("slot", slot as i64);
         self.emit(OpKind::BulkLoad, &args, &[], attrs);
@@ -190,8 +196,8 @@ impl RoleBuilder<'_> {
     }
 
     /// Load a tile of the given type from global memory, zeros outside. `axes` names the tile axes that are the
-    /// tensor's last ones: `[0, 1]` for a matrix, `[1]` for a row vector repeated over the rows. `coords` are
-    /// outermost first; `vec` is how many neighbours along the last axis may be loaded at once.
+    /// tensor's last ones: `[0, 1]` for a matrix, `[1]` for a row vector repeated over the rows, of a vector or, with two
+    /// coordinates, a row of a matrix. `coords` are outermost first; `vec` is how many neighbours along the last axis may be loaded at once.
     #[track_caller]
     pub fn load_tile(&mut self, tensor: &TensorRef, like: RegTile, coords: &[Scalar], axes: &[i64], vec: u32) -> TileRef {
         let ty = Ty::Reg(RegTile { dtype: tensor.dtype, ..like });

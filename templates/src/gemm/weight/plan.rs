@@ -145,6 +145,8 @@ pub fn dequantised_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32
     let k_align = match c {
         GemmConfig::Wgmma(_) => 8,
         GemmConfig::Mma(c) => c.load_align,
+        // It multiplies packed weights itself, which the dense class refuses.
+        GemmConfig::WeightWgmma(_) => 8,
     };
     let problem = UnpackProblem { packed, dtype: p.input, gates: p.gates(), k_align };
     let id = format!("gemm_unpack_{}_{}{}_a{k_align}", p.weight, p.input, if p.gates() == 2 { "_gates" } else { "" });
@@ -183,10 +185,10 @@ pub fn with_source(arch: Arch, mut op: OpPlan, p: &PackProblem) -> Result<OpPlan
 
 /// Puts the columns of a in the order of `perm` I32 `[k]` first.
 pub fn with_perm(arch: Arch, mut op: OpPlan, a: DType) -> Result<OpPlan, GemmError> {
-    let id = format!("gemm_gather_{a}");
+    let id = format!("gemm_gather_columns_{a}");
     let mut k = KernelBuilder::new(&id, arch);
     gather_kernel(&mut k, a)?;
-    let kernel = kernel(id, [("kind", "gather".to_string())], k);
+    let kernel = kernel(id, [("kind", "gather_columns".to_string())], k);
     for launch in &mut op.plan.launches {
         launch.binds.values_mut().filter(|to| *to == "a").for_each(|to| *to = "a_perm".into());
     }

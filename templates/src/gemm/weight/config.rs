@@ -1,0 +1,81 @@
+//! Configs of the kernels that multiply with packed weights.
+
+use super::block::words;
+use crate::gemm::problem::{BLayout, GemmProblem, Packed, Weight};
+
+/// The Hopper kernel: weights are the A operand in registers, tokens the columns of wgmma.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WeightWgmmaConfig {
+    /// Rows of d (tokens) of a CTA's tile: wgmma's N.
+    pub bm: u32,
+    /// Columns of d of a CTA's tile: 64 for each math warpgroup.
+    pub bn: u32,
+    /// Stages of the ring; a stage is 128 columns of k.
+    pub stages: u32,
+    /// Rows of tiles walked together.
+    pub raster: u32,
+    /// n is a multiple of this: 8 allows TMA stores, 1 anything.
+    pub n_align: u32,
+    /// Writes f32 partial sums of a part of k.
+    pub split: bool,
+}
+
+impl WeightWgmmaConfig {
+    /// Columns of k of a stage: one block.
+    pub const BK: u32 = 128;
+
+    /// Warpgroups that decode and multiply.
+    pub fn math_wgs(&self) -> u32 {
+        self.bn / 64
+    }
+
+    /// Registers a thread: producer, math.
+    pub fn registers(&self) -> (u32, u32) {
+        match self.math_wgs() {
+            1 => (56, 240),
+            2 => (40, 232),
+            _ => (32, 160),
+        }
+    }
+
+    /// True if the output leaves through shared memory and TMA.
+    pub fn tma_store(&self, p: &GemmProblem) -> bool {
+        !self.split && self.n_align.is_multiple_of(8) && p.output.bytes() == 2
+    }
+
+    /// Tokens the epilogue handles at once.
+    pub fn chunk(&self) -> u32 {
+        [64, 32, 16].into_iter().find(|c| self.bm.is_multiple_of(*c)).unwrap_or(8)
+    }
+
+    /// Bytes of a stage of the ring, as they lie.
+    pub fn stage_bytes(&self, p: &GemmProblem, packed: Packed) -> u32 {
+        let weights = (self.math_wgs() * p.gates() * words(packed) * 4).next_multiple_of(1024);
+        weights + 2 * (self.bm * 128).next_multiple_of(1024)
+    }
+
+    /// The constraint it breaks.
+    pub fn why_illegal(&self, p: &GemmProblem) -> Option<String> {
+        let packed = matches!(p.weight, Weight::Packed(_));
+        let wgs = self.math_wgs();
+        // Two cells of decoded weights, one accumulator of 64 rows for each gate: what three warpgroups leave is 160.
+        let held = p.gates() * (self.bm / 2 + 32);
+        let rules = [
+            (!packed, "takes a packed weight".to_string()),
+            (p.b != BLayout::Nk, "packed weights have no other layout than nk".to_string()),
+            (!self.bn.is_multiple_of(64) || !(1..=3).contains(&wgs), format!("bn = {}: 64, 128 or 192", self.bn)),
+            (
+                !self.bm.is_multiple_of(8) || !(8..=256).contains(&self.bm),
+                format!("{} tokens: wgmma takes 8 to 256 in steps of 8", self.bm),
+            ),
+            (
+                held + 48 > self.registers().1,
+                format!("{} tokens with {wgs} warpgroups hold {held} registers of tiles a thread", self.bm),
+            ),
+            (!(2..=16).contains(&self.stages), format!("{} stages: 2 to 16", self.stages)),
+            (self.raster == 0, "raster must be at least 1".to_string()),
+            (!matches!(self.n_align, 1 | 8), format!("n_align = {}: 1 or 8", self.n_align)),
+        ];
+        rules.into_iter().find(|(broken, _)| *broken).map(|(_, why)| why)
+    }
+}

@@ -1,0 +1,286 @@
+//! The Hopper kernel for packed weights: `d^T = W a^T`, so that a few tokens are a few columns of wgmma and not 64 rows.
+//!
+//! A producer thread brings, for each 128 columns of k, the blocks of packed weights (one bulk copy each) and the tokens (two TMA
+//! boxes). Each math warpgroup owns 64 rows of W: it decodes half a block into the registers of an A operand while the
+//! wgmmas of the half before run. The accumulator is transposed on its way out.
+
+use super::block::{CHUNK, code_words, scale_words, words};
+use super::config::WeightWgmmaConfig;
+use super::decode::Span;
+use crate::gemm::epilogue::{EpilogueAt, EpilogueFn};
+use crate::gemm::problem::{GemmProblem, Packed};
+use crate::gemm::tiles::Raster;
+use tilewright_ir::DType;
+use tilewright_ir::layout::LayoutError;
+use tilewright_ir::tile::{
+    Cell, CmpPred, Dim, KernelBuilder, Pipe, ProbeAxis, RoleBuilder, Scalar, SlotDecl, SmemTile, Staging, TensorRef, TileRef,
+    Unit,
+};
+
+/// Columns of k that are decoded and multiplied at once: one swizzled box of tokens.
+const HALF: u32 = 64;
+
+/// Records the kernel. `epilogue` turns accumulators into the output; partial sums of a split k skip it.
+pub fn wgmma(
+    k: &mut KernelBuilder,
+    p: &GemmProblem,
+    packed: Packed,
+    c: &WeightWgmmaConfig,
+    epilogue: &EpilogueFn,
+) -> Result<(), LayoutError> {
+    let x = Ctx::declare(k, p, packed, c)?;
+    let (producer_regs, math_regs) = c.registers();
+    k.role("load", 4, Some(producer_regs), Unit::Thread, |r| x.load(r));
+    let mut result = Ok(());
+    k.role("math", 4 * c.math_wgs(), Some(math_regs), Unit::Warpgroup, |r| result = x.math(r, epilogue));
+    result
+}
+
+struct Ctx<'a> {
+    p: &'a GemmProblem,
+    packed: Packed,
+    c: &'a WeightWgmmaConfig,
+    half: Span,
+    a: TensorRef,
+    b: TensorRef,
+    d: TensorRef,
+    ring: Pipe,
+    staging: Option<Staging>,
+}
+
+/// A CTA's tile: matrix, first token, first column of d, and its range of k blocks.
+struct Work {
+    matrix: Scalar,
+    row: Scalar,
+    col: Scalar,
+    k: [Scalar; 2],
+}
+
+impl<'a> Ctx<'a> {
+    fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, packed: Packed, c: &'a WeightWgmmaConfig) -> Result<Self, LayoutError> {
+        for name in ["m", "n", "k", "batch"] {
+            k.shape(name);
+        }
+        let extent = |param: &str, factor| Dim { param: Some(param.into()), factor };
+        let words = words(packed);
+        let a = k.tensor("a", p.input, [Dim::param("batch"), Dim::param("m"), Dim::param("k")]);
+        let blocks = [Dim::param("batch"), extent("ceil_div(n,64)", p.gates()), Dim::param("ceil_div(k,128)")];
+        let b = k.tensor("packed", DType::I32, blocks.into_iter().chain([Dim { param: None, factor: words }]));
+        let output = if c.split { DType::F32 } else { p.output };
+        let lead = if c.split { "splits*batch" } else { "batch" };
+        let d = k.tensor("d", output, [Dim::param(lead), Dim::param("m"), Dim::param("n")]);
+        let slot = |tile| SlotDecl { tile, multicast: 1 };
+        let tokens = || slot(SmemTile::new(p.input, [c.bm, HALF]));
+        let blocks = slot(SmemTile::packed(DType::I32, [c.math_wgs() * p.gates(), words]));
+        let ring = k.pipe_of("wx", c.stages, vec![blocks, tokens(), tokens()]);
+        k.require("k >= 1");
+        let staging = c.tma_store(p).then(|| k.buffer("out", p.output, [c.chunk(), 64], 2 * c.math_wgs()));
+        let splits = if c.split { "*splits" } else { "" };
+        k.grid([format!("min(ceil_div(m,{})*ceil_div(n,{})*batch{splits},sms)", c.bm, c.bn), "1".into(), "1".into()]);
+        if c.split {
+            k.shape("splits");
+            k.require("splits <= ceil_div(k,128)");
+        }
+        if c.n_align > 1 {
+            k.require(format!("n % {} == 0", c.n_align));
+        }
+        k.probe("k", WeightWgmmaConfig::BK, ProbeAxis::Trips);
+        k.probe("m", c.bm, ProbeAxis::Tiles);
+        Ok(Ctx { p, packed, c, half: Span::new(packed, p.input, HALF)?, a, b, d, ring, staging })
+    }
+
+    /// Calls `f` for each tile of this CTA.
+    fn each_tile(&self, r: &mut RoleBuilder, mut f: impl FnMut(&mut RoleBuilder, Work)) {
+        let raster = Raster::new(r, [self.c.bm, self.c.bn], self.c.raster);
+        let batch = r.param("batch");
+        let matrices = if self.c.split {
+            let splits = r.param("splits");
+            r.mul(batch, splits)
+        } else {
+            batch
+        };
+        let total = r.mul(raster.per_matrix, matrices);
+        let (first, step) = (r.cta_id(0), r.n_ctas());
+        r.for_range(first, total, step, |r, t| {
+            let at = raster.at(r, t);
+            let (row, col) = (r.mul(at.m, self.c.bm), r.mul(at.n, self.c.bn));
+            let kdim = r.param("k");
+            let blocks = r.ceil_div(kdim, WeightWgmmaConfig::BK);
+            // The math warpgroups decode their first block before they look how many there are.
+            let blocks = r.max(blocks, 1);
+            let k = if self.c.split {
+                // Part s of S takes blocks s*T/S to (s+1)*T/S: never none, since S <= T.
+                let (batch, splits) = (r.param("batch"), r.param("splits"));
+                let part = r.div(at.matrix, batch);
+                let next = r.add(part, 1);
+                [part, next].map(|s| {
+                    let s = r.mul(s, blocks);
+                    r.div(s, splits)
+                })
+            } else {
+                [r.int(0), blocks]
+            };
+            f(r, Work { matrix: at.matrix, row, col, k });
+        });
+    }
+
+    fn load(&self, r: &mut RoleBuilder) {
+        self.each_tile(r, |r, w| {
+            let batch = if self.c.split {
+                let batch = r.param("batch");
+                r.rem(w.matrix, batch)
+            } else {
+                w.matrix
+            };
+            let n = r.param("n");
+            let last = r.ceil_div(n, 64);
+            let last = r.sub(last, 1);
+            let first = r.div(w.col, 64);
+            let gates = self.p.gates();
+            // A warpgroup whose rows all lie past n gets the last block again: it has nothing to store.
+            let blocks: Vec<Scalar> = (0..self.c.math_wgs() * gates)
+                .map(|i| {
+                    let block = r.add(first, i / gates);
+                    let block = r.min(block, last);
+                    let block = r.mul(block, gates);
+                    r.add(block, i % gates)
+                })
+                .collect();
+            r.for_range(w.k[0], w.k[1], 1, |r, kb| {
+                let s = r.acquire(&self.ring);
+                let slot = r.slot(&self.ring, s, 0);
+                for (i, block) in blocks.iter().enumerate() {
+                    let part = r.rows(slot, i as u32, 1);
+                    r.bulk_load_part(&self.b, &[batch, *block, kb], &self.ring, s, 0, part);
+                }
+                let at = r.mul(kb, WeightWgmmaConfig::BK);
+                for half in 0..2 {
+                    let at = r.add(at, half * HALF);
+                    r.tma_load(&self.a, &[batch, w.row, at], &self.ring, s, 1 + half as usize);
+                }
+                r.commit(&self.ring, s);
+            });
+        });
+    }
+
+    fn math(&self, r: &mut RoleBuilder, epilogue: &EpilogueFn) -> Result<(), LayoutError> {
+        let wg = r.wg_index();
+        let mut result = Ok(());
+        self.each_tile(r, |r, w| {
+            let acc = self.main_loop(r, &w, wg);
+            result = acc.and_then(|acc| self.finish(r, &w, &acc, wg, epilogue));
+        });
+        if self.staging.is_some() {
+            r.tma_store_wait(0);
+        }
+        result
+    }
+
+    /// Half a block is decoded while the wgmmas of the half before run: the second half of a stage under the first's,
+    /// the first half of the next stage under the second's, which is why that group is waited for only once another has been
+    /// started. ptxas moves the decoding behind any wait that does not need it.
+    fn main_loop(&self, r: &mut RoleBuilder, w: &Work, wg: Scalar) -> Result<Vec<Cell>, LayoutError> {
+        let gates = self.p.gates();
+        let acc: Result<Vec<Cell>, LayoutError> = (0..gates).map(|_| r.wgmma_acc([64, self.c.bm])).collect();
+        let acc = acc?;
+        let stage = r.wait(&self.ring);
+        let ahead: Vec<Cell> = self.decode(r, stage, wg, 0).into_iter().map(|half| r.tile_cell(half)).collect();
+        let stage = r.scalar_cell(stage);
+        let last = r.sub(w.k[1], 1);
+        r.for_range(w.k[0], last, 1, |r, kb| {
+            self.multiply(r, &acc, &ahead, stage, wg, [kb, w.k[0]]);
+            // The first half's groups are done: their registers are free.
+            r.mma_wait(acc[0], i64::from(gates));
+            let next = r.wait(&self.ring);
+            for (cell, half) in ahead.iter().zip(self.decode(r, next, wg, 0)) {
+                r.set_tile(*cell, half);
+            }
+            r.set(stage, next);
+        });
+        self.multiply(r, &acc, &ahead, stage, wg, [last, w.k[0]]);
+        acc.iter().for_each(|a| r.mma_wait(*a, 0));
+        r.release(&self.ring);
+        Ok(acc)
+    }
+
+    /// Starts the groups of one stage (block `at` of those from `from` on), whose first half is decoded already, and hands back
+    /// the stage before.
+    fn multiply(&self, r: &mut RoleBuilder, acc: &[Cell], ahead: &[Cell], stage: Cell, wg: Scalar, [at, from]: [Scalar; 2]) {
+        let s = r.get(stage);
+        let first: Vec<TileRef> = ahead.iter().map(|c| r.get_tile(*c)).collect();
+        let tokens = r.slot(&self.ring, s, 1);
+        let fresh = r.cmp(CmpPred::Eq, at, from);
+        for (acc, w) in acc.iter().zip(first) {
+            r.mma_async_reg(*acc, w, tokens, fresh, false);
+        }
+        r.mma_wait(acc[0], acc.len() as i64);
+        let started = r.cmp(CmpPred::Gt, at, from);
+        r.release_if(&self.ring, started);
+        let second = self.decode(r, s, wg, 1);
+        let tokens = r.slot(&self.ring, s, 2);
+        let no = r.bool(false);
+        for (acc, w) in acc.iter().zip(second) {
+            r.mma_async_reg(*acc, w, tokens, no, false);
+        }
+    }
+
+    /// This warpgroup's weights of half a stage, for each gate.
+    fn decode(&self, r: &mut RoleBuilder, stage: Scalar, wg: Scalar, half: u32) -> Vec<TileRef> {
+        let gates = self.p.gates();
+        let slot = r.slot(&self.ring, stage, 0);
+        let first = r.mul(wg, gates);
+        let [chunks, _] = self.half.words.shape.map(|s| s / 128);
+        let groups = self.half.factor_words.shape[0];
+        // A group as long as the block serves both halves.
+        let run = half * HALF / self.packed.group;
+        (0..gates)
+            .map(|gate| {
+                let row = r.add(first, gate);
+                let block = r.rows(slot, row, 1);
+                let codes = r.view(block, half * chunks * CHUNK as u32 * 4, DType::I32, self.half.words.shape);
+                let codes = r.load_shared(codes, self.half.words.clone());
+                let factors = |r: &mut RoleBuilder, from: u32| {
+                    let words = r.view(block, (from + 32 * run) * 4, DType::I32, [groups, 32]);
+                    r.load_shared(words, self.half.factor_words.clone())
+                };
+                let scales = factors(r, code_words(self.packed));
+                let zeros = self.packed.zero.then(|| factors(r, code_words(self.packed) + scale_words(self.packed)));
+                self.half.decode(r, codes, scales, zeros)
+            })
+            .collect()
+    }
+
+    /// Epilogue and store: 64 columns of d and some tokens at a time, transposed.
+    fn finish(&self, r: &mut RoleBuilder, w: &Work, acc: &[Cell], wg: Scalar, epilogue: &EpilogueFn) -> Result<(), LayoutError> {
+        let offset = r.mul(wg, 64);
+        let col = r.add(w.col, offset);
+        let tiles: Vec<_> = acc.iter().map(|a| r.get_tile(*a)).collect();
+        let chunk = self.c.chunk();
+        // Two buffers a warpgroup: one is written while the other is stored. The order starts anew with each tile, so an
+        // odd number of chunks would meet its own last store.
+        let in_flight = i64::from((self.c.bm / chunk).is_multiple_of(2));
+        let mut copy = 0;
+        for first in (0..self.c.bm).step_by(chunk as usize) {
+            let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [0, first], [64, chunk])).collect();
+            let parts: Vec<TileRef> = parts?.into_iter().map(|t| r.transpose(t)).collect();
+            let at = EpilogueAt { batch: w.matrix, weight: w.matrix, row: r.add(w.row, first), col };
+            let y = if self.c.split { parts[0] } else { epilogue(r, &parts, at) };
+            let y = r.cast(y, if self.c.split { DType::F32 } else { self.p.output });
+            match &self.staging {
+                None => r.store_tile(&self.d, y, &[at.batch, at.row, at.col], 1),
+                Some(staging) => {
+                    let index = r.mul(wg, 2);
+                    let index = r.add(index, copy);
+                    let buffer = r.staging(staging, index);
+                    r.tma_store_wait(in_flight);
+                    r.sync();
+                    r.store_matrix(buffer, y);
+                    r.sync();
+                    r.tma_store(&self.d, buffer, &[at.batch, at.row, at.col]);
+                    copy = 1 - copy;
+                }
+            }
+        }
+        Ok(())
+    }
+}
