@@ -6,6 +6,7 @@
 //! | `decode` | from codes to an MMA operand, in registers |
 //! | `config` | configs of the kernels that multiply |
 //! | `wgmma` | the Hopper kernel: weights as the A operand in registers, tokens as the columns of wgmma |
+//! | `mma` | the kernel for few tokens: weights as the A operand of mma.sync, warpgroups that share k |
 //! | `format`, `int4`, `int8` | a format: bits, order of codes in a word, the number stored for a zero point |
 
 pub mod block;
@@ -14,9 +15,11 @@ pub mod decode;
 pub mod format;
 mod int4;
 mod int8;
+mod mma;
 mod wgmma;
 
 pub use block::{Blocks, code_words, dequantised, pack, packed_group, rounded, scale_words, unpack, words};
-pub use config::WeightWgmmaConfig;
+pub use config::{WeightMmaConfig, WeightWgmmaConfig};
 pub use format::Format;
+pub use mma::mma;
 pub use wgmma::wgmma;
