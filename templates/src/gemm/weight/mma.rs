@@ -51,7 +51,7 @@ struct Ctx<'a> {
     weight: TensorRef,
     d: TensorRef,
     ring: Staging,
-    /// A copy for each warpgroup.
+    /// A copy for each warpgroup but the first.
     sums: Vec<Staging>,
     /// What is decoded at once: a chunk.
     chunk: Span,
@@ -109,7 +109,7 @@ impl<'a> Ctx<'a> {
         let shape = [THREADS * c.bm / 8, 4];
         let flat = RegTile { dtype: DType::F32, shape, layout: blocked(THREADS, shape, 4)? };
         let sums = if c.wgs > 1 {
-            (0..c.row_blocks()).map(|i| k.scratch(&format!("sums{i}"), DType::F32, shape, c.wgs)).collect()
+            (0..c.row_blocks()).map(|i| k.scratch(&format!("sums{i}"), DType::F32, shape, c.wgs - 1)).collect()
         } else {
             Vec::new()
         };
@@ -160,12 +160,16 @@ impl<'a> Ctx<'a> {
             self.finish(r, epilogue, tiles, z, &work);
             return Ok(());
         }
-        for (acc, sums) in acc.iter().zip(&self.sums) {
-            let tile = r.get_tile(*acc);
-            let tile = r.reinterpret(&[tile], self.flat.clone());
-            let to = r.staging(sums, wg);
-            r.store_shared(to, tile);
-        }
+        let is_other = r.cmp(CmpPred::Gt, wg, 0);
+        r.if_then(is_other, |r| {
+            let copy = r.sub(wg, 1);
+            for (acc, sums) in acc.iter().zip(&self.sums) {
+                let tile = r.get_tile(*acc);
+                let tile = r.reinterpret(&[tile], self.flat.clone());
+                let to = r.staging(sums, copy);
+                r.store_shared(to, tile);
+            }
+        });
         r.barrier_sync(MEETING, c.wgs * THREADS);
         let is_first = r.cmp(CmpPred::Eq, wg, 0);
         r.if_then(is_first, |r| {
@@ -180,8 +184,8 @@ impl<'a> Ctx<'a> {
         let own = r.get_tile(acc);
         let ty = r.tile_type(own);
         let mut sum = r.reinterpret(&[own], self.flat.clone());
-        for wg in 1..self.c.wgs {
-            let from = r.staging(sums, wg);
+        for copy in 0..self.c.wgs - 1 {
+            let from = r.staging(sums, copy);
             let part = r.load_shared(from, self.flat.clone());
             sum = r.binary("add", sum, part);
         }
