@@ -108,7 +108,7 @@ fn every_epilogue_and_more_rows() {
         (Act::None, true, true, DType::BF16, 64, 128),
         (Act::Silu, true, false, DType::F32, 16, 64),
         (Act::Swiglu, true, true, DType::BF16, 8, 128),
-        (Act::Swiglu, true, false, DType::BF16, 64, 256),
+        (Act::Swiglu, true, false, DType::BF16, 32, 256),
         (Act::Gelu, false, true, DType::BF16, 32, 128),
         (Act::Relu, false, false, DType::F16, 8, 64),
     ]
