@@ -10,6 +10,8 @@ pub enum DType {
     I1,
     /// A byte, in memory only: registers hold it as `I32`.
     U8,
+    /// Signed byte; four of a register tile share a register.
+    I8,
     /// 32-bit integer.
     I32,
     /// 64-bit integer.
@@ -20,16 +22,23 @@ pub enum DType {
     BF16,
     /// IEEE binary32.
     F32,
+    /// 8-bit float with 4 exponent bits, no infinities, 448 the largest (OCP 8-bit Floating Point Specification).
+    E4M3,
+    /// 8-bit float with 5 exponent bits, 57344 the largest.
+    E5M2,
 }
 
 const NAMES: &[(DType, &str, u32)] = &[
     (DType::I1, "i1", 1),
     (DType::U8, "u8", 1),
+    (DType::I8, "i8", 1),
     (DType::I32, "i32", 4),
     (DType::I64, "i64", 8),
     (DType::F16, "f16", 2),
     (DType::BF16, "bf16", 2),
     (DType::F32, "f32", 4),
+    (DType::E4M3, "e4m3", 1),
+    (DType::E5M2, "e5m2", 1),
 ];
 
 impl DType {
@@ -45,7 +54,12 @@ impl DType {
 
     /// True for floating-point types.
     pub fn is_float(self) -> bool {
-        matches!(self, DType::F16 | DType::BF16 | DType::F32)
+        matches!(self, DType::F16 | DType::BF16 | DType::F32) || self.is_fp8()
+    }
+
+    /// True for the 8-bit floats.
+    pub fn is_fp8(self) -> bool {
+        matches!(self, DType::E4M3 | DType::E5M2)
     }
 }
 
@@ -57,7 +71,7 @@ impl fmt::Display for DType {
 
 /// A dtype name nobody knows.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("unknown dtype `{0}`: expected one of i1, u8, i32, i64, f16, bf16, f32")]
+#[error("unknown dtype `{0}`: expected one of i1, u8, i8, i32, i64, f16, bf16, f32, e4m3, e5m2")]
 pub struct UnknownDType(pub String);
 
 impl FromStr for DType {

@@ -18,6 +18,7 @@ pub mod dispatch;
 pub mod dtype;
 pub mod engine;
 pub mod expr;
+pub mod fp8;
 pub mod manifest;
 pub mod pack;
 pub mod plan;

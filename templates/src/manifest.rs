@@ -19,6 +19,9 @@ pub fn dtype(d: DType) -> Dtype {
         DType::F16 => Dtype::F16,
         DType::BF16 => Dtype::Bf16,
         DType::U8 => Dtype::U8,
+        DType::I8 => Dtype::I8,
+        DType::E4M3 => Dtype::E4m3,
+        DType::E5M2 => Dtype::E5m2,
         DType::I32 | DType::I64 | DType::I1 => Dtype::I32,
     }
 }

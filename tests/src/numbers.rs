@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 use tilewright_ir::DType;
+use tilewright_runtime::fp8::Fp8;
 
 /// The same numbers in every run: xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators").
 pub struct Random(u64);
@@ -25,25 +26,30 @@ impl Random {
         self.bits() as f64 / f64::from(1u32 << 23) - 1.0
     }
 
-    /// Numbers in -1..1 that the dtype holds.
+    /// Numbers that the dtype holds: in -1..1, of I8 in -127..127.
     pub fn list(&mut self, dtype: DType, n: usize) -> Vec<f64> {
-        let values: Vec<f64> = (0..n).map(|_| self.unit()).collect();
+        let range = if dtype == DType::I8 { 127.0 } else { 1.0 };
+        let values: Vec<f64> = (0..n).map(|_| range * self.unit()).collect();
         decode(dtype, &encode(dtype, &values))
     }
 }
 
-/// Numbers in -1..1 that the dtype holds.
+/// Numbers that the dtype holds, as [`Random::list`].
 pub fn random(n: usize, dtype: DType, seed: u64) -> Vec<f64> {
     Random::new(seed).list(dtype, n)
 }
 
-/// Elements of a float dtype as bytes, to nearest.
+/// Elements as bytes, to nearest; 8-bit ones saturate.
 pub fn encode(dtype: DType, v: &[f64]) -> Vec<u8> {
     match dtype {
         DType::BF16 => v.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect(),
         DType::F16 => v.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
         DType::F32 => v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
-        other => panic!("{other} is no float dtype"),
+        DType::E4M3 => v.iter().map(|x| Fp8::E4M3.encode(*x)).collect(),
+        DType::E5M2 => v.iter().map(|x| Fp8::E5M2.encode(*x)).collect(),
+        DType::I8 => v.iter().map(|x| x.round_ties_even().clamp(-128.0, 127.0) as i8 as u8).collect(),
+        DType::I32 => v.iter().flat_map(|x| (*x as i32).to_le_bytes()).collect(),
+        other => panic!("{other} has no numbers"),
     }
 }
 
@@ -52,8 +58,12 @@ pub fn decode(dtype: DType, v: &[u8]) -> Vec<f64> {
     match dtype {
         DType::BF16 => v.chunks(2).map(|b| f64::from(bf16::from_le_bytes([b[0], b[1]]))).collect(),
         DType::F16 => v.chunks(2).map(|b| f64::from(f16::from_le_bytes([b[0], b[1]]))).collect(),
+        DType::E4M3 => v.iter().map(|b| f64::from(Fp8::E4M3.decode(*b))).collect(),
+        DType::E5M2 => v.iter().map(|b| f64::from(Fp8::E5M2.decode(*b))).collect(),
+        DType::I8 => v.iter().map(|b| f64::from(*b as i8)).collect(),
+        DType::I32 => v.chunks(4).map(|b| f64::from(i32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
         DType::F32 => v.chunks(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
-        other => panic!("{other} is no float dtype"),
+        other => panic!("{other} has no numbers"),
     }
 }
 

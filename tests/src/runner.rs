@@ -165,6 +165,7 @@ fn tensor_map(m: &TensorMapDesc, vars: &Vars, base: u64) -> Result<TensorMap, Er
             DType::BF16 => TensorDType::Bf16,
             DType::F16 => TensorDType::F16,
             DType::F32 => TensorDType::F32,
+            DType::U8 | DType::I8 | DType::E4M3 | DType::E5M2 => TensorDType::U8,
             _ => TensorDType::S32,
         },
         base,

@@ -7,9 +7,9 @@ use super::types::{Space, Ty};
 /// The text and the constraint list of an [`AsmFn`] instruction. Operands are numbered results first.
 pub fn text(func: &Func, inst: &Inst, kind: AsmFn) -> (String, String) {
     match kind {
-        AsmFn::WgmmaSs => wgmma_ss(inst),
+        AsmFn::WgmmaSs => wgmma_ss(func, inst),
         AsmFn::WgmmaRs => wgmma_rs(inst),
-        AsmFn::WgmmaWait => wgmma_wait(inst),
+        AsmFn::WgmmaWait => wgmma_wait(func, inst),
         AsmFn::LoadIf => load_if(func, inst, true),
         AsmFn::LoadIfCoherent => load_if(func, inst, false),
         AsmFn::LoadOnce => load_once(func, inst),
@@ -23,16 +23,22 @@ fn regs(from: usize, count: usize) -> String {
 }
 
 /// Operands: descriptor A, descriptor B, scale-d predicate, accumulators (tied to the results).
-fn wgmma_ss(inst: &Inst) -> (String, String) {
+fn wgmma_ss(func: &Func, inst: &Inst) -> (String, String) {
     let count = inst.outs.len();
     let (n, dtype) = (inst.attrs.get_int("n"), inst.attrs.get_sym("dtype"));
     let (ta, tb) = (inst.attrs.get_int("trans_a"), inst.attrs.get_int("trans_b"));
     let (a, b, d) = (count, count + 1, count + 2);
-    let text = format!(
-        "wgmma.mma_async.sync.aligned.m64n{n}k16.f32.{dtype}.{dtype} {{{}}}, ${a}, ${b}, ${d}, 1, 1, {ta}, {tb};",
-        regs(0, count)
-    );
-    let mut cons = vec!["=f".to_string(); count];
+    let shape = |k: u32, types: &str| {
+        format!("wgmma.mma_async.sync.aligned.m64n{n}k{k}.{types} {{{}}}, ${a}, ${b}, ${d}", regs(0, count))
+    };
+    // Bytes are K-major only, and integers have no signs to flip (PTX ISA 9.7.16.5.2): fewer operands.
+    let text = match dtype {
+        "i8" => shape(32, "s32.s8.s8") + ";",
+        "e4m3" | "e5m2" => shape(32, &format!("f32.{dtype}.{dtype}")) + ", 1, 1;",
+        "e4m3_e5m2" | "e5m2_e4m3" => shape(32, &format!("f32.{}", dtype.replace('_', "."))) + ", 1, 1;",
+        _ => shape(16, &format!("f32.{dtype}.{dtype}")) + &format!(", 1, 1, {ta}, {tb};"),
+    };
+    let mut cons = accumulators(func, inst);
     cons.extend(["l", "l", "b"].map(String::from));
     cons.extend((0..count).map(|i| i.to_string()));
     (text, cons.join(","))
@@ -55,12 +61,17 @@ fn wgmma_rs(inst: &Inst) -> (String, String) {
 }
 
 /// Handing the accumulators through the wait keeps LLVM from reading them before it.
-fn wgmma_wait(inst: &Inst) -> (String, String) {
+fn wgmma_wait(func: &Func, inst: &Inst) -> (String, String) {
     let count = inst.outs.len();
-    let mut cons = vec!["=f".to_string(); count];
+    let mut cons = accumulators(func, inst);
     cons.extend((0..count).map(|i| i.to_string()));
     cons.push("~{memory}".to_string());
     (format!("wgmma.wait_group.sync.aligned {};", inst.attrs.get_int("n")), cons.join(","))
+}
+
+/// Constraints of accumulators as results.
+fn accumulators(func: &Func, inst: &Inst) -> Vec<String> {
+    inst.outs.iter().map(|v| format!("={}", width(func.ty(*v)).1)).collect()
 }
 
 /// `.b32` and its constraint letter for a register type.

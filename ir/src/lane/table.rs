@@ -23,6 +23,8 @@ pub enum Class {
     Same(u8),
     /// Any number of values of this type, last in the list.
     Many(Ty),
+    /// Any number of accumulators, all F32 or all I32, last in the list.
+    Accumulators,
     /// Between one and four values of one loadable type, last in the list.
     Vector,
 }
@@ -199,6 +201,7 @@ const SH: Class = Is(Ty::Ptr(Space::Shared));
 const CL: Class = Is(Ty::Ptr(Space::Cluster));
 const GE: Class = Is(Ty::Ptr(Space::Generic));
 const B1: Class = Is(Ty::I1);
+const I16: Class = Is(Ty::I16);
 const I32: Class = Is(Ty::I32);
 const I64: Class = Is(Ty::I64);
 const F32: Class = Is(Ty::F32);
@@ -264,10 +267,16 @@ rows! {
     Tanh        "tanh.approx"  [F32] => [F32] {} Pure 70 75 Asm("tanh.approx.f32 $0, $1;", "=f,f"), Mufu, "tanh x, relative error 2^-11 (PTX ISA 9.7.3.23)";
     PackBF16    "pack.bf16x2"  [F32, F32] => [I32] {} Pure 70 80 Call("llvm.nvvm.ff2bf16x2.rn", &[O(1), O(0)], BF16x2), Alu, "two f32 rounded to nearest into one register, the first operand in the low half";
     PackF16     "pack.f16x2"   [F32, F32] => [I32] {} Pure 70 80 Call("llvm.nvvm.ff2f16x2.rn", &[O(1), O(0)], F16x2), Alu, "two f32 rounded to nearest into one register, the first operand in the low half";
+    PackE4M3    "pack.e4m3x2"  [F32, F32] => [I16] {} Pure 81 89 Call("llvm.nvvm.ff.to.e4m3x2.rn", &[O(1), O(0)], Results), Alu, "two f32 as 8-bit floats, to nearest even and saturating; NaN stays NaN; the first operand in the low byte (PTX ISA 9.7.9.21)";
+    PackE5M2    "pack.e5m2x2"  [F32, F32] => [I16] {} Pure 81 89 Call("llvm.nvvm.ff.to.e5m2x2.rn", &[O(1), O(0)], Results), Alu, "as pack.e4m3x2";
+    UnpackE4M3  "unpack.e4m3x2" [I16] => [I32] {} Pure 81 89 Call("llvm.nvvm.e4m3x2.to.f16x2.rn", &[O(0)], F16x2), Alu, "two 8-bit floats as two f16, exact";
+    UnpackE5M2  "unpack.e5m2x2" [I16] => [I32] {} Pure 81 89 Call("llvm.nvvm.e5m2x2.to.f16x2.rn", &[O(0)], F16x2), Alu, "as unpack.e4m3x2";
+    FPToS8      "fptos8"       [F32] => [I32] {} Pure 10 10 Asm("cvt.rni.s8.f32 $0, $1;", "=r,f"), Alu, "f32 to the nearest even integer from -128 to 127, sign-extended; a NaN gives 0";
     AddX2       "add.x2"       [I32, I32] => [I32] {"dtype"} Pure 60 53 Asm("add.rn.{dtype}x2 $0, $1, $2;", "=r,r,r"), Alu, "sums of the two 16-bit floats of a register; of bf16 from sm_90 on";
     SubX2       "sub.x2"       [I32, I32] => [I32] {"dtype"} Pure 60 53 Asm("sub.rn.{dtype}x2 $0, $1, $2;", "=r,r,r"), Alu, "differences, as add.x2";
     MulX2       "mul.x2"       [I32, I32] => [I32] {"dtype"} Pure 60 53 Asm("mul.rn.{dtype}x2 $0, $1, $2;", "=r,r,r"), Alu, "products, as add.x2";
     FmaX2       "fma.x2"       [I32, I32, I32] => [I32] {"dtype"} Pure 70 80 Asm("fma.rn.{dtype}x2 $0, $1, $2, $3;", "=r,r,r,r"), Alu, "a*b + c of the two 16-bit floats of a register, one rounding each (PTX ISA 9.7.4.4)";
+    Lop3        "lop3"         [I32, I32, I32] => [I32] {"table"} Pure 43 50 Asm("lop3.b32 $0, $1, $2, $3, {table};", "=r,r,r,r"), Alu, "any bitwise function of three registers, by its truth table (PTX ISA 9.7.8.6); two instructions with constants would stay two";
     Prmt        "prmt"         [I32, I32] => [I32] {"selector"} Pure 20 20 Call("llvm.nvvm.prmt", &[O(0), O(1), A("selector", 32)], Results), Alu, "four of the eight bytes of two registers, by the nibbles of the selector (PTX ISA 9.7.9.7)";
     // Where a thread is
     TidX        "tid.x"        [] => [I32] {} Pure 10 10 Call("llvm.nvvm.read.ptx.sreg.tid.x", &[], Results), Alu, "thread index in the CTA";
@@ -309,11 +318,12 @@ rows! {
     // Tensor cores
     MmaBF16     "mma.bf16"     [I32, I32, I32, I32, I32, I32, F32, F32, F32, F32] => [F32, F32, F32, F32] {} Pure 70 80 Call("llvm.nvvm.mma.m16n8k16.row.col.bf16", &[O(0), O(1), O(2), O(3), O(4), O(5), O(6), O(7), O(8), O(9)], Results), Tensor, "m16n8k16, A four registers, B two, C four (PTX ISA 9.7.15.5.8)";
     MmaF16      "mma.f16"      [I32, I32, I32, I32, I32, I32, F32, F32, F32, F32] => [F32, F32, F32, F32] {} Pure 70 80 Call("llvm.nvvm.mma.m16n8k16.row.col.f32.f32", &[H(0), H(1), H(2), H(3), H(4), H(5), O(6), O(7), O(8), O(9)], Results), Tensor, "as mma.bf16 with f16 inputs";
+    MmaS8       "mma.s8"       [I32, I32, I32, I32, I32, I32, I32, I32, I32, I32] => [I32, I32, I32, I32] {} Pure 70 80 Call("llvm.nvvm.mma.m16n8k32.row.col.s8", &[O(0), O(1), O(2), O(3), O(4), O(5), O(6), O(7), O(8), O(9)], Results), Tensor, "m16n8k32 of signed bytes, sums in 32 bits, wrapping (PTX ISA 9.7.15.5.10)";
     WgmmaFence  "wgmma.fence"  [] => [] {} Async 80 90 Call("llvm.nvvm.wgmma.fence.sync.aligned", &[], Void), Control, "order register writes before the next wgmma (PTX ISA 9.7.16.7.1)";
-    WgmmaSs     "wgmma.ss"     [I64, I64, B1, Many(Ty::F32)] => [Many(Ty::F32)] {"n", "dtype", "trans_a", "trans_b"} Async 80 90 F(AsmFn::WgmmaSs), Tensor, "m64nNk16, descriptors of A and B, scale-d, accumulators in and out (PTX ISA 9.7.16.5.2)";
+    WgmmaSs     "wgmma.ss"     [I64, I64, B1, Accumulators] => [Accumulators] {"n", "dtype", "trans_a", "trans_b"} Async 80 90 F(AsmFn::WgmmaSs), Tensor, "m64nNk16, or k32 of bytes; descriptors of A and B, scale-d, accumulators in and out, I32 for i8 (PTX ISA 9.7.16.5.2); dtype is both operands', or `e4m3_e5m2` where they differ";
     WgmmaRs     "wgmma.rs"     [I32, I32, I32, I32, I64, B1, Many(Ty::F32)] => [Many(Ty::F32)] {"n", "dtype", "trans_b"} Async 80 90 F(AsmFn::WgmmaRs), Tensor, "as wgmma.ss with A in four registers";
     WgmmaCommit "wgmma.commit" [] => [] {} Async 80 90 Call("llvm.nvvm.wgmma.commit_group.sync.aligned", &[], Void), Control, "close the warpgroup's group of wgmmas";
-    WgmmaWait   "wgmma.wait"   [Many(Ty::F32)] => [Many(Ty::F32)] {"n"} Async 80 90 F(AsmFn::WgmmaWait), Control, "wait until at most n groups are pending; accumulators handed through may be read after it";
+    WgmmaWait   "wgmma.wait"   [Accumulators] => [Accumulators] {"n"} Async 80 90 F(AsmFn::WgmmaWait), Control, "wait until at most n groups are pending; accumulators handed through may be read after it";
     // Barriers and asynchronous copies
     BarAll      "bar.all"      [] => [] {} Sync 60 30 Call("llvm.nvvm.barrier.cta.sync.aligned.all", &[L(0, 32)], Void), Control, "all threads of the CTA meet";
     BarSync     "bar.sync"     [I32] => [] {"threads"} Sync 60 30 Call("llvm.nvvm.barrier.cta.sync.aligned.count", &[O(0), A("threads", 32)], Void), Control, "meet at a named barrier (PTX ISA 9.7.13.1)";

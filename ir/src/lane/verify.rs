@@ -118,8 +118,21 @@ fn check_inst(func: &Func, inst: &Inst) -> Result<(), LaneError> {
             let n = inst.attrs.get_int("n");
             let operands = if inst.op == Op::WgmmaSs { 3 } else { 6 };
             let count = (args.len() - operands) as i64;
-            if !matches!(inst.attrs.get_sym("dtype"), "bf16" | "f16") {
-                return fail(format!("dtype `{}`: bf16 or f16", inst.attrs.get_sym("dtype")));
+            let dtype = inst.attrs.get_sym("dtype");
+            let bytes = matches!(dtype, "i8" | "e4m3" | "e5m2" | "e4m3_e5m2" | "e5m2_e4m3");
+            if !bytes && !matches!(dtype, "bf16" | "f16") {
+                return fail(format!("dtype `{dtype}`: bf16, f16, i8, e4m3, e5m2, e4m3_e5m2 or e5m2_e4m3"));
+            }
+            let acc = if dtype == "i8" { Ty::I32 } else { Ty::F32 };
+            if args[operands..].iter().any(|t| *t != acc) {
+                return fail(format!("accumulators of {dtype} are {acc}"));
+            }
+            let transposed = ["trans_a", "trans_b"].iter().any(|key| inst.attrs.get_int(key) != 0);
+            if bytes && (transposed || inst.op == Op::WgmmaRs) {
+                return fail(format!("operands of {dtype} lie in shared memory, K-major"));
+            }
+            if dtype == "i8" && n > 32 && n % 16 != 0 {
+                return fail(format!("n = {n}: of i8 8, 16, 24, 32, then steps of 16"));
             }
             if n % 8 != 0 || !(8..=256).contains(&n) || count != n / 2 || outs.len() as i64 != count {
                 return fail(format!("n = {n} takes {} accumulators, not {count}; n must be 8..256 in steps of 8", n / 2));
@@ -142,6 +155,7 @@ fn fit(classes: &[Class], types: &[Ty], ops: &[Ty]) -> Result<(), String> {
     for (i, class) in classes.iter().enumerate() {
         let ok = |t: Ty| match class {
             Class::Is(want) | Class::Many(want) => t == *want,
+            Class::Accumulators => matches!(t, Ty::F32 | Ty::I32) && t == types[at],
             Class::Int => t.is_int(),
             Class::Float => t.is_float(),
             Class::Any => true,
@@ -150,7 +164,7 @@ fn fit(classes: &[Class], types: &[Ty], ops: &[Ty]) -> Result<(), String> {
             Class::Vector => t != Ty::I1 && Some(&t) == types.get(at.min(types.len().saturating_sub(1))),
         };
         match class {
-            Class::Many(_) => {
+            Class::Many(_) | Class::Accumulators => {
                 if let Some(j) = types[at..].iter().position(|t| !ok(*t)) {
                     return Err(format!("{} has type {}, which does not fit {class:?}", at + j, types[at + j]));
                 }

@@ -149,6 +149,7 @@ rows! {
     ReduceLanes "reduce.lanes" [Reg] => [Reg] {"f"} 0 effect, "joins the parts that the lanes of a row hold";
     Reinterpret "reinterpret" [Regs] => [Reg] {} 0 pure, "the 32-bit registers of tiles in turn (the first of each, then the second) as those of a tile of another type";
     Transpose  "transpose"   [Reg] => [Reg] {} 0 pure, "rows and columns exchanged, the same registers; costs nothing";
+    Bitwise    "bitwise"     [Reg, Reg, Reg] => [Reg] {"table"} 0 pure, "a bitwise function of three i32, by its truth table: f(0xF0, 0xCC, 0xAA)";
     PermuteBytes "permute.bytes" [Reg, Reg] => [Reg] {"selector"} 0 pure, "four of the eight bytes of each pair of i32, by the nibbles of the selector: 0 to 3 of the first, 4 to 7 of the second";
     Slice      "slice"       [Reg] => [Reg] {"row", "col"} 0 pure, "part of a tile; costs nothing";
     // Synchronisation

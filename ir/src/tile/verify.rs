@@ -244,13 +244,25 @@ impl Verifier<'_> {
         let trans = op.attrs.get_int("trans_b") != 0;
         let (bn, bk) = if trans { (b.shape[1], b.shape[0]) } else { (b.shape[0], b.shape[1]) };
         let ([am, ak], a_dtype) = a;
-        if acc.shape != [am, bn] || ak != bk || a_dtype != b.dtype || acc.dtype != DType::F32 {
+        let sums = if b.dtype == DType::I8 { DType::I32 } else { DType::F32 };
+        let same = a_dtype == b.dtype || (a_dtype.is_fp8() && b.dtype.is_fp8());
+        if acc.shape != [am, bn] || ak != bk || !same || acc.dtype != sums {
             return self.fail(
                 op,
                 format!("A {am}x{ak} {}, B {bn}x{bk} {} and D {:?} {} do not fit", a_dtype, b.dtype, acc.shape, acc.dtype),
             );
         }
-        if am % 64 != 0 || bn % 8 != 0 || bn > 256 || ak % 16 != 0 || b.dtype.bytes() != 2 {
+        let bytes = matches!(b.dtype, DType::I8 | DType::E4M3 | DType::E5M2);
+        if bytes && (trans || !matches!(self.k.ty(op.args[1]), Ty::Smem(_))) {
+            return self.fail(op, format!("operands of {} lie in shared memory with k contiguous in both", b.dtype));
+        }
+        if b.dtype == DType::I8 && bn > 32 && bn % 16 != 0 {
+            return self.fail(op, format!("wgmma of i8 takes B of 8, 16, 24, 32, then steps of 16, not {bn}"));
+        }
+        if bytes && ak % 32 != 0 {
+            return self.fail(op, format!("wgmma of {} takes k in steps of 32, not {ak}", b.dtype));
+        }
+        if am % 64 != 0 || bn % 8 != 0 || bn > 256 || ak % 16 != 0 || !(bytes || b.dtype.bytes() == 2) {
             return self.fail(op, format!("wgmma takes 16-bit A of 64 rows and B of 8 to 256 in steps of 8, k a multiple of 16; found A {am}x{ak}, B {bn}x{bk}"));
         }
         Ok(())

@@ -76,6 +76,12 @@ pub(super) fn check(k: &Kernel, op: &Op, ins: &[Ty], outs: &[Ty]) -> Result<(), 
             let want = RegTile { dtype: a.dtype, shape: [a.shape[1], a.shape[0]], layout: a.layout.transposed() };
             if *d == want { Ok(()) } else { Err(format!("gives {}, not {}", Ty::Reg(want), Ty::Reg(d.clone()))) }
         }
+        (Bitwise, [Ty::Reg(a), Ty::Reg(b), Ty::Reg(c)], [Ty::Reg(d)]) => {
+            if [b, c, d].iter().any(|t| *t != a) || a.dtype != DType::I32 {
+                return Err("takes and gives i32 tiles of one layout".into());
+            }
+            Ok(())
+        }
         (PermuteBytes, [Ty::Reg(a), Ty::Reg(b)], [Ty::Reg(d)]) => {
             let selector = op.attrs.get_int("selector");
             if a != b || a != d || a.dtype != DType::I32 {
@@ -93,7 +99,10 @@ pub(super) fn check(k: &Kernel, op: &Op, ins: &[Ty], outs: &[Ty]) -> Result<(), 
 /// 32-bit registers of a thread.
 fn registers(t: &RegTile) -> u32 {
     let elements = t.layout.in_size(Dim::Reg);
-    if t.dtype.bytes() == 2 { elements / 2 } else { elements }
+    match (t.dtype, t.dtype.bytes()) {
+        (DType::I1, _) => elements,
+        (_, bytes) => elements.div_ceil(4 / bytes.min(4)),
+    }
 }
 
 fn same_tile(s: &SmemTile, t: &RegTile) -> Result<(), String> {

@@ -8,11 +8,11 @@ use crate::dtype::DType;
 use crate::layout::{Dim, Layout, blocked};
 
 impl DType {
-    /// What one element of a tensor is in registers: 16-bit floats F32, bytes I32, the others themselves.
+    /// What one element of a tensor is in registers: 16-bit and 8-bit floats F32, bytes I32, the others themselves.
     pub fn element(self) -> DType {
         match self {
-            DType::F16 | DType::BF16 => DType::F32,
-            DType::U8 => DType::I32,
+            DType::F16 | DType::BF16 | DType::E4M3 | DType::E5M2 => DType::F32,
+            DType::U8 | DType::I8 => DType::I32,
             other => other,
         }
     }

@@ -1,6 +1,6 @@
 //! The config space of GEMM, and why a point is illegal.
 
-use super::problem::{BLayout, GemmProblem, Weight};
+use super::problem::{BLayout, GemmProblem, Groups, Weight};
 use super::weight::{WeightMmaConfig, WeightWgmmaConfig};
 
 /// How the math warpgroups share the work.
@@ -135,6 +135,8 @@ pub enum ConfigError {
     },
 }
 
+const GROUPS_SPLIT: &str = "a grouped gemm does not split k: how many tiles there are is known on the device only";
+
 impl WgmmaConfig {
     /// Registers a thread: producer, math. Together with the warpgroups they fill what `.reqntid` leaves, as
     /// FlashAttention-3 and CUTLASS divide it.
@@ -194,6 +196,11 @@ impl WgmmaConfig {
             (!(2..=12).contains(&self.stages), format!("{} stages: 2 to 12", self.stages)),
             (!share(self.bm, self.cluster.sharing_a()), "half an a tile must be whole swizzle patterns of 8 rows".to_string()),
             (!share(b_rows, self.cluster.sharing_b()), "half a b tile must be whole swizzle patterns of 8 rows".to_string()),
+            (p.groups != Groups::Batch && self.split, GROUPS_SPLIT.to_string()),
+            (
+                p.groups != Groups::Batch && self.cluster == Cluster::TwoM,
+                "two CTAs along m share b, and tiles that follow each other in a list may belong to two experts".to_string(),
+            ),
             (self.raster == 0, "raster must be at least 1".to_string()),
             (!matches!(self.n_align, 1 | 2 | 8), format!("n_align = {}: 1, 2 or 8", self.n_align)),
         ];
@@ -224,6 +231,7 @@ impl MmaConfig {
                 format!("bk = {}: 16, 32 or 64", self.bk),
             ),
             (!(2..=8).contains(&self.stages), format!("{} stages: 2 to 8", self.stages)),
+            (p.groups != Groups::Batch && self.split, GROUPS_SPLIT.to_string()),
             (self.raster == 0, "raster must be at least 1".to_string()),
             (!matches!(self.load_align, 1 | 2 | 4 | 8), format!("load_align = {}: 1, 2, 4 or 8", self.load_align)),
             (!matches!(self.n_align, 1 | 2), format!("n_align = {}: 1 or 2", self.n_align)),

@@ -3,15 +3,17 @@
 //! [`Epilogue::standard`] gives what the class asks for. A template takes any closure, so a user's own epilogue needs no
 //! change below this floor: see `docs/how-to/add-a-template.md`.
 
-use super::problem::{Act, GemmProblem};
+use super::problem::{Act, GemmProblem, Groups};
 use tilewright_ir::DType;
 use tilewright_ir::tile::{Dim, KernelBuilder, RegTile, RoleBuilder, Scalar, TensorRef, TileRef};
 
 /// Where the tile in hand lies in the output.
 #[derive(Clone, Copy, Debug)]
 pub struct EpilogueAt {
-    /// Matrix of the batch.
+    /// Matrix of d.
     pub batch: Scalar,
+    /// Matrix of b: the expert of a grouped GEMM, else that of d.
+    pub weight: Scalar,
     /// First row.
     pub row: Scalar,
     /// First column.
@@ -25,6 +27,8 @@ pub type EpilogueFn<'a> = dyn Fn(&mut RoleBuilder, &[TileRef], EpilogueAt) -> Ti
 #[derive(Clone, Debug)]
 pub struct Epilogue {
     act: Act,
+    /// Each expert has a bias of its own.
+    grouped: bool,
     bias: Option<TensorRef>,
     residual: Option<TensorRef>,
     /// Neighbours along n that may be accessed at once.
@@ -35,10 +39,13 @@ impl Epilogue {
     /// Declares the tensors and parameters the class needs: `alpha`, `bias`, `residual`. n is a multiple of `n_align`.
     pub fn standard(k: &mut KernelBuilder, p: &GemmProblem, n_align: u32) -> Self {
         k.scalar("alpha", DType::F32);
-        let bias = p.bias.then(|| k.tensor("bias", p.input, [Dim { param: Some("n".into()), factor: p.gates() }]));
-        let matrix = [Dim::param("batch"), Dim::param("m"), Dim::param("n")];
+        let experts = (p.groups != Groups::Batch).then(|| p.groups.matrices());
+        let wide = Dim { param: Some("n".into()), factor: p.gates() };
+        let bias = p.bias.then(|| k.tensor("bias", p.input, experts.into_iter().chain([wide])));
+        let [lead, rows] = p.groups.rows();
+        let matrix = [lead, rows, Dim::param("n")];
         let residual = p.residual.then(|| k.tensor("residual", p.output, matrix));
-        Epilogue { act: p.act, bias, residual, vec: n_align }
+        Epilogue { act: p.act, grouped: p.groups != Groups::Batch, bias, residual, vec: n_align }
     }
 
     /// Emits it.
@@ -52,7 +59,9 @@ impl Epilogue {
                 let col = if gate == 0 { at.col } else { r.add(at.col, n) };
                 let like = r.tile_type(x);
                 // A gate's second half starts at n, which need not be aligned; an aligned n keeps both halves so.
-                let b = r.load_tile(bias, like, &[col], &[1], self.vec);
+                let coords = [at.weight, col];
+                let coords = if self.grouped { &coords[..] } else { &coords[1..] };
+                let b = r.load_tile(bias, like, coords, &[1], self.vec);
                 let b = r.cast(b, DType::F32);
                 x = r.binary("add", x, b);
             }

@@ -3,7 +3,8 @@
 
 use super::config::MmaConfig;
 use super::epilogue::{EpilogueAt, EpilogueFn};
-use super::problem::{BLayout, GemmProblem};
+use super::grouped::{TileList, store_some_rows};
+use super::problem::{BLayout, GemmProblem, Groups};
 use super::tiles::Raster;
 use tilewright_ir::DType;
 use tilewright_ir::layout::LayoutError;
@@ -25,36 +26,42 @@ struct Ctx<'a> {
     d: TensorRef,
     ring_a: Staging,
     ring_b: Vec<Staging>,
+    /// The tiles of a grouped GEMM.
+    list: Option<TileList>,
 }
 
-/// Where the CTA's operands start.
+/// Where the CTA's operands start: matrices of a and b, row and column.
 struct Operands {
-    batch: Scalar,
+    a: Scalar,
+    b: Scalar,
     row: Scalar,
     col: Scalar,
 }
 
 impl<'a> Ctx<'a> {
     fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, c: &'a MmaConfig) -> Self {
-        for name in ["m", "n", "k", "batch"] {
+        p.groups.declare(k);
+        for name in ["n", "k"] {
             k.shape(name);
         }
         let (bm, bk, gates) = (c.bm, c.bk, p.gates());
         let cols = c.bn / gates;
         let n = Dim { param: Some("n".into()), factor: gates };
-        let a = k.tensor("a", p.input, [Dim::param("batch"), Dim::param("m"), Dim::param("k")]);
+        let ([lead, rows], matrices) = (p.groups.rows(), p.groups.matrices());
+        let a = k.tensor("a", p.input, [lead.clone(), rows.clone(), Dim::param("k")]);
         let (dims, tile) = match p.b {
-            BLayout::Nk => ([Dim::param("batch"), n, Dim::param("k")], [cols, bk]),
-            BLayout::Kn => ([Dim::param("batch"), Dim::param("k"), n], [bk, cols]),
+            BLayout::Nk => ([matrices, n, Dim::param("k")], [cols, bk]),
+            BLayout::Kn => ([matrices, Dim::param("k"), n], [bk, cols]),
         };
         let b = k.tensor("b", p.input, dims);
         let output = if c.split { DType::F32 } else { p.output };
-        let lead = if c.split { "splits*batch" } else { "batch" };
-        let d = k.tensor("d", output, [Dim::param(lead), Dim::param("m"), Dim::param("n")]);
+        let lead = if c.split { Dim::param("splits*batch") } else { lead };
+        let d = k.tensor("d", output, [lead, rows, Dim::param("n")]);
+        let list = (p.groups != Groups::Batch).then(|| TileList::walked(k, p.groups, bm));
         let ring_a = k.buffer("ring_a", p.input, [bm, bk], c.stages);
         let ring_b = (0..gates).map(|g| k.buffer(&format!("ring_b{g}"), p.input, tile, c.stages)).collect();
         let splits = if c.split { "*splits" } else { "" };
-        k.grid([format!("ceil_div(m,{bm})*ceil_div(n,{cols})*batch{splits}"), "1".into(), "1".into()]);
+        k.grid([format!("{}*ceil_div(n,{cols}){splits}", p.groups.most_tiles(bm)), "1".into(), "1".into()]);
         if c.split {
             k.shape("splits");
             k.require(format!("splits <= ceil_div(k,{bk})"));
@@ -69,10 +76,37 @@ impl<'a> Ctx<'a> {
             k.require(format!("n % {} == 0", c.n_align));
         }
         k.probe("k", bk, ProbeAxis::Trips);
-        Ctx { p, c, a, b, d, ring_a, ring_b }
+        Ctx { p, c, a, b, d, ring_a, ring_b, list }
     }
 
     fn main(&self, r: &mut RoleBuilder, epilogue: &EpilogueFn) -> Result<(), LayoutError> {
+        let Some(list) = &self.list else { return self.dense(r, epilogue) };
+        let cols = self.c.bn / self.p.gates();
+        let rows = list.count(r);
+        let raster = Raster::of_rows(r, rows, cols, self.c.raster);
+        let cta = r.cta_id(0);
+        // There are CTAs for as many tiles as there can be.
+        let some = r.cmp(CmpPred::Lt, cta, raster.per_matrix);
+        let mut result = Ok(());
+        r.if_then(some, |r| {
+            let at = raster.at(r, cta);
+            let t = list.entry(r, self.p.groups, at.m);
+            let col = r.mul(at.n, cols);
+            let kdim = r.param("k");
+            let (from, to) = (r.int(0), r.ceil_div(kdim, self.c.bk));
+            let o = Operands { a: t.matrix, b: t.expert, row: t.row, col };
+            result = self.main_loop(r, &o, from, to).map(|acc| {
+                let tiles: Vec<_> = acc.iter().map(|a| r.get_tile(*a)).collect();
+                let at = EpilogueAt { batch: t.matrix, weight: t.expert, row: t.row, col };
+                let y = epilogue(r, &tiles, at);
+                let y = r.cast(y, self.p.output);
+                store_some_rows(r, self.p.groups, &self.d, y, at, t.rows, self.c.n_align);
+            });
+        });
+        result
+    }
+
+    fn dense(&self, r: &mut RoleBuilder, epilogue: &EpilogueFn) -> Result<(), LayoutError> {
         let (c, gates) = (self.c, self.p.gates());
         let cols = c.bn / gates;
         let raster = Raster::new(r, [c.bm, cols], c.raster);
@@ -94,10 +128,10 @@ impl<'a> Ctx<'a> {
         } else {
             (at.matrix, r.int(0), kt)
         };
-        let o = Operands { batch, row, col };
+        let o = Operands { a: batch, b: batch, row, col };
         let acc = self.main_loop(r, &o, from, to)?;
         let tiles: Vec<_> = acc.iter().map(|a| r.get_tile(*a)).collect();
-        let at = EpilogueAt { batch: at.matrix, row, col };
+        let at = EpilogueAt { batch: at.matrix, weight: batch, row, col };
         let y = if c.split { tiles[0] } else { epilogue(r, &tiles, at) };
         let y = r.cast(y, if c.split { DType::F32 } else { self.p.output });
         r.store_tile(&self.d, y, &[at.batch, at.row, at.col], c.n_align);
@@ -141,12 +175,12 @@ impl<'a> Ctx<'a> {
     fn load(&self, r: &mut RoleBuilder, o: &Operands, kt: Scalar, stage: Scalar) {
         let at = r.mul(kt, self.c.bk);
         let tile = r.staging(&self.ring_a, stage);
-        r.copy_async(&self.a, tile, &[o.batch, o.row, at], self.c.load_align);
+        r.copy_async(&self.a, tile, &[o.a, o.row, at], self.c.load_align);
         for (gate, ring) in self.ring_b.iter().enumerate() {
             let n = r.param("n");
             let col = if gate == 0 { o.col } else { r.add(o.col, n) };
             let tile = r.staging(ring, stage);
-            let coords = if self.p.b == BLayout::Nk { [o.batch, col, at] } else { [o.batch, at, col] };
+            let coords = if self.p.b == BLayout::Nk { [o.b, col, at] } else { [o.b, at, col] };
             r.copy_async(&self.b, tile, &coords, self.c.load_align);
         }
         r.copy_commit();

@@ -9,6 +9,7 @@
 //! | `epilogue` | bias, activations, residual: closures over tiles |
 //! | `wgmma` | the Hopper kernel: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 //! | `mma` | the Ampere kernel: cp.async, ldmatrix, mma.sync |
+//! | `grouped/` | rows sorted by expert: lists of tiles, gathered rows, the plan |
 //! | `reduce` | sums split-K partials in a fixed order |
 //! | `reference` | f64, and the bound a kernel is held to |
 //! | `weight/` | weights of a few bits: formats, the packed form, sources, packing and unpacking |
@@ -17,6 +18,7 @@
 mod config;
 mod config_text;
 mod epilogue;
+mod grouped;
 mod mma;
 mod plan;
 mod problem;
@@ -29,6 +31,7 @@ mod wgmma;
 
 pub use config::{Cluster, ConfigError, GemmConfig, MmaConfig, ReduceConfig, Schedule, WgmmaConfig};
 pub use epilogue::{Epilogue, EpilogueAt, EpilogueFn};
+pub use grouped::{gather_kernel, gather_rows, group_tiles, grouped_plan, tiles_kernel};
 pub use mma::mma;
 pub use plan::{GemmError, build, plan, reduce_kernel};
 pub use problem::{Act, BLayout, GemmProblem, Groups, Packed, ProblemError, Scale, Weight};

@@ -2,7 +2,7 @@
 
 use super::config::{ConfigError, GemmConfig, ReduceConfig};
 use super::epilogue::Epilogue;
-use super::problem::{Act, BLayout, GemmProblem, ProblemError, Weight};
+use super::problem::{Act, BLayout, GemmProblem, Groups, ProblemError, Weight};
 use super::weight::{self, WeightWgmmaConfig};
 use super::{mma, reduce, wgmma};
 use crate::manifest::{dtype, expr};
@@ -39,6 +39,17 @@ pub enum GemmError {
         /// Target.
         arch: Arch,
     },
+    /// A grouped plan of a class without groups, or a gather where rows are not sorted.
+    #[error("class `{class}`{}: a grouped plan takes groups=offsets or groups=counts, gathered rows only offsets", if *gather { " with gather" } else { "" })]
+    Groups {
+        /// The class.
+        class: String,
+        /// With an index of rows.
+        gather: bool,
+    },
+    /// A plan of one class for another op.
+    #[error("class `{0}` has groups: its plans are those of gemm_grouped")]
+    Grouped(String),
     /// An expression of the plan does not parse: a mistake in the template.
     #[error("plan expression: {0}")]
     Expr(#[from] ParseError),
@@ -117,6 +128,9 @@ pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<Te
 
 /// The plan of a class and a config; `splits > 1` sums that many parts of k in a second launch.
 pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<OpPlan, GemmError> {
+    if p.groups != Groups::Batch {
+        return Err(GemmError::Grouped(p.class()));
+    }
     let tensor = |name: &str, d: Dtype, dims: &[String], role| -> Result<PlanTensor, GemmError> {
         let shape = dims.iter().map(|e| expr(e)).collect::<Result<_, _>>()?;
         Ok(PlanTensor { name: name.into(), dtype: d, shape, role })

@@ -44,7 +44,7 @@ pub fn reduce(k: &mut KernelBuilder, p: &GemmProblem, c: &ReduceConfig, epilogue
             }
         });
         let tiles: Vec<_> = sums.iter().map(|s| r.get_tile(*s)).collect();
-        let out = epilogue(r, &tiles, EpilogueAt { batch, row, col });
+        let out = epilogue(r, &tiles, EpilogueAt { batch, weight: batch, row, col });
         let out = r.cast(out, p.output);
         r.store_tile(&d, out, &[batch, row, col], c.n_align);
     });

@@ -36,6 +36,14 @@ impl Raster {
         Raster { m, n, per_matrix, group }
     }
 
+    /// A grid of `m` rows of tiles over `n` columns.
+    pub fn of_rows(r: &mut RoleBuilder, m: Scalar, tile_cols: u32, group: u32) -> Self {
+        let n = r.param("n");
+        let n = r.ceil_div(n, tile_cols);
+        let per_matrix = r.mul(m, n);
+        Raster { m, n, per_matrix, group }
+    }
+
     /// The place of tile `t`: down `group` rows, then to the next column; groups follow each other.
     pub fn at(&self, r: &mut RoleBuilder, t: impl Into<Operand>) -> TileAt {
         let t = t.into();

@@ -75,7 +75,7 @@ impl Expander<'_> {
             SmemView | LoadShared | StoreShared | BulkLoad => self.shared_op(op),
             LoadRun => self.load_run(op),
             LoadScalar | LoadElems | StoreElems | LoadRows | StoreRows | CopyRows => self.rows_op(op),
-            Reinterpret | Transpose | PermuteBytes => self.bits_op(op),
+            Reinterpret | Transpose | Bitwise | PermuteBytes => self.bits_op(op),
             Splat | Unary | Exp2 | Binary | Cast | Slice | Iota | Broadcast | Fma | CmpTile | Choose | Reduce | ReduceThread
             | ReduceLanes => self.tile_op(op),
             _ => self.scalar_op(op),
@@ -220,12 +220,16 @@ impl Expander<'_> {
 
 /// Elements one 32-bit register holds.
 pub(super) fn packing(dtype: DType) -> usize {
-    if dtype.bytes() == 2 { 2 } else { 1 }
+    match dtype.bytes() {
+        1 if dtype != DType::I1 => 4,
+        2 => 2,
+        _ => 1,
+    }
 }
 
-/// Registers a thread needs for a tile.
+/// Registers a thread needs for a tile; the last may be filled in part.
 pub(super) fn reg_count(t: &RegTile) -> usize {
-    t.layout.in_size(Dim::Reg) as usize / packing(t.dtype)
+    (t.layout.in_size(Dim::Reg) as usize).div_ceil(packing(t.dtype))
 }
 
 pub(super) fn reg_ty(dtype: DType) -> lane::Ty {

@@ -123,17 +123,17 @@ impl Expander<'_> {
         let col0 = *coords.last().expect("a tile access has coordinates");
         let (row0, lead) = match (by_row, coords.len()) {
             (true, 3) => (Some(coords[1]), Some(coords[0])),
-            (true, 2) => (Some(coords[0]), None),
-            (false, 2) => (None, Some(coords[0])),
-            _ => (None, None),
+            (true, 2) | (false, 2) => (Some(coords[0]), None),
+            (false, 1) | (true, 1) => (None, None),
+            (_, n) => {
+                return self.unsupported(format!("an access by {n} coordinates: 1 or 2 for a row vector, 2 or 3 for a tile"));
+            }
         };
-        if lead.is_some() && !by_row {
-            return self.unsupported("a row vector has no leading coordinate".to_string());
-        }
         let vec = self.vector(op, t);
         let [trow, tcol] = self.thread_coords(&t.layout)?;
         let col_t = self.b.op(L::IAdd, &[col0, tcol]);
-        let row_t = row0.map(|r| self.b.op(L::IAdd, &[r, trow]));
+        // A row vector is one row of the tensor, whatever rows the tile has.
+        let row_t = row0.map(|r| if by_row { self.b.op(L::IAdd, &[r, trow]) } else { r });
         let mut rows: FxHashMap<u32, (lane::Value, Option<lane::Value>)> = FxHashMap::default();
         let mut cols: FxHashMap<u32, lane::Value> = FxHashMap::default();
         let mut seen: FxHashMap<(u32, u32), usize> = FxHashMap::default();
@@ -200,8 +200,14 @@ impl Expander<'_> {
         let pack = packing(t.dtype);
         let mut args = vec![a.ok, a.ptr];
         if a.vec < pack {
-            let half = self.b.imm(L::LShr, regs[a.reg / pack], 16 * (a.reg % pack) as i64);
-            args.push(self.b.cast(L::Trunc, half, Ty::I16));
+            let bits = i64::from(8 * t.dtype.bytes());
+            let part = self.b.imm(L::LShr, regs[a.reg / pack], bits * (a.reg % pack) as i64);
+            if a.vec as u32 * t.dtype.bytes() == 1 {
+                args.push(part);
+                self.b.effect(L::StoreByteIf, &args, Attrs::none());
+                return;
+            }
+            args.push(self.b.cast(L::Trunc, part, Ty::I16));
         } else {
             args.extend(&regs[a.reg / pack..(a.reg + a.vec) / pack]);
         }
@@ -314,14 +320,14 @@ pub(super) struct Loaded {
     dtype: DType,
     /// One entry an element; packed elements name the register they share.
     elements: Vec<Option<lane::Value>>,
-    /// Elements loaded as 16 bits.
-    halves: Vec<Option<lane::Value>>,
+    /// Parts of a register at their first element: 16 bits, or one zero-extended byte.
+    parts: Vec<Option<lane::Value>>,
 }
 
 impl Loaded {
     pub fn new(t: &RegTile) -> Self {
         let n = t.layout.in_size(Dim::Reg) as usize;
-        Loaded { dtype: t.dtype, elements: vec![None; n], halves: vec![None; n] }
+        Loaded { dtype: t.dtype, elements: vec![None; n], parts: vec![None; n] }
     }
 
     /// Loads one vector.
@@ -330,10 +336,15 @@ impl Loaded {
         if let Some(s) = a.same {
             for i in 0..a.vec {
                 self.elements[a.reg + i] = self.elements[s + i];
-                self.halves[a.reg + i] = self.halves[s + i];
+                self.parts[a.reg + i] = self.parts[s + i];
             }
         } else if a.vec < pack {
-            self.halves[a.reg] = Some(x.b.inst(view.load_if(), &[a.ok, a.ptr], &[Ty::I16], Attrs::none())[0]);
+            let part = if a.vec as u32 * self.dtype.bytes() == 1 {
+                x.b.op(L::LoadByteIf, &[a.ok, a.ptr])
+            } else {
+                x.b.inst(view.load_if(), &[a.ok, a.ptr], &[Ty::I16], Attrs::none())[0]
+            };
+            self.parts[a.reg] = Some(part);
         } else {
             let types = vec![reg_ty(self.dtype); a.vec / pack];
             let outs = x.b.inst(view.load_if(), &[a.ok, a.ptr], &types, Attrs::none());
@@ -346,19 +357,20 @@ impl Loaded {
     /// The registers, once every vector is loaded.
     pub fn registers(self, x: &mut Expander) -> Vec<lane::Value> {
         let step = packing(self.dtype);
-        let mut regs = Vec::with_capacity(self.elements.len() / step);
+        let mut regs = Vec::with_capacity(self.elements.len().div_ceil(step));
         for r in (0..self.elements.len()).step_by(step) {
-            let v = match (self.elements[r], self.halves[r], self.halves.get(r + 1).copied().flatten()) {
-                (Some(v), _, _) => v,
-                (None, Some(lo), Some(hi)) => {
-                    let lo = x.b.cast(L::ZExt, lo, Ty::I32);
-                    let hi = x.b.cast(L::ZExt, hi, Ty::I32);
-                    let hi = x.b.imm(L::Shl, hi, 16);
-                    x.b.op(L::Or, &[lo, hi])
-                }
-                _ => unreachable!("every element was loaded"),
-            };
-            regs.push(v);
+            if let Some(v) = self.elements[r] {
+                regs.push(v);
+                continue;
+            }
+            let mut word = None;
+            for i in (r..(r + step).min(self.parts.len())).filter(|i| self.parts[*i].is_some()) {
+                let part = self.parts[i].expect("only elements with a part are walked");
+                let part = if x.b.func.ty(part) == Ty::I16 { x.b.cast(L::ZExt, part, Ty::I32) } else { part };
+                let part = x.b.imm(L::Shl, part, i64::from(8 * self.dtype.bytes()) * (i - r) as i64);
+                word = Some(word.map_or(part, |w| x.b.op(L::Or, &[w, part])));
+            }
+            regs.push(word.expect("every element was loaded"));
         }
         regs
     }

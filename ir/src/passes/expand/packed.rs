@@ -23,6 +23,11 @@ impl Expander<'_> {
                 let as_it_is = |x: &mut Self, v| if x.b.func.ty(v) == to { v } else { x.b.cast(L::Bitcast, v, to) };
                 turns.into_iter().map(|v| as_it_is(self, v)).collect()
             }
+            OpKind::Bitwise => {
+                let [a, b, c] = [0, 1, 2].map(|i| self.regs(op.args[i]));
+                let each = a.into_iter().zip(b).zip(c);
+                each.map(|((a, b), c)| self.b.inst(L::Lop3, &[a, b, c], &[lane::Ty::I32], op.attrs.clone())[0]).collect()
+            }
             _ => {
                 let (a, b) = (self.regs(op.args[0]), self.regs(op.args[1]));
                 let selector = op.attrs.get_int("selector");
@@ -35,6 +40,62 @@ impl Expander<'_> {
 
     fn prmt(&mut self, a: lane::Value, b: lane::Value, selector: i64) -> lane::Value {
         self.b.inst(L::Prmt, &[a, b], &[lane::Ty::I32], Attrs::none().int("selector", selector))[0]
+    }
+
+    /// Four 8-bit floats a register; a last register may hold fewer.
+    pub(super) fn pack_fp8(&mut self, regs: &[lane::Value], to: DType) -> Vec<lane::Value> {
+        let kind = if to == DType::E4M3 { L::PackE4M3 } else { L::PackE5M2 };
+        let pairs: Vec<lane::Value> = regs
+            .chunks(2)
+            .map(|p| {
+                let pair = self.b.op(kind, &[p[0], *p.last().expect("a chunk is not empty")]);
+                self.b.cast(L::ZExt, pair, lane::Ty::I32)
+            })
+            .collect();
+        pairs.chunks(2).map(|p| if p.len() == 2 { self.prmt(p[0], p[1], 0x5410) } else { p[0] }).collect()
+    }
+
+    /// The inverse of [`Self::pack_fp8`], exact: `count` elements.
+    pub(super) fn unpack_fp8(&mut self, regs: &[lane::Value], from: DType, count: usize) -> Vec<lane::Value> {
+        let kind = if from == DType::E4M3 { L::UnpackE4M3 } else { L::UnpackE5M2 };
+        let mut out = Vec::with_capacity(count);
+        for pair in 0..count.div_ceil(2) {
+            let word = self.b.imm(L::LShr, regs[pair / 2], 16 * (pair % 2) as i64);
+            let word = self.b.cast(L::Trunc, word, lane::Ty::I16);
+            let halves = self.b.op(kind, &[word]);
+            let high = self.b.imm(L::LShr, halves, 16);
+            for v in [halves, high] {
+                let half = self.b.cast(L::Trunc, v, lane::Ty::I16);
+                let half = self.b.cast(L::Bitcast, half, lane::Ty::F16);
+                out.push(self.b.cast(L::FPExt, half, lane::Ty::F32));
+            }
+        }
+        out.truncate(count);
+        out
+    }
+
+    /// The low bytes of 32-bit numbers, four a register; a last register may hold fewer.
+    pub(super) fn pack_bytes(&mut self, regs: &[lane::Value]) -> Vec<lane::Value> {
+        regs.chunks(4)
+            .map(|p| match p {
+                [a, b, c, d] => {
+                    let (low, high) = (self.prmt(*a, *b, 0x0040), self.prmt(*c, *d, 0x0040));
+                    self.prmt(low, high, 0x5410)
+                }
+                [a, b, ..] => self.prmt(*a, *b, 0x0040),
+                _ => p[0],
+            })
+            .collect()
+    }
+
+    /// Sign-extended bytes: `count` of them.
+    pub(super) fn unpack_bytes(&mut self, regs: &[lane::Value], count: usize) -> Vec<lane::Value> {
+        (0..count)
+            .map(|i| {
+                let up = self.b.imm(L::Shl, regs[i / 4], 24 - 8 * (i % 4) as i64);
+                self.b.imm(L::AShr, up, 24)
+            })
+            .collect()
     }
 
     /// `f` of pairs of 16-bit floats. Before sm_90 bf16 has only the fused form, which rounds the same.

@@ -10,7 +10,7 @@ use crate::layout::{Dim, Swizzle, wgmma_acc};
 use crate::passes::PassError;
 use crate::tile::{Op, OpKind, SmemTile, Value};
 
-/// Bytes of a 16-element k step of 16-bit elements.
+/// Bytes of a k step: 16 elements of 16 bits, 32 of 8.
 const K_STEP_BYTES: u32 = 32;
 
 impl Expander<'_> {
@@ -30,7 +30,7 @@ impl Expander<'_> {
         }
     }
 
-    /// One group: a fence, then for each k16 step one wgmma for each 64 rows. A lies in shared memory or in registers.
+    /// One group: a fence, then for each k step one wgmma for each 64 rows. A lies in shared memory or in registers.
     fn mma_async(&mut self, op: &Op) -> Result<(), PassError> {
         let (b_at, b) = self.smem(op.args[2]);
         let zero = self.scalar(op.args[3]);
@@ -48,9 +48,15 @@ impl Expander<'_> {
         self.b.effect(L::WgmmaFence, &[], Attrs::none());
         let truth = self.b.constant(Ty::I1, 1);
         let accumulate = self.b.op(L::Xor, &[zero, truth]);
-        let attrs = Attrs::none().int("n", i64::from(n)).sym("dtype", b.dtype.name());
+        let a_dtype = match &a {
+            OperandA::Shared(_, tile) => tile.dtype,
+            OperandA::Registers(_) => b.dtype,
+        };
+        let dtype = if a_dtype == b.dtype { b.dtype.to_string() } else { format!("{a_dtype}_{}", b.dtype) };
+        let attrs = Attrs::none().int("n", i64::from(n)).sym("dtype", &dtype);
+        let sum = super::control::reg_ty(self.reg_tile(op.args[0]).dtype);
         let slabs = acc.len() / per_block;
-        for k in 0..k_len / 16 {
+        for k in 0..k_len * b.dtype.bytes() / K_STEP_BYTES {
             let b_step = if trans { k * 16 * b.pitch_bytes() } else { k_major_step(&b, k) };
             let b_k = self.descriptor_add(b_desc, b_step);
             let scale_d = if k == 0 { accumulate } else { truth };
@@ -70,7 +76,7 @@ impl Expander<'_> {
                     }
                 };
                 args.extend(regs.iter());
-                let outs = self.b.inst(kind, &args, &vec![Ty::F32; per_block], attrs.int("trans_b", i64::from(trans)));
+                let outs = self.b.inst(kind, &args, &vec![sum; per_block], attrs.int("trans_b", i64::from(trans)));
                 regs.copy_from_slice(&outs);
             }
         }
@@ -92,7 +98,8 @@ impl Expander<'_> {
         let n = op.attrs.get_int("n");
         let readable = n == 0 || op.kind == OpKind::MmaReady;
         let acc = if readable { self.cells[&op.args[0]].clone() } else { Vec::new() };
-        let outs = self.b.inst(L::WgmmaWait, &acc, &vec![Ty::F32; acc.len()], Attrs::none().int("n", n));
+        let types: Vec<Ty> = acc.iter().map(|v| self.b.func.ty(*v)).collect();
+        let outs = self.b.inst(L::WgmmaWait, &acc, &types, Attrs::none().int("n", n));
         if readable {
             self.cells.insert(op.args[0], outs.to_vec());
         }
@@ -123,7 +130,11 @@ impl Expander<'_> {
     /// For each m16 x n8 fragment one mma; A fragments are used for a whole row of them.
     fn mma_sync(&mut self, op: &Op) {
         let (a, b) = (self.regs(op.args[1]), self.regs(op.args[2]));
-        let kind = if self.reg_tile(op.args[1]).dtype == DType::BF16 { L::MmaBF16 } else { L::MmaF16 };
+        let (kind, sum) = match self.reg_tile(op.args[1]).dtype {
+            DType::BF16 => (L::MmaBF16, Ty::F32),
+            DType::I8 => (L::MmaS8, Ty::I32),
+            _ => (L::MmaF16, Ty::F32),
+        };
         let mut acc = self.cells[&op.args[0]].clone();
         let columns = b.len() / 2;
         for (m, row) in acc.chunks_mut(4 * columns).enumerate() {
@@ -131,7 +142,7 @@ impl Expander<'_> {
                 let mut args = a[4 * m..4 * m + 4].to_vec();
                 args.extend(&b[2 * n..2 * n + 2]);
                 args.extend(d.iter());
-                let outs = self.b.inst(kind, &args, &[Ty::F32; 4], Attrs::none());
+                let outs = self.b.inst(kind, &args, &[sum; 4], Attrs::none());
                 d.copy_from_slice(&outs);
             }
         }
@@ -307,7 +318,7 @@ enum OperandA {
     Registers(Vec<lane::Value>),
 }
 
-/// Bytes from a K-major tile's start to k16 step `k`: along a panel's row, then in the next panel.
+/// Bytes from a K-major tile's start to k step `k`: along a panel's row, then in the next panel.
 fn k_major_step(t: &SmemTile, k: u32) -> u32 {
     let per_panel = t.pitch_bytes() / K_STEP_BYTES;
     k / per_panel * t.panel_bytes + k % per_panel * K_STEP_BYTES

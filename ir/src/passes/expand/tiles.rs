@@ -16,6 +16,9 @@ impl Expander<'_> {
             OpKind::Splat => {
                 let mut v = self.scalar(op.args[0]);
                 let t = self.reg_tile(out);
+                if packing(t.dtype) == 4 {
+                    return self.unsupported(format!("{} everywhere: cast a tile of f32", t.dtype));
+                }
                 if packing(t.dtype) == 2 {
                     v = self.pair_of(v, t.dtype);
                 }
@@ -285,6 +288,7 @@ impl Expander<'_> {
     fn cast_tile(&mut self, op: &Op) -> Result<Vec<lane::Value>, PassError> {
         let (from, to) = (self.reg_tile(op.args[0]).dtype, self.reg_tile(op.outs[0]).dtype);
         let regs = self.regs(op.args[0]);
+        let count = self.reg_tile(op.outs[0]).layout.in_size(Dim::Reg) as usize;
         match (from, to) {
             (DType::F32, DType::BF16 | DType::F16) => {
                 let kind = if to == DType::BF16 { L::PackBF16 } else { L::PackF16 };
@@ -311,6 +315,17 @@ impl Expander<'_> {
                 })
                 .collect()),
             (DType::I32, DType::F32) => Ok(regs.into_iter().map(|v| self.b.cast(L::SIToFP, v, Ty::F32)).collect()),
+            (DType::F32, DType::E4M3 | DType::E5M2) => Ok(self.pack_fp8(&regs, to)),
+            (DType::E4M3 | DType::E5M2, DType::F32) => Ok(self.unpack_fp8(&regs, from, count)),
+            (DType::F32, DType::I8) => {
+                let bytes: Vec<_> = regs.into_iter().map(|v| self.b.op(L::FPToS8, &[v])).collect();
+                Ok(self.pack_bytes(&bytes))
+            }
+            (DType::I8, DType::F32 | DType::I32) => {
+                let numbers = self.unpack_bytes(&regs, count);
+                let float = |v| if to == DType::F32 { self.b.cast(L::SIToFP, v, Ty::F32) } else { v };
+                Ok(numbers.into_iter().map(float).collect())
+            }
             (DType::I1, DType::I32) => Ok(regs.into_iter().map(|v| self.b.cast(L::ZExt, v, Ty::I32)).collect()),
             _ => self.unsupported(format!("no conversion from {from} to {to}")),
         }

@@ -196,8 +196,8 @@ impl RoleBuilder<'_> {
     }
 
     /// Load a tile of the given type from global memory, zeros outside. `axes` names the tile axes that are the
-    /// tensor's last ones: `[0, 1]` for a matrix, `[1]` for a row vector repeated over the rows. `coords` are
-    /// outermost first; `vec` is how many neighbours along the last axis may be loaded at once.
+    /// tensor's last ones: `[0, 1]` for a matrix, `[1]` for a row vector repeated over the rows, of a vector or, with two
+    /// coordinates, a row of a matrix. `coords` are outermost first; `vec` is how many neighbours along the last axis may be loaded at once.
     #[track_caller]
     pub fn load_tile(&mut self, tensor: &TensorRef, like: RegTile, coords: &[Scalar], axes: &[i64], vec: u32) -> TileRef {
         let ty = Ty::Reg(RegTile { dtype: tensor.dtype, ..like });

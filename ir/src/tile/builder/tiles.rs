@@ -16,6 +16,14 @@ impl RoleBuilder<'_> {
         Ok(self.cell(Ty::Reg(RegTile { dtype: DType::F32, shape, layout })))
     }
 
+    /// As [`Self::wgmma_acc`] for operands of a dtype: I32 for I8.
+    #[track_caller]
+    pub fn wgmma_acc_for(&mut self, operands: DType, shape: [u32; 2]) -> Result<Cell, LayoutError> {
+        let layout = layout::wgmma_acc(shape[0], shape[1], 1)?;
+        let dtype = if operands == DType::I8 { DType::I32 } else { DType::F32 };
+        Ok(self.cell(Ty::Reg(RegTile { dtype, shape, layout })))
+    }
+
     /// A place for register tiles of a type, without a value: an accumulator before its first MMA.
     #[track_caller]
     pub fn tile_place(&mut self, ty: RegTile) -> Cell {
@@ -130,6 +138,14 @@ impl RoleBuilder<'_> {
         TileRef(self.emit(OpKind::Transpose, &[a.0], &[Ty::Reg(ty)], Attrs::none())[0])
     }
 
+    /// A bitwise function of three I32 tiles in one instruction: `table` is the function of 0xF0, 0xCC and 0xAA, so `a & b | c` is
+    /// `0xF0 & 0xCC | 0xAA` (PTX ISA 9.7.8.6, `lop3`).
+    #[track_caller]
+    pub fn bitwise(&mut self, a: TileRef, b: TileRef, c: TileRef, table: u8) -> TileRef {
+        let ty = Ty::Reg(self.tile_type(a));
+        TileRef(self.emit(OpKind::Bitwise, &[a.0, b.0, c.0], &[ty], Attrs::none().int("table", i64::from(table)))[0])
+    }
+
     /// Of each pair of I32: four of their eight bytes, the lowest by the lowest nibble of `selector`; 0 to 3 are bytes of `a`,
     /// 4 to 7 of `b` (PTX ISA 9.7.9.7, `prmt`).
     #[track_caller]
@@ -228,7 +244,8 @@ impl RoleBuilder<'_> {
         self.binary("mul", a, by)
     }
 
-    /// Each element as another dtype, to nearest even.
+    /// Each element as another dtype, to nearest even. To 8-bit floats and I8 what is out of range becomes the largest; a NaN stays
+    /// one in a float and gives 0 in I8.
     #[track_caller]
     pub fn cast(&mut self, a: TileRef, dtype: DType) -> TileRef {
         let from = self.tile_type(a);

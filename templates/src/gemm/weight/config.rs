@@ -1,7 +1,7 @@
 //! Configs of the kernels that multiply with packed weights.
 
 use super::block::words;
-use crate::gemm::problem::{BLayout, GemmProblem, Packed, Weight};
+use crate::gemm::problem::{BLayout, GemmProblem, Groups, Packed, Weight};
 
 /// The Hopper kernel: weights are the A operand in registers, tokens the columns of wgmma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +73,10 @@ impl WeightWgmmaConfig {
                 format!("{} tokens with {wgs} warpgroups hold {held} registers of tiles a thread", self.bm),
             ),
             (!(2..=16).contains(&self.stages), format!("{} stages: 2 to 16", self.stages)),
+            (
+                p.groups != Groups::Batch && self.split,
+                "a grouped gemm does not split k: how many tiles there are is known on the device only".to_string(),
+            ),
             (self.raster == 0, "raster must be at least 1".to_string()),
             (!matches!(self.n_align, 1 | 8), format!("n_align = {}: 1 or 8", self.n_align)),
         ];
@@ -116,6 +120,7 @@ impl WeightMmaConfig {
     pub fn why_illegal(&self, p: &GemmProblem) -> Option<String> {
         let rules = [
             (p.weight == Weight::Same, "takes a packed weight".to_string()),
+            (p.groups != Groups::Batch, "takes one matrix of tokens: kind=weight_wgmma takes groups".to_string()),
             (p.b != BLayout::Nk, "packed weights have no other layout than nk".to_string()),
             (!matches!(self.bm, 8 | 16 | 32 | 64), format!("bm = {}: 8, 16, 32 or 64 tokens", self.bm)),
             (

@@ -133,8 +133,6 @@ fn masked(r: &mut RoleBuilder, words: TileRef, by: i64, mask: i64, magic: i64) -
         let by = r.splat_int(by, words);
         x = r.binary("shr", x, by);
     }
-    let mask = r.splat_int(mask, words);
-    let x = r.binary("and", x, mask);
-    let magic = r.splat_int(magic, words);
-    r.binary("or", x, magic)
+    let (mask, magic) = (r.splat_int(mask, words), r.splat_int(magic, words));
+    r.bitwise(x, mask, magic, 0xF0 & 0xCC | 0xAA)
 }

@@ -204,7 +204,7 @@ impl<'a> Ctx<'a> {
                 parts.iter().zip(0..).for_each(|(t, gate)| self.store_part(r, *t, z, work.row, gate, col));
                 continue;
             }
-            let at = EpilogueAt { batch: work.batch, row: work.row, col };
+            let at = EpilogueAt { batch: work.batch, weight: work.batch, row: work.row, col };
             let out = epilogue(r, parts, at);
             let out = r.cast(out, self.p.output);
             r.store_tile(&self.d, out, &[at.batch, at.row, at.col], 1);

@@ -8,7 +8,8 @@ use super::block::{CHUNK, code_words, scale_words, words};
 use super::config::WeightWgmmaConfig;
 use super::decode::Span;
 use crate::gemm::epilogue::{EpilogueAt, EpilogueFn};
-use crate::gemm::problem::{GemmProblem, Packed};
+use crate::gemm::grouped::{TileList, store_some_rows};
+use crate::gemm::problem::{GemmProblem, Groups, Packed};
 use crate::gemm::tiles::Raster;
 use tilewright_ir::DType;
 use tilewright_ir::layout::LayoutError;
@@ -46,29 +47,41 @@ struct Ctx<'a> {
     d: TensorRef,
     ring: Pipe,
     staging: Option<Staging>,
+    /// The tiles of a grouped GEMM.
+    list: Option<TileList>,
 }
 
-/// A CTA's tile: matrix, first token, first column of d, and its range of k blocks.
+/// A CTA's tile: matrices, first token, first column of d, and its range of k blocks.
 struct Work {
+    /// Matrix of d.
     matrix: Scalar,
+    /// Matrix of a.
+    a: Scalar,
+    /// Matrix of weights.
+    b: Scalar,
     row: Scalar,
     col: Scalar,
+    /// Tokens from the first on that are the tile's; `None` where only the end of the matrix limits them.
+    rows: Option<Scalar>,
     k: [Scalar; 2],
 }
 
 impl<'a> Ctx<'a> {
     fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, packed: Packed, c: &'a WeightWgmmaConfig) -> Result<Self, LayoutError> {
-        for name in ["m", "n", "k", "batch"] {
+        p.groups.declare(k);
+        for name in ["n", "k"] {
             k.shape(name);
         }
+        let [lead, rows] = p.groups.rows();
         let extent = |param: &str, factor| Dim { param: Some(param.into()), factor };
         let words = words(packed);
-        let a = k.tensor("a", p.input, [Dim::param("batch"), Dim::param("m"), Dim::param("k")]);
-        let blocks = [Dim::param("batch"), extent("ceil_div(n,64)", p.gates()), Dim::param("ceil_div(k,128)")];
+        let a = k.tensor("a", p.input, [lead.clone(), rows.clone(), Dim::param("k")]);
+        let blocks = [p.groups.matrices(), extent("ceil_div(n,64)", p.gates()), Dim::param("ceil_div(k,128)")];
         let b = k.tensor("packed", DType::I32, blocks.into_iter().chain([Dim { param: None, factor: words }]));
         let output = if c.split { DType::F32 } else { p.output };
-        let lead = if c.split { "splits*batch" } else { "batch" };
-        let d = k.tensor("d", output, [Dim::param(lead), Dim::param("m"), Dim::param("n")]);
+        let lead = if c.split { Dim::param("splits*batch") } else { lead };
+        let d = k.tensor("d", output, [lead, rows, Dim::param("n")]);
+        let list = (p.groups != Groups::Batch).then(|| TileList::walked(k, p.groups, c.bm));
         let slot = |tile| SlotDecl { tile, multicast: 1 };
         let tokens = || slot(SmemTile::new(p.input, [c.bm, HALF]));
         let blocks = slot(SmemTile::packed(DType::I32, [c.math_wgs() * p.gates(), words]));
@@ -76,7 +89,8 @@ impl<'a> Ctx<'a> {
         k.require("k >= 1");
         let staging = c.tma_store(p).then(|| k.buffer("out", p.output, [c.chunk(), 64], 2 * c.math_wgs()));
         let splits = if c.split { "*splits" } else { "" };
-        k.grid([format!("min(ceil_div(m,{})*ceil_div(n,{})*batch{splits},sms)", c.bm, c.bn), "1".into(), "1".into()]);
+        let tiles = p.groups.most_tiles(c.bm);
+        k.grid([format!("min({tiles}*ceil_div(n,{}){splits},sms)", c.bn), "1".into(), "1".into()]);
         if c.split {
             k.shape("splits");
             k.require("splits <= ceil_div(k,128)");
@@ -85,25 +99,36 @@ impl<'a> Ctx<'a> {
             k.require(format!("n % {} == 0", c.n_align));
         }
         k.probe("k", WeightWgmmaConfig::BK, ProbeAxis::Trips);
-        k.probe("m", c.bm, ProbeAxis::Tiles);
-        Ok(Ctx { p, packed, c, half: Span::new(packed, p.input, HALF)?, a, b, d, ring, staging })
+        if list.is_none() {
+            k.probe("m", c.bm, ProbeAxis::Tiles);
+        }
+        Ok(Ctx { p, packed, c, half: Span::new(packed, p.input, HALF)?, a, b, d, ring, staging, list })
     }
 
     /// Calls `f` for each tile of this CTA.
     fn each_tile(&self, r: &mut RoleBuilder, mut f: impl FnMut(&mut RoleBuilder, Work)) {
-        let raster = Raster::new(r, [self.c.bm, self.c.bn], self.c.raster);
-        let batch = r.param("batch");
-        let matrices = if self.c.split {
-            let splits = r.param("splits");
-            r.mul(batch, splits)
-        } else {
-            batch
+        let (raster, total) = match &self.list {
+            Some(list) => {
+                let rows = list.count(r);
+                let raster = Raster::of_rows(r, rows, self.c.bn, self.c.raster);
+                (raster, raster.per_matrix)
+            }
+            None => {
+                let raster = Raster::new(r, [self.c.bm, self.c.bn], self.c.raster);
+                let batch = r.param("batch");
+                let matrices = if self.c.split {
+                    let splits = r.param("splits");
+                    r.mul(batch, splits)
+                } else {
+                    batch
+                };
+                (raster, r.mul(raster.per_matrix, matrices))
+            }
         };
-        let total = r.mul(raster.per_matrix, matrices);
         let (first, step) = (r.cta_id(0), r.n_ctas());
         r.for_range(first, total, step, |r, t| {
             let at = raster.at(r, t);
-            let (row, col) = (r.mul(at.m, self.c.bm), r.mul(at.n, self.c.bn));
+            let col = r.mul(at.n, self.c.bn);
             let kdim = r.param("k");
             let blocks = r.ceil_div(kdim, WeightWgmmaConfig::BK);
             // The math warpgroups decode their first block before they look how many there are.
@@ -120,18 +145,23 @@ impl<'a> Ctx<'a> {
             } else {
                 [r.int(0), blocks]
             };
-            f(r, Work { matrix: at.matrix, row, col, k });
+            if let Some(list) = &self.list {
+                let t = list.entry(r, self.p.groups, at.m);
+                return f(r, Work { matrix: t.matrix, a: t.matrix, b: t.expert, row: t.row, col, rows: Some(t.rows), k });
+            }
+            let row = r.mul(at.m, self.c.bm);
+            let source = if self.c.split {
+                let batch = r.param("batch");
+                r.rem(at.matrix, batch)
+            } else {
+                at.matrix
+            };
+            f(r, Work { matrix: at.matrix, a: source, b: source, row, col, rows: None, k });
         });
     }
 
     fn load(&self, r: &mut RoleBuilder) {
         self.each_tile(r, |r, w| {
-            let batch = if self.c.split {
-                let batch = r.param("batch");
-                r.rem(w.matrix, batch)
-            } else {
-                w.matrix
-            };
             let n = r.param("n");
             let last = r.ceil_div(n, 64);
             let last = r.sub(last, 1);
@@ -151,12 +181,12 @@ impl<'a> Ctx<'a> {
                 let slot = r.slot(&self.ring, s, 0);
                 for (i, block) in blocks.iter().enumerate() {
                     let part = r.rows(slot, i as u32, 1);
-                    r.bulk_load_part(&self.b, &[batch, *block, kb], &self.ring, s, 0, part);
+                    r.bulk_load_part(&self.b, &[w.b, *block, kb], &self.ring, s, 0, part);
                 }
                 let at = r.mul(kb, WeightWgmmaConfig::BK);
                 for half in 0..2 {
                     let at = r.add(at, half * HALF);
-                    r.tma_load(&self.a, &[batch, w.row, at], &self.ring, s, 1 + half as usize);
+                    r.tma_load(&self.a, &[w.a, w.row, at], &self.ring, s, 1 + half as usize);
                 }
                 r.commit(&self.ring, s);
             });
@@ -177,7 +207,8 @@ impl<'a> Ctx<'a> {
     }
 
     /// Half a block is decoded while the wgmmas of the half before run: the second half of a stage under the first's,
-    /// the first half of the next stage under the second's.
+    /// the first half of the next stage under the second's, which is why that group is waited for only once another has been
+    /// started. ptxas moves the decoding behind any wait that does not need it.
     fn main_loop(&self, r: &mut RoleBuilder, w: &Work, wg: Scalar) -> Result<Vec<Cell>, LayoutError> {
         let gates = self.p.gates();
         let acc: Result<Vec<Cell>, LayoutError> = (0..gates).map(|_| r.wgmma_acc([64, self.c.bm])).collect();
@@ -187,33 +218,34 @@ impl<'a> Ctx<'a> {
         let stage = r.scalar_cell(stage);
         let last = r.sub(w.k[1], 1);
         r.for_range(w.k[0], last, 1, |r, kb| {
-            let from_zero = r.cmp(CmpPred::Eq, kb, w.k[0]);
-            self.multiply(r, &acc, &ahead, stage, wg, from_zero);
-            // The second half's groups run on while the next stage's first half is decoded.
+            self.multiply(r, &acc, &ahead, stage, wg, [kb, w.k[0]]);
+            // The first half's groups are done: their registers are free.
             r.mma_wait(acc[0], i64::from(gates));
             let next = r.wait(&self.ring);
             for (cell, half) in ahead.iter().zip(self.decode(r, next, wg, 0)) {
                 r.set_tile(*cell, half);
             }
-            acc.iter().for_each(|a| r.mma_wait(*a, 0));
-            r.release(&self.ring);
             r.set(stage, next);
         });
-        let only = r.cmp(CmpPred::Eq, w.k[0], last);
-        self.multiply(r, &acc, &ahead, stage, wg, only);
+        self.multiply(r, &acc, &ahead, stage, wg, [last, w.k[0]]);
         acc.iter().for_each(|a| r.mma_wait(*a, 0));
         r.release(&self.ring);
         Ok(acc)
     }
 
-    /// Starts the groups of one stage, whose first half is decoded already: one a gate and half.
-    fn multiply(&self, r: &mut RoleBuilder, acc: &[Cell], ahead: &[Cell], stage: Cell, wg: Scalar, from_zero: Scalar) {
+    /// Starts the groups of one stage (block `at` of those from `from` on), whose first half is decoded already, and hands back
+    /// the stage before.
+    fn multiply(&self, r: &mut RoleBuilder, acc: &[Cell], ahead: &[Cell], stage: Cell, wg: Scalar, [at, from]: [Scalar; 2]) {
         let s = r.get(stage);
         let first: Vec<TileRef> = ahead.iter().map(|c| r.get_tile(*c)).collect();
         let tokens = r.slot(&self.ring, s, 1);
+        let fresh = r.cmp(CmpPred::Eq, at, from);
         for (acc, w) in acc.iter().zip(first) {
-            r.mma_async_reg(*acc, w, tokens, from_zero, false);
+            r.mma_async_reg(*acc, w, tokens, fresh, false);
         }
+        r.mma_wait(acc[0], acc.len() as i64);
+        let started = r.cmp(CmpPred::Gt, at, from);
+        r.release_if(&self.ring, started);
         let second = self.decode(r, s, wg, 1);
         let tokens = r.slot(&self.ring, s, 2);
         let no = r.bool(false);
@@ -261,24 +293,45 @@ impl<'a> Ctx<'a> {
         for first in (0..self.c.bm).step_by(chunk as usize) {
             let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [0, first], [64, chunk])).collect();
             let parts: Vec<TileRef> = parts?.into_iter().map(|t| r.transpose(t)).collect();
-            let at = EpilogueAt { batch: w.matrix, row: r.add(w.row, first), col };
+            let at = EpilogueAt { batch: w.matrix, weight: w.b, row: r.add(w.row, first), col };
             let y = if self.c.split { parts[0] } else { epilogue(r, &parts, at) };
             let y = r.cast(y, if self.c.split { DType::F32 } else { self.p.output });
-            match &self.staging {
-                None => r.store_tile(&self.d, y, &[at.batch, at.row, at.col], 1),
-                Some(staging) => {
-                    let index = r.mul(wg, 2);
-                    let index = r.add(index, copy);
-                    let buffer = r.staging(staging, index);
-                    r.tma_store_wait(in_flight);
-                    r.sync();
-                    r.store_matrix(buffer, y);
-                    r.sync();
-                    r.tma_store(&self.d, buffer, &[at.batch, at.row, at.col]);
-                    copy = 1 - copy;
+            // A box would also write rows of the next group.
+            let left = w.rows.map(|rows| r.sub(rows, first));
+            match (&self.staging, left) {
+                (None, None) => r.store_tile(&self.d, y, &[at.batch, at.row, at.col], 1),
+                (None, Some(left)) => store_some_rows(r, self.p.groups, &self.d, y, at, left, 1),
+                (Some(staging), None) => self.store_box(r, staging, y, at, wg, copy, in_flight),
+                (Some(staging), Some(left)) => {
+                    let full = r.cmp(CmpPred::Ge, left, chunk);
+                    r.if_then(full, |r| self.store_box(r, staging, y, at, wg, copy, in_flight));
+                    let cut = r.cmp(CmpPred::Lt, left, chunk);
+                    r.if_then(cut, |r| store_some_rows(r, self.p.groups, &self.d, y, at, left, 1));
                 }
             }
+            copy = 1 - copy;
         }
         Ok(())
+    }
+
+    /// Stores a tile through buffer `copy` of the warpgroup, once at most `in_flight` stores still read theirs.
+    fn store_box(
+        &self,
+        r: &mut RoleBuilder,
+        staging: &Staging,
+        y: TileRef,
+        at: EpilogueAt,
+        wg: Scalar,
+        copy: u32,
+        in_flight: i64,
+    ) {
+        let index = r.mul(wg, 2);
+        let index = r.add(index, copy);
+        let buffer = r.staging(staging, index);
+        r.tma_store_wait(in_flight);
+        r.sync();
+        r.store_matrix(buffer, y);
+        r.sync();
+        r.tma_store(&self.d, buffer, &[at.batch, at.row, at.col]);
     }
 }

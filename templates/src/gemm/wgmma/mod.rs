@@ -7,10 +7,11 @@ mod work;
 
 use super::config::{Schedule, WgmmaConfig};
 use super::epilogue::{EpilogueAt, EpilogueFn};
+use super::grouped::store_some_rows;
 use super::problem::{BLayout, GemmProblem};
 use tilewright_ir::DType;
 use tilewright_ir::layout::LayoutError;
-use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, RoleBuilder, Scalar, Unit};
+use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, RoleBuilder, Scalar, Staging, TileRef, Unit};
 use work::{Ctx, Work};
 
 /// Records the kernel. `epilogue` turns accumulators into the output; partial sums of a split k skip it.
@@ -28,20 +29,14 @@ impl Ctx<'_> {
         let (first, end, step, raster) = self.walk(r);
         r.for_range(first, end, step, |r, t| {
             let w = self.work(r, &raster, t);
-            let batch = if self.c.split {
-                let batch = r.param("batch");
-                r.rem(w.matrix, batch)
-            } else {
-                w.matrix
-            };
             r.for_range(w.k[0], w.k[1], 1, |r, kt| {
                 let at = r.mul(kt, self.c.bk);
                 let s = r.acquire(&self.ring);
-                r.tma_load(&self.a, &[batch, w.row, at], &self.ring, s, 0);
+                r.tma_load(&self.a, &[w.a, w.row, at], &self.ring, s, 0);
                 for gate in 0..self.p.gates() {
                     let n = r.param("n");
                     let col = if gate == 0 { w.col } else { r.add(w.col, n) };
-                    let coords = if self.p.b == BLayout::Nk { [batch, col, at] } else { [batch, at, col] };
+                    let coords = if self.p.b == BLayout::Nk { [w.b, col, at] } else { [w.b, at, col] };
                     r.tma_load(&self.b, &coords, &self.ring, s, 1 + gate as usize);
                 }
                 r.commit(&self.ring, s);
@@ -125,33 +120,59 @@ impl Ctx<'_> {
         let offset = if self.c.schedule == Schedule::PingPong { r.int(0) } else { r.mul(wg, rows) };
         let first_row = r.add(w.row, offset);
         let tiles: Vec<_> = acc.iter().map(|a| r.get_tile(*a)).collect();
-        // Two buffers a warpgroup: one is written while the other is stored. The order starts anew with each tile, so an
-        // odd number of chunks would meet its own last store.
-        let chunks = rows / 64 * (self.c.bn / self.p.gates() / chunk);
+        // Two buffers a warpgroup: one is written while the other is stored. The order starts anew with each tile, and where
+        // rows may be left out with each 64 of them, so an odd number of chunks would meet its own last store.
+        let blocks = if w.rows.is_some() { 1 } else { rows / 64 };
+        let chunks = blocks * (self.c.bn / self.p.gates() / chunk);
         let in_flight = i64::from(chunks.is_multiple_of(2));
         let mut copy = 0;
         for row in (0..rows).step_by(64) {
             for col in (0..self.c.bn / self.p.gates()).step_by(chunk as usize) {
                 let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [row, col], [64, chunk])).collect();
-                let at = EpilogueAt { batch: w.matrix, row: r.add(first_row, row), col: r.add(w.col, col) };
+                let at = EpilogueAt { batch: w.matrix, weight: w.b, row: r.add(first_row, row), col: r.add(w.col, col) };
                 let y = if self.c.split { parts?[0] } else { epilogue(r, &parts?, at) };
                 let y = r.cast(y, if self.c.split { DType::F32 } else { self.p.output });
-                match &self.staging {
-                    None => r.store_tile(&self.d, y, &[at.batch, at.row, at.col], self.c.n_align),
-                    Some(staging) => {
-                        let index = r.mul(wg, 2);
-                        let index = r.add(index, copy);
-                        let buffer = r.staging(staging, index);
-                        r.tma_store_wait(in_flight);
-                        r.sync();
-                        r.store_matrix(buffer, y);
-                        r.sync();
-                        r.tma_store(&self.d, buffer, &[at.batch, at.row, at.col]);
-                        copy = 1 - copy;
+                // A box would also write rows of the next group.
+                let left = w.rows.map(|rows| {
+                    let before = r.add(offset, row);
+                    r.sub(rows, before)
+                });
+                match (&self.staging, left) {
+                    (None, None) => r.store_tile(&self.d, y, &[at.batch, at.row, at.col], self.c.n_align),
+                    (None, Some(left)) => store_some_rows(r, self.p.groups, &self.d, y, at, left, self.c.n_align),
+                    (Some(staging), None) => self.store_box(r, staging, y, at, wg, copy, in_flight),
+                    (Some(staging), Some(left)) => {
+                        let full = r.cmp(CmpPred::Ge, left, 64);
+                        r.if_then(full, |r| self.store_box(r, staging, y, at, wg, copy, in_flight));
+                        let cut = r.cmp(CmpPred::Lt, left, 64);
+                        let vec = self.c.n_align;
+                        r.if_then(cut, |r| store_some_rows(r, self.p.groups, &self.d, y, at, left, vec));
                     }
                 }
+                copy = 1 - copy;
             }
         }
         Ok(())
+    }
+
+    /// Stores a tile through buffer `copy` of the warpgroup, once at most `in_flight` stores still read theirs.
+    fn store_box(
+        &self,
+        r: &mut RoleBuilder,
+        staging: &Staging,
+        y: TileRef,
+        at: EpilogueAt,
+        wg: Scalar,
+        copy: u32,
+        in_flight: i64,
+    ) {
+        let index = r.mul(wg, 2);
+        let index = r.add(index, copy);
+        let buffer = r.staging(staging, index);
+        r.tma_store_wait(in_flight);
+        r.sync();
+        r.store_matrix(buffer, y);
+        r.sync();
+        r.tma_store(&self.d, buffer, &[at.batch, at.row, at.col]);
     }
 }

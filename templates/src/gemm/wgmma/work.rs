@@ -1,7 +1,8 @@
 //! Resources of the Hopper kernel, and which CTA computes which tile.
 
 use crate::gemm::config::{Cluster, WgmmaConfig};
-use crate::gemm::problem::{BLayout, GemmProblem};
+use crate::gemm::grouped::TileList;
+use crate::gemm::problem::{BLayout, GemmProblem, Groups};
 use crate::gemm::tiles::{Raster, TileAt};
 use tilewright_ir::DType;
 use tilewright_ir::tile::{Dim, KernelBuilder, Pipe, ProbeAxis, RoleBuilder, Scalar, Staging, TensorRef};
@@ -15,33 +16,45 @@ pub(super) struct Ctx<'a> {
     pub d: TensorRef,
     pub ring: Pipe,
     pub staging: Option<Staging>,
+    /// The tiles of a grouped GEMM.
+    pub list: Option<TileList>,
 }
 
-/// A CTA's tile: matrix, first row and column, and its range of k tiles.
+/// A CTA's tile: matrices, first row and column, and its range of k tiles.
 pub(super) struct Work {
+    /// Matrix of d.
     pub matrix: Scalar,
+    /// Matrix of a.
+    pub a: Scalar,
+    /// Matrix of b.
+    pub b: Scalar,
     pub row: Scalar,
     pub col: Scalar,
+    /// Rows from the first on that are the tile's; `None` where only the end of the matrix limits them.
+    pub rows: Option<Scalar>,
     pub k: [Scalar; 2],
 }
 
 impl<'a> Ctx<'a> {
     /// Declares tensors, ring, grid and conditions.
     pub fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, c: &'a WgmmaConfig) -> Self {
-        for name in ["m", "n", "k", "batch"] {
+        p.groups.declare(k);
+        for name in ["n", "k"] {
             k.shape(name);
         }
         let (bm, bn, bk, gates) = (c.bm, c.bn, c.bk, p.gates());
         let n = Dim { param: Some("n".into()), factor: gates };
-        let a = k.tensor("a", p.input, [Dim::param("batch"), Dim::param("m"), Dim::param("k")]);
+        let ([lead, rows], matrices) = (p.groups.rows(), p.groups.matrices());
+        let a = k.tensor("a", p.input, [lead.clone(), rows.clone(), Dim::param("k")]);
         let (dims, tile) = match p.b {
-            BLayout::Nk => ([Dim::param("batch"), n, Dim::param("k")], [bn / gates, bk]),
-            BLayout::Kn => ([Dim::param("batch"), Dim::param("k"), n], [bk, bn / gates]),
+            BLayout::Nk => ([matrices, n, Dim::param("k")], [bn / gates, bk]),
+            BLayout::Kn => ([matrices, Dim::param("k"), n], [bk, bn / gates]),
         };
         let b = k.tensor("b", p.input, dims);
         let output = if c.split { DType::F32 } else { p.output };
-        let lead = if c.split { "splits*batch" } else { "batch" };
-        let d = k.tensor("d", output, [Dim::param(lead), Dim::param("m"), Dim::param("n")]);
+        let lead = if c.split { Dim::param("splits*batch") } else { lead };
+        let d = k.tensor("d", output, [lead, rows, Dim::param("n")]);
+        let list = (p.groups != Groups::Batch).then(|| TileList::walked(k, p.groups, bm));
         let (share_a, share_b) = (c.cluster.sharing_a(), c.cluster.sharing_b());
         let mut slots = vec![(p.input, [bm, bk], share_a)];
         slots.extend((0..gates).map(|_| (p.input, tile, share_b)));
@@ -50,7 +63,7 @@ impl<'a> Ctx<'a> {
         k.cluster(c.cluster.ctas());
         let [cm, cn] = c.cluster_tile(p);
         let splits = if c.split { "*splits" } else { "" };
-        let (tiles, ctas) = (format!("ceil_div(m,{cm})*ceil_div(n,{cn})*batch{splits}"), c.cluster.ctas());
+        let (tiles, ctas) = (format!("{}*ceil_div(n,{cn}){splits}", p.groups.most_tiles(cm)), c.cluster.ctas());
         k.grid([format!("min({tiles},sms/{ctas})*{ctas}"), "1".into(), "1".into()]);
         if c.split {
             k.shape("splits");
@@ -60,16 +73,29 @@ impl<'a> Ctx<'a> {
             k.require(format!("n % {} == 0", c.n_align));
         }
         k.probe("k", bk, ProbeAxis::Trips);
-        k.probe("m", cm, ProbeAxis::Tiles);
-        Ctx { p, c, a, b, d, ring, staging }
+        if list.is_none() {
+            k.probe("m", cm, ProbeAxis::Tiles);
+        }
+        Ctx { p, c, a, b, d, ring, staging, list }
     }
 
     /// Tiles this cluster walks: first, end, step, and the raster that places them.
     pub fn walk(&self, r: &mut RoleBuilder) -> (Scalar, Scalar, Scalar, Raster) {
         let ctas = self.c.cluster.ctas();
-        let raster = Raster::new(r, self.c.cluster_tile(self.p), self.c.raster);
-        let matrices = self.matrices(r);
-        let total = r.mul(raster.per_matrix, matrices);
+        let tile = self.c.cluster_tile(self.p);
+        let (raster, total) = match &self.list {
+            None => {
+                let raster = Raster::new(r, tile, self.c.raster);
+                let matrices = self.matrices(r);
+                (raster, r.mul(raster.per_matrix, matrices))
+            }
+            // The list is one tall matrix: tiles of an expert follow each other and share its columns of b.
+            Some(list) => {
+                let rows = list.count(r);
+                let raster = Raster::of_rows(r, rows, tile[1], self.c.raster);
+                (raster, raster.per_matrix)
+            }
+        };
         let (cta, n) = (r.cta_id(0), r.n_ctas());
         let (first, step) = (r.div(cta, ctas), r.div(n, ctas));
         (first, total, step, raster)
@@ -95,7 +121,6 @@ impl<'a> Ctx<'a> {
             Cluster::TwoM => m = pair(r, m, ctas, rank),
             Cluster::TwoN => n = pair(r, n, ctas, rank),
         }
-        let row = r.mul(m, self.c.bm);
         let col = r.mul(n, self.c.bn / self.p.gates());
         let kdim = r.param("k");
         let kt = r.ceil_div(kdim, self.c.bk);
@@ -111,7 +136,18 @@ impl<'a> Ctx<'a> {
         } else {
             [r.int(0), kt]
         };
-        Work { matrix, row, col, k }
+        if let Some(list) = &self.list {
+            let t = list.entry(r, self.p.groups, m);
+            return Work { matrix: t.matrix, a: t.matrix, b: t.expert, row: t.row, col, rows: Some(t.rows), k };
+        }
+        let row = r.mul(m, self.c.bm);
+        let source = if self.c.split {
+            let batch = r.param("batch");
+            r.rem(matrix, batch)
+        } else {
+            matrix
+        };
+        Work { matrix, a: source, b: source, row, col, rows: None, k }
     }
 }
 

@@ -1,0 +1,128 @@
+//! Grouped GEMM as launches: rows gathered where an index says so, the list of tiles, the product.
+
+use super::{gather_rows, group_tiles};
+use crate::gemm::config::GemmConfig;
+use crate::gemm::plan::{GemmError, build};
+use crate::gemm::problem::{BLayout, GemmProblem, Groups, Weight};
+use crate::gemm::weight::words;
+use crate::manifest::{dtype, expr};
+use crate::plan::{OpPlan, TemplateKernel};
+use std::collections::BTreeMap;
+use tilewright_ir::tile::KernelBuilder;
+use tilewright_ir::{Arch, DType};
+use tilewright_runtime::dtype::Dtype;
+use tilewright_runtime::manifest::Numerics;
+use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
+
+/// The plan of a class with groups and a config.
+///
+/// Tensors: `a [tokens, k]` with `offsets` I32 `[e + 1]`, or `a [e, max_m, k]` with `counts` I32 `[e]`; `b [e, n, k]`, or of a
+/// packed weight `packed` I32 `[e, blocks of n, blocks of k, words]`; `bias` `[e, n]` (`[e, 2n]` for swiglu) and `residual` where the class has them; d as a with columns n. With `gather`, a class with
+/// offsets takes `a [rows, k]` and `gather` I32 `[tokens]`, for each sorted row the row of a; a number that is none gives zeros.
+///
+/// Variables: `e`, `n`, `k`, `tokens` or `max_m`, `rows` with `gather`, and for the choice among plans `m`, the rows an expert is
+/// expected to have.
+pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -> Result<OpPlan, GemmError> {
+    if p.groups == Groups::Batch || gather && p.groups != Groups::Offsets {
+        return Err(GemmError::Groups { class: p.class(), gather });
+    }
+    let kernel = build(arch, p, c)?;
+    let (bm, align) = match c {
+        GemmConfig::Wgmma(c) => (c.bm, 8),
+        GemmConfig::Mma(c) => (c.bm, c.load_align),
+        GemmConfig::WeightWgmma(c) => (c.bm, 8),
+        GemmConfig::WeightMma(c) => (c.bm, c.load_align),
+    };
+    let offsets = p.groups == Groups::Offsets;
+    let wide = if p.gates() == 2 { "2*n" } else { "n" };
+    let rows: &[&str] = if offsets { &["tokens"] } else { &["e", "max_m"] };
+    let matrix = [rows, &["n"]].concat();
+    let mut id = format!("gemm_grouped_{}_{}", p.slug(), c.slug());
+    let mut class = p.class();
+    if gather {
+        id += "_gather";
+        class += ",gather=1";
+    }
+    let (tensors, launches, requires) = (Vec::new(), Vec::new(), Vec::new());
+    let plan = Plan { id, op: "gemm_grouped".into(), class, tensors, launches, requires };
+    let mut draft = Draft { plan, kernels: Vec::new() };
+    let input = dtype(p.input);
+    draft.tensor("a", input, &if gather { vec!["rows", "k"] } else { [rows, &["k"]].concat() }, Role::Input)?;
+    if let Weight::Packed(packed) = p.weight {
+        let blocks = format!("{}*ceil_div(n,64)", p.gates());
+        let words = words(packed).to_string();
+        draft.tensor("packed", Dtype::I32, &["e", &blocks, "ceil_div(k,128)", &words], Role::Input)?;
+    } else {
+        draft.tensor("b", input, &if p.b == BLayout::Nk { ["e", wide, "k"] } else { ["e", "k", wide] }, Role::Input)?;
+    }
+    let (lengths, len) = if offsets { ("offsets", "e+1") } else { ("counts", "e") };
+    draft.tensor(lengths, Dtype::I32, &[len], Role::Input)?;
+    if p.bias {
+        draft.tensor("bias", input, &["e", wide], Role::Input)?;
+    }
+    if p.residual {
+        draft.tensor("residual", dtype(p.output), &matrix, Role::Input)?;
+    }
+    if gather {
+        draft.tensor("gather", Dtype::I32, &["tokens"], Role::Input)?;
+        draft.tensor("sorted", input, &["tokens", "k"], Role::Workspace)?;
+        draft.launch(gather_kernel(arch, p.input, align)?, &[]);
+    }
+    draft.tensor("tiles", Dtype::I32, &[&p.groups.most_tiles(bm), "3"], Role::Workspace)?;
+    draft.tensor("tile_count", Dtype::I32, &["1"], Role::Workspace)?;
+    draft.launch(tiles_kernel(arch, p.groups, bm)?, &[]);
+    draft.launch(kernel, if gather { &[("a", "sorted")] } else { &[] });
+    draft.tensor("d", dtype(p.output), &matrix, Role::Output)?;
+    Ok(OpPlan { plan: draft.plan, kernels: draft.kernels })
+}
+
+/// The kernel that lists tiles of `bm` rows.
+pub fn tiles_kernel(arch: Arch, groups: Groups, bm: u32) -> Result<TemplateKernel, GemmError> {
+    let id = format!("gemm_tiles_{groups}_{bm}");
+    let mut k = KernelBuilder::new(&id, arch);
+    group_tiles(&mut k, groups, bm)?;
+    Ok(kernel(id, [("kind", "tiles".into()), ("groups", groups.to_string()), ("bm", bm.to_string())], k))
+}
+
+/// The kernel that gathers rows of k, a multiple of `align`.
+pub fn gather_kernel(arch: Arch, dtype: DType, align: u32) -> Result<TemplateKernel, GemmError> {
+    let id = format!("gemm_gather_{dtype}_a{align}");
+    let mut k = KernelBuilder::new(&id, arch);
+    gather_rows(&mut k, dtype, align)?;
+    Ok(kernel(id, [("kind", "gather".into()), ("dtype", dtype.to_string()), ("align", align.to_string())], k))
+}
+
+/// A kernel that moves numbers and computes none.
+fn kernel(id: String, axes: [(&str, String); 3], k: KernelBuilder) -> TemplateKernel {
+    TemplateKernel {
+        id,
+        template: "gemm",
+        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
+        numerics: Numerics { accumulator: Dtype::F32, order: "none".into(), batch_invariant: true, gelu: None },
+        main_loop_wgmmas: None,
+        hides_exponentials: false,
+        kernel: k.finish(),
+    }
+}
+
+/// A plan in the making.
+struct Draft {
+    plan: Plan,
+    kernels: Vec<TemplateKernel>,
+}
+
+impl Draft {
+    fn tensor(&mut self, name: &str, dtype: Dtype, dims: &[&str], role: Role) -> Result<(), GemmError> {
+        let shape = dims.iter().map(|e| expr(e)).collect::<Result<_, _>>()?;
+        self.plan.tensors.push(PlanTensor { name: name.into(), dtype, shape, role });
+        Ok(())
+    }
+
+    /// Adds a launch. The kernel's tensors are the plan's of the same names, or those that `names` gives.
+    fn launch(&mut self, kernel: TemplateKernel, names: &[(&str, &str)]) {
+        let name = |t: &str| names.iter().find(|n| n.0 == t).map_or(t, |n| n.1).to_string();
+        let binds = kernel.kernel.tensors.iter().map(|t| (t.name.clone(), name(&t.name))).collect();
+        self.plan.launches.push(PlanLaunch { kernel: kernel.id.clone(), binds, sets: BTreeMap::new() });
+        self.kernels.push(kernel);
+    }
+}
