@@ -260,17 +260,17 @@ impl GemmConfig {
         match self {
             GemmConfig::Wgmma(c) => c.split,
             GemmConfig::Mma(c) => c.split,
-            GemmConfig::WeightWgmma(c) => c.split,
+            GemmConfig::WeightWgmma(_) => false,
             GemmConfig::WeightMma(c) => c.split,
         }
     }
 
-    /// The same with or without a split k.
+    /// The same with or without a split k; packed weights have `stream` for it.
     pub fn with_split(self, split: bool) -> Self {
         match self {
             GemmConfig::Wgmma(c) => GemmConfig::Wgmma(WgmmaConfig { split, ..c }),
             GemmConfig::Mma(c) => GemmConfig::Mma(MmaConfig { split, ..c }),
-            GemmConfig::WeightWgmma(c) => GemmConfig::WeightWgmma(WeightWgmmaConfig { split, ..c }),
+            GemmConfig::WeightWgmma(_) => self,
             GemmConfig::WeightMma(c) => GemmConfig::WeightMma(WeightMmaConfig { split, ..c }),
         }
     }

@@ -42,7 +42,7 @@ impl GemmConfig {
                 ("stages", c.stages.to_string()),
                 ("raster", c.raster.to_string()),
                 ("n_align", c.n_align.to_string()),
-                ("split", u8::from(c.split).to_string()),
+                ("stream", u8::from(c.stream).to_string()),
             ],
             GemmConfig::WeightMma(c) => vec![
                 ("kind", "weight_mma".into()),
@@ -80,7 +80,8 @@ impl GemmConfig {
                 )
             }
             GemmConfig::WeightWgmma(c) => {
-                format!("wwgmma_{}x{}_s{}_g{}_a{}{split}", c.bm, c.bn, c.stages, c.raster, c.n_align)
+                let stream = if c.stream { "_stream" } else { "" };
+                format!("wwgmma_{}x{}_s{}_g{}_a{}{stream}", c.bm, c.bn, c.stages, c.raster, c.n_align)
             }
             GemmConfig::WeightMma(c) => {
                 format!("w_mma_{}x{}_s{}_w{}_d{}_l{}_c{}{split}", c.bm, c.bn, c.stages, c.wgs, c.depth, c.load_align, c.ctas)
@@ -117,7 +118,7 @@ impl FromStr for GemmConfig {
         };
         let kind = choice("kind", take("kind")?, &["wgmma", "mma", "weight_wgmma", "weight_mma"])?;
         let mut n = |key: &str| take(key).and_then(|v| number(key, v));
-        let (bm, bn, bk, stages, split) = (n("bm")?, n("bn")?, n("bk")?, n("stages")?, n("split")? != 0);
+        let (bm, bn, bk, stages, split) = (n("bm")?, n("bn")?, n("bk")?, n("stages")?, n(if kind == 2 { "stream" } else { "split" })? != 0);
         if kind >= 2 && bk != WeightWgmmaConfig::BK {
             return Err(fail(format!("bk = {bk}: a stage of packed weights is {} columns", WeightWgmmaConfig::BK)));
         }
@@ -133,7 +134,7 @@ impl FromStr for GemmConfig {
             let (wgs, depth, load_align, ctas) = (n("wgs")?, n("depth")?, n("load_align")?, n("ctas")?);
             GemmConfig::WeightMma(WeightMmaConfig { bm, bn, wgs, stages, depth, load_align, ctas, split })
         } else if kind == 2 {
-            GemmConfig::WeightWgmma(WeightWgmmaConfig { bm, bn, stages, raster, n_align, split })
+            GemmConfig::WeightWgmma(WeightWgmmaConfig { bm, bn, stages, raster, n_align, stream: split })
         } else {
             let load_align = n("load_align")?;
             let warps = take("warps")?;

@@ -98,6 +98,7 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
         numerics: numerics(p, order),
         main_loop_wgmmas,
         hides_exponentials: false,
+        budget: None,
         kernel: k.finish(),
     })
 }
@@ -122,6 +123,7 @@ pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<Te
         numerics: numerics(p, "splits.seq"),
         main_loop_wgmmas: None,
         hides_exponentials: false,
+        budget: None,
         kernel: k.finish(),
     })
 }

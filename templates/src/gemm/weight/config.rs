@@ -16,8 +16,8 @@ pub struct WeightWgmmaConfig {
     pub raster: u32,
     /// n is a multiple of this: 8 allows TMA stores, 1 anything.
     pub n_align: u32,
-    /// Writes f32 partial sums of a part of k.
-    pub split: bool,
+    /// CTAs share the blocks of all tiles evenly, a tile's among several where its end and theirs differ: [`super::stream`].
+    pub stream: bool,
 }
 
 impl WeightWgmmaConfig {
@@ -40,7 +40,7 @@ impl WeightWgmmaConfig {
 
     /// True if the output leaves through shared memory and TMA.
     pub fn tma_store(&self, p: &GemmProblem) -> bool {
-        !self.split && self.n_align.is_multiple_of(8) && p.output.bytes() == 2
+        self.n_align.is_multiple_of(8) && p.output.bytes() == 2
     }
 
     /// Tokens the epilogue handles at once.
@@ -74,8 +74,8 @@ impl WeightWgmmaConfig {
             ),
             (!(2..=16).contains(&self.stages), format!("{} stages: 2 to 16", self.stages)),
             (
-                p.groups != Groups::Batch && self.split,
-                "a grouped gemm does not split k: how many tiles there are is known on the device only".to_string(),
+                p.groups != Groups::Batch && self.stream,
+                "a grouped gemm does not stream: how many tiles there are is known on the device only".to_string(),
             ),
             (self.raster == 0, "raster must be at least 1".to_string()),
             (!matches!(self.n_align, 1 | 8), format!("n_align = {}: 1 or 8", self.n_align)),
