@@ -343,6 +343,7 @@ fn packed_weights_of_experts() {
         (masked, config(16, 64, 8), [72, 384]),
         (swiglu, config(64, 128, 8), [136, 192]),
         (int8, config(128, 128, 1), [67, 128]),
+        (int4, config(128, 128, 8), [72, 128]),
     ] {
         let x = Grouped::new(Arch::Sm90a, p, GemmConfig::WeightWgmma(c));
         for (seed, counts) in patterns(c.bm as usize).into_iter().enumerate() {

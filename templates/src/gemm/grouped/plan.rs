@@ -101,6 +101,7 @@ fn kernel(id: String, axes: [(&str, String); 3], k: KernelBuilder) -> TemplateKe
         numerics: Numerics { accumulator: Dtype::F32, order: "none".into(), batch_invariant: true, gelu: None },
         main_loop_wgmmas: None,
         hides_exponentials: false,
+        budget: None,
         kernel: k.finish(),
     }
 }

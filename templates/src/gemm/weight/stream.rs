@@ -20,7 +20,7 @@ const WARPS: u32 = 4;
 /// CTAs of the kernel, as the runtime's expression.
 pub fn ctas(p: &GemmProblem, c: &WeightWgmmaConfig) -> String {
     let blocks = if c.stream { "*ceil_div(k,128)" } else { "" };
-    format!("min({}*ceil_div(n,{}){blocks},sms)", p.groups.most_tiles(c.bm), c.bn)
+    format!("min({}{blocks},sms)", p.groups.grid_tiles([c.bm, c.bn]))
 }
 
 /// Declares the slots: f32 `[2 * ctas * gates, bm, bn]`.
@@ -121,7 +121,7 @@ pub fn add_up(k: &mut KernelBuilder, p: &GemmProblem, c: &WeightWgmmaConfig, epi
     // Some rows of a tile a CTA: a tile of many tokens would otherwise be added up by one SM.
     let rows = c.bm.min(8);
     let parts = c.bm / rows;
-    k.grid([format!("{}*ceil_div(n,{})*{parts}", p.groups.most_tiles(c.bm), c.bn), "1".into(), "1".into()]);
+    k.grid([format!("{}*{parts}", p.groups.grid_tiles([c.bm, c.bn])), "1".into(), "1".into()]);
     if c.n_align > 1 {
         k.require(format!("n % {} == 0", c.n_align));
     }

@@ -74,9 +74,6 @@ struct Work {
 impl<'a> Ctx<'a> {
     fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, packed: Packed, c: &'a WeightWgmmaConfig) -> Result<Self, LayoutError> {
         p.groups.declare(k);
-        for name in ["n", "k"] {
-            k.shape(name);
-        }
         let [lead, rows] = p.groups.rows();
         let extent = |param: &str, factor| Dim { param: Some(param.into()), factor };
         let words = words(packed);
@@ -302,8 +299,8 @@ impl<'a> Ctx<'a> {
         let tiles: Vec<_> = acc.iter().map(|a| r.get_tile(*a)).collect();
         let chunk = self.c.chunk();
         // Two buffers a warpgroup: one is written while the other is stored. The order starts anew with each tile, so an
-        // odd number of chunks would meet its own last store.
-        let in_flight = i64::from((self.c.bm / chunk).is_multiple_of(2));
+        // odd number of chunks would meet its own last store; and so may any where some are left out.
+        let in_flight = i64::from((self.c.bm / chunk).is_multiple_of(2) && w.rows.is_none());
         let mut copy = 0;
         for first in (0..self.c.bm).step_by(chunk as usize) {
             let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [0, first], [64, chunk])).collect();
