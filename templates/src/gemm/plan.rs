@@ -84,13 +84,18 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
             let e = Epilogue::standard(&mut k, p, 1);
             weight::wgmma(&mut k, p, packed, c, &|r, acc, at| e.emit(r, acc, at))?;
         }
+        GemmConfig::WeightMma(c) => {
+            let Weight::Packed(packed) = p.weight else { unreachable!("the config was checked against the class") };
+            let e = Epilogue::standard(&mut k, p, 1);
+            weight::mma(&mut k, p, packed, c, &|r, acc, at| e.emit(r, acc, at))?;
+        }
     }
     let config = c.axes().into_iter().map(|(k, v)| (k.to_string(), v)).collect();
     let stream = matches!(c, GemmConfig::WeightWgmma(WeightWgmmaConfig { stream: true, .. }));
     let order = if c.split() || stream { "k16.seq.part" } else { "k16.seq" };
     let main_loop_wgmmas = match c {
         GemmConfig::Wgmma(c) => Some(c.bk / 16 * (c.warpgroup_rows() / 64) * p.gates()),
-        GemmConfig::Mma(_) => None,
+        GemmConfig::Mma(_) | GemmConfig::WeightMma(_) => None,
         GemmConfig::WeightWgmma(_) => Some(WeightWgmmaConfig::BK / 16 * p.gates()),
     };
     Ok(TemplateKernel {
@@ -207,6 +212,7 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
             GemmConfig::Wgmma(c) => c.n_align.min(4),
             GemmConfig::Mma(c) => c.n_align,
             GemmConfig::WeightWgmma(_) => unreachable!("refused above"),
+            GemmConfig::WeightMma(_) => 1,
         };
         let sum = reduce_kernel(arch, p, &ReduceConfig { rows: 8, cols: 256, n_align: if n_align > 2 { 4 } else { n_align } })?;
         let splits = expr(&splits.to_string())?;
