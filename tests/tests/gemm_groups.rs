@@ -168,6 +168,7 @@ impl Grouped {
             GemmConfig::Wgmma(c) => c.bm,
             GemmConfig::Mma(c) => c.bm,
             GemmConfig::WeightWgmma(c) => c.bm,
+            GemmConfig::WeightMma(c) => c.bm,
         };
         let kernel = build(arch, &p, &c).unwrap_or_else(|e| panic!("{c}: {e}")).kernel;
         let product = runner().build(&kernel).unwrap_or_else(|e| panic!("{c}: {e}"));
@@ -233,6 +234,7 @@ impl Grouped {
                 bias: part(&bias, if p.bias { wide } else { 0 }, expert * wide * usize::from(p.bias)),
                 residual: part(&residual, if p.residual { count * n } else { 0 }, first * n * usize::from(p.residual)),
                 alpha: 0.75,
+                ..Operands::default()
             };
             let miss = reference(&GemmProblem { weight: Weight::Same, ..*p }, &o).first_miss(&d[first * n..][..count * n]);
             assert_eq!(miss, None, "expert {expert} of {counts:?}, n {n} k {k}, schedule {seed}");
@@ -350,12 +352,13 @@ fn packed_weights_of_experts() {
     let masked = GemmProblem { weight: weight(4, 32, true), groups: Groups::Counts, ..int4 };
     let swiglu = GemmProblem { weight: weight(4, 64, true), act: Act::Swiglu, bias: true, residual: true, ..int4 };
     let int8 = GemmProblem { weight: weight(8, 128, true), groups: Groups::Counts, ..GemmProblem::plain(DType::F16) };
-    let config = |bm, bn, n_align| WeightWgmmaConfig { bm, bn, stages: 3, raster: 8, n_align, split: false };
+    let config = |bm, bn, n_align| WeightWgmmaConfig { bm, bn, stages: 3, raster: 8, n_align, stream: false };
     for (p, c, size) in [
         (int4, config(8, 128, 8), [136, 256]),
         (masked, config(16, 64, 8), [72, 384]),
         (swiglu, config(64, 128, 8), [136, 192]),
         (int8, config(128, 128, 1), [67, 128]),
+        (int4, config(128, 128, 8), [72, 128]),
     ] {
         let x = Grouped::new(Arch::Sm90a, p, GemmConfig::WeightWgmma(c));
         for (seed, counts) in patterns(c.bm as usize).into_iter().enumerate() {

@@ -48,6 +48,12 @@ pub enum GemmError {
         /// With an index of rows.
         gather: bool,
     },
+    /// A split k where gate and up blocks alternate.
+    #[error("class `{0}`: k is not split where packed gate and up rows alternate: leave split_k at 1")]
+    SplitGates(String),
+    /// Parts of k for a kernel that shares k in its own way.
+    #[error("config {0}: packed weights share k among CTAs with stream=1, not in split_k parts: leave split_k at 1")]
+    SplitStream(String),
     /// A plan of one class for another op.
     #[error("class `{0}` has groups: its plans are those of gemm_grouped")]
     Grouped(String),
@@ -89,16 +95,22 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
             let e = Epilogue::standard(&mut k, p, 1);
             weight::wgmma(&mut k, p, packed, c, &|r, acc, at| e.emit(r, acc, at))?;
         }
+        GemmConfig::WeightMma(c) => {
+            let Weight::Packed(packed) = p.weight else { unreachable!("the config was checked against the class") };
+            let e = Epilogue::standard(&mut k, p, 1);
+            weight::mma(&mut k, p, packed, c, &|r, acc, at| e.emit(r, acc, at))?;
+        }
     }
     let config = c.axes().into_iter().map(|(k, v)| (k.to_string(), v)).collect();
     let (step, promoted) = match c {
         GemmConfig::Wgmma(c) if p.bytes() => ("k32", c.promote),
         _ => ("k16", false),
     };
-    let order = [step, if promoted { ".k128" } else { "" }, ".seq", if c.split() { ".part" } else { "" }].concat();
+    let part = c.split() || matches!(c, GemmConfig::WeightWgmma(WeightWgmmaConfig { stream: true, .. }));
+    let order = [step, if promoted { ".k128" } else { "" }, ".seq", if part { ".part" } else { "" }].concat();
     let main_loop_wgmmas = match c {
         GemmConfig::Wgmma(c) => Some(c.bk * p.input.bytes() / 32 * (c.warpgroup_rows() / 64) * p.gates()),
-        GemmConfig::Mma(_) => None,
+        GemmConfig::Mma(_) | GemmConfig::WeightMma(_) => None,
         GemmConfig::WeightWgmma(_) => Some(WeightWgmmaConfig::BK / 16 * p.gates()),
     };
     Ok(TemplateKernel {
@@ -108,6 +120,7 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
         numerics: numerics(p, &order),
         main_loop_wgmmas,
         hides_exponentials: false,
+        budget: None,
         kernel: k.finish(),
     })
 }
@@ -132,6 +145,33 @@ pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<Te
         numerics: numerics(p, "splits.seq"),
         main_loop_wgmmas: None,
         hides_exponentials: false,
+        budget: None,
+        kernel: k.finish(),
+    })
+}
+
+/// The kernel that adds up what CTAs of a stream share.
+pub fn add_up_kernel(arch: Arch, p: &GemmProblem, c: &WeightWgmmaConfig) -> Result<TemplateKernel, GemmError> {
+    let id = format!("gemm_{}_add_up_{}x{}_g{}_a{}", p.slug(), c.bm, c.bn, c.raster, c.n_align);
+    let mut k = KernelBuilder::new(&id, arch);
+    let e = Epilogue::standard(&mut k, p, c.n_align.min(4));
+    weight::stream::add_up(&mut k, p, c, &|r, acc, at| e.emit(r, acc, at))?;
+    let axes = [
+        ("kind", "add_up".to_string()),
+        ("bm", c.bm.to_string()),
+        ("bn", c.bn.to_string()),
+        ("raster", c.raster.to_string()),
+        ("n_align", c.n_align.to_string()),
+    ];
+    Ok(TemplateKernel {
+        id,
+        template: TEMPLATE,
+        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
+        // How a tile's blocks are shared depends on how many tiles there are.
+        numerics: Numerics { batch_invariant: false, ..numerics(p, "ctas.seq") },
+        main_loop_wgmmas: None,
+        hides_exponentials: false,
+        budget: None,
         kernel: k.finish(),
     })
 }
@@ -149,8 +189,13 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     let wide = if p.gates() == 2 { "2*n".to_string() } else { dim("n") };
     let input = dtype(p.input);
     let b = if p.b == BLayout::Nk { [dim("batch"), wide.clone(), dim("k")] } else { [dim("batch"), dim("k"), wide.clone()] };
-    let mut tensors =
-        vec![tensor("a", input, &[dim("batch"), dim("m"), dim("k")], Role::Input)?, tensor("b", input, &b, Role::Input)?];
+    let mut tensors = vec![tensor("a", input, &[dim("batch"), dim("m"), dim("k")], Role::Input)?];
+    let weights = match p.weight {
+        Weight::Same => tensor("b", input, &b, Role::Input)?,
+        Weight::Packed(packed) => weight::packed_tensor(packed, p.gates(), "batch", Role::Input)?,
+    };
+    let weights_name = weights.name.clone();
+    tensors.push(weights);
     let mut extra = Vec::new();
     for (name, scale, rows) in [("a_scale", p.a_scale, "m"), ("b_scale", p.b_scale, &wide[..])] {
         let blocks = |x: &str| format!("ceil_div({x},{BLOCK})");
@@ -182,7 +227,7 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     let same = |names: &[&str]| -> BTreeMap<String, String> { names.iter().map(|n| (n.to_string(), n.to_string())).collect() };
     let mut id = format!("gemm_{}_{}", p.slug(), c.with_split(false).slug());
     // The product's operands, and its k: copies where rows had to be.
-    let (mut a, mut b, mut copied) = ("a", "b", BTreeMap::new());
+    let (mut a, mut b, mut copied) = ("a", &weights_name[..], BTreeMap::new());
     if let GemmConfig::Wgmma(WgmmaConfig { pad: true, .. }) = c {
         let columns = pad::padded_k();
         for (from, to, rows, turn) in [("a", "a_rows", "m", false), ("b", "b_rows", &wide[..], p.b == BLayout::Kn)] {
@@ -197,6 +242,12 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         copied.insert("k".to_string(), expr(&columns)?);
     }
     if splits > 1 {
+        if matches!(c, GemmConfig::WeightWgmma(_)) {
+            return Err(GemmError::SplitStream(c.to_string()));
+        }
+        if p.weight != Weight::Same && p.gates() == 2 {
+            return Err(GemmError::SplitGates(p.class()));
+        }
         if p.quant {
             return Err(GemmError::Quant);
         }
@@ -210,7 +261,8 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         let n_align = match c {
             GemmConfig::Wgmma(c) => c.n_align.min(4),
             GemmConfig::Mma(c) => c.n_align,
-            GemmConfig::WeightWgmma(c) => c.n_align.min(4),
+            GemmConfig::WeightWgmma(_) => unreachable!("refused above"),
+            GemmConfig::WeightMma(_) => 1,
         };
         let sum = reduce_kernel(arch, p, &ReduceConfig { rows: 8, cols: 256, n_align: if n_align > 2 { 4 } else { n_align } })?;
         let splits = expr(&splits.to_string())?;
@@ -221,7 +273,7 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         let summing = PlanLaunch { kernel: sum.id.clone(), binds: of_sum, sets: sets.clone() };
         sets.insert("n".to_string(), expr(&wide)?);
         sets.extend(copied);
-        let mut of_parts: BTreeMap<String, String> = binds(&[("a", a), ("b", b), ("d", "partial")]);
+        let mut of_parts: BTreeMap<String, String> = binds(&[("a", a), (&weights_name, b), ("d", "partial")]);
         of_parts.extend(same(&scales(|s| s == Scale::Block).collect::<Vec<_>>()));
         launches.extend([PlanLaunch { kernel: partial.id.clone(), binds: of_parts, sets }, summing]);
         kernels.extend([partial, sum]);
@@ -229,7 +281,7 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         let kernel = build(arch, p, &c.with_split(false))?;
         extra.extend(scales(|s| s != Scale::None));
         let mut all = same(&extra);
-        all.extend::<BTreeMap<String, String>>(binds(&[("a", a), ("b", b), ("d", "d")]));
+        all.extend::<BTreeMap<String, String>>(binds(&[("a", a), (&weights_name, b), ("d", "d")]));
         if p.quant {
             let blocks = format!("ceil_div(n,{BLOCK})");
             tensors.push(tensor("d_scale", Dtype::F32, &[dim("batch"), dim("m"), blocks], Role::Output)?);
@@ -237,6 +289,20 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         }
         launches.push(PlanLaunch { kernel: kernel.id.clone(), binds: all, sets: copied });
         kernels.push(kernel);
+        if let GemmConfig::WeightWgmma(c) = c
+            && c.stream
+        {
+            let ctas = weight::stream::ctas(p, c);
+            let dims = [format!("{}*{ctas}", 2 * p.gates()), c.bm.to_string(), c.bn.to_string()];
+            tensors.push(tensor("partial", Dtype::F32, &dims, Role::Workspace)?);
+            launches[0].binds.insert("partial".into(), "partial".into());
+            let sum = add_up_kernel(arch, p, c)?;
+            let mut all = same(&extra);
+            all.extend(same(&["partial", "d"]));
+            let sets = BTreeMap::from([("ctas".to_string(), expr(&ctas)?)]);
+            launches.push(PlanLaunch { kernel: sum.id.clone(), binds: all, sets });
+            kernels.push(sum);
+        }
     }
     tensors.push(tensor("d", dtype(p.output), &matrix, Role::Output)?);
     let plan = Plan { id, op: "gemm".into(), class: p.class(), tensors, launches, requires: Vec::new() };
@@ -260,6 +326,7 @@ fn pad_kernel(arch: Arch, input: DType, turn: bool) -> Result<TemplateKernel, Ge
         numerics: Numerics { accumulator: dtype(input), order: "none".into(), batch_invariant: true, gelu: None },
         main_loop_wgmmas: None,
         hides_exponentials: false,
+        budget: None,
         kernel: k.finish(),
     })
 }

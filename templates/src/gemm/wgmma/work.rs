@@ -41,9 +41,6 @@ impl<'a> Ctx<'a> {
     /// Declares tensors, ring, grid and conditions.
     pub fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, c: &'a WgmmaConfig) -> Self {
         p.groups.declare(k);
-        for name in ["n", "k"] {
-            k.shape(name);
-        }
         let (bm, bn, bk, gates) = (c.bm, c.bn, c.bk, p.gates());
         let n = Dim { param: Some("n".into()), factor: gates };
         let ([lead, rows], matrices) = (p.groups.rows(), p.groups.matrices());
@@ -65,7 +62,7 @@ impl<'a> Ctx<'a> {
         k.cluster(c.cluster.ctas());
         let [cm, cn] = c.cluster_tile(p);
         let splits = if c.split { "*splits" } else { "" };
-        let (tiles, ctas) = (format!("{}*ceil_div(n,{cn}){splits}", p.groups.most_tiles(cm)), c.cluster.ctas());
+        let (tiles, ctas) = (p.groups.grid_tiles([cm, cn]) + splits, c.cluster.ctas());
         k.grid([format!("min({tiles},sms/{ctas})*{ctas}"), "1".into(), "1".into()]);
         if c.split {
             k.shape("splits");
@@ -124,6 +121,7 @@ impl<'a> Ctx<'a> {
             Cluster::TwoM => m = pair(r, m, ctas, rank),
             Cluster::TwoN => n = pair(r, n, ctas, rank),
         }
+        let row = r.mul(m, self.c.bm);
         let col = r.mul(n, self.c.bn / self.p.gates());
         let kdim = r.param("k");
         let kt = r.ceil_div(kdim, self.c.bk);
@@ -143,7 +141,6 @@ impl<'a> Ctx<'a> {
             let t = list.entry(r, self.p.groups, m);
             return Work { matrix: t.matrix, a: t.matrix, b: t.expert, row: t.row, col, rows: Some(t.rows), k };
         }
-        let row = r.mul(m, self.c.bm);
         let source = if self.c.split {
             let batch = r.param("batch");
             r.rem(matrix, batch)
