@@ -22,14 +22,6 @@ fn run(built: &Built, seed: u64) -> Outcome {
     outcome(built.run(&sizes, &[("alpha", 1.0)], &[("a", &a), ("packed", &words)], &[("d", 2 * m * n)], seed))
 }
 
-/// Why a mutant may be the same kernel as far as PTX is concerned.
-fn equal(lines: &[&str], at: usize) -> Option<&'static str> {
-    let previous = lines[..at].iter().rposition(|l| l.contains("wgmma.fence"));
-    let written = |l: &&str| ["lop3", "prmt", "mul.rn", "sub.rn"].iter().any(|k| l.trim_start().starts_with(k));
-    (lines[at].contains("wgmma.fence") && previous.is_some_and(|p| !lines[p..at].iter().any(|l| written(&l))))
-        .then_some("no register of the group was written since the fence before")
-}
-
 #[test]
 fn broken_synchronisation_of_packed_weights_is_seen() {
     let weight = Weight::Packed(Packed { bits: 4, group: 128, zero: false });
@@ -37,5 +29,5 @@ fn broken_synchronisation_of_packed_weights_is_seen() {
     let c = WeightWgmmaConfig { bm: 16, bn: 128, stages: 2, raster: 8, n_align: 8, stream: false };
     let kernel = build(Arch::Sm90a, &p, &GemmConfig::WeightWgmma(c)).unwrap();
     let built = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker")).build(&kernel.kernel).unwrap();
-    all_are_seen(&built, 20, run, equal);
+    all_are_seen(&built, 20, run, |_, _| None);
 }
