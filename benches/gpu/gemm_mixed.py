@@ -1,16 +1,16 @@
 """Mixed-precision GEMM on an NVIDIA GPU: phases `mixed-check` and `mixed` of run.py, which starts this.
 
-`mixed-check` holds every plan of packed weights, 8-bit operands and groups to gemm_mixed_data.py's reference on ragged shapes, with
-guards and poison. `mixed` times what dispatch chooses, beside the other plans of its class and beside peers, in turns, on buffers that L2
-does not hold; each case is checked on a sample before it is timed:
+`mixed-check` holds every plan of packed weights, 8-bit operands and groups to gemm_mixed_data.py's reference on ragged shapes,
+with guards and poison. `mixed` times what dispatch chooses, beside the other plans of its class and beside peers, in turns, on
+buffers that L2 does not hold; each case is checked on a sample before it is timed:
 
   dense     W4A16 and W8A16 (multiplied packed, or unpacked first), fp8 with scales of tensors, rows and blocks, int8; layers of
             Llama 3 8B and 70B, Mixtral and DeepSeek-V3, m 1 to 8192, and squares
   grouped   8 experts of which a token takes 2, 256 of which it takes 8; tokens 1 to 4096, routed evenly or by Zipf's law
 
-Each row has its share of the roof: the bytes that must move at the rate of a copy, measured in the same run, or the multiplications at the
-tensor cores' nominal rate, whichever takes longer. Without --full a short list of cases; with it all of them, most telling first. Nothing
-above `the GPU from here on` needs torch.
+Each row has its share of the roof: the bytes that must move at the rate of a copy, measured in the same run, or the
+multiplications at the tensor cores' nominal rate, whichever takes longer. Without --full a short list of cases; with it all of
+them, most telling first. Nothing above `the GPU from here on` needs torch.
 """
 
 import fnmatch
@@ -36,7 +36,9 @@ GROUPED = {
     "w4a16": f"a=bf16,{PLAIN},weight=int4g128,groups=offsets",
 }
 TARGET = [(8192, 28672)]  # (k, n)
-DEEPSEEK_V3 = [(7168, 2112), (1536, 24576), (512, 32768), (16384, 7168), (7168, 36864), (18432, 7168), (7168, 4096), (2048, 7168)]
+DEEPSEEK_V3 = [
+    (7168, 2112), (1536, 24576), (512, 32768), (16384, 7168), (7168, 36864), (18432, 7168), (7168, 4096), (2048, 7168),
+]
 MIXTRAL = [(4096, 28672), (14336, 4096)]
 LAYERS = {"target": TARGET, "llama-3-70b": run.LLAMA_70B, "llama-3-8b": run.LLAMA_8B, "deepseek-v3": DEEPSEEK_V3, "mixtral": MIXTRAL}
 SQUARES = [4096, 8192]
@@ -45,8 +47,8 @@ EXPERTS = {"deepseek-v3": (256, 8, [(7168, 4096), (2048, 7168)]), "mixtral": (8,
 TOKENS = [64, 512, 4096, 8, 1]
 # (m, n, k) of the check; an expert of a group takes a share of m.
 CHECK_SHAPES = [
-    (17, 264, 3884), (1, 2880, 2880), (200, 1000, 10944), (3, 77, 129), (64, 10944, 2048), (8, 4096, 4096), (257, 136, 192), (1, 64, 128),
-    (1000, 512, 1024),
+    (17, 264, 3884), (1, 2880, 2880), (200, 1000, 10944), (3, 77, 129), (64, 10944, 2048), (8, 4096, 4096), (257, 136, 192),
+    (1, 64, 128), (1000, 512, 1024),
 ]
 
 
@@ -113,7 +115,8 @@ def sweep_cases(manifest, full=False, only=None):
     """((key, function of (runtime, manifest, peers)) of what is timed, keys left out by what the pack lacks)."""
     dense = [("gemm", FORMATS[c[1]], c[0], lambda *a, c=c: dense_case(*a, *c[1:])) for c in dense_cases()]
     grouped = [("gemm_grouped", GROUPED[c[1]], c[0], lambda *a, c=c: grouped_case(*a, *c[1:])) for c in grouped_cases()]
-    chosen = lambda cases: [c for c in cases if (only is None or fnmatch.fnmatchcase(c[2], only)) and (full or only or is_quick(c[2]))]
+    wanted = lambda key: fnmatch.fnmatchcase(key, only) if only else full or is_quick(key)
+    chosen = lambda cases: [case for case in cases if wanted(case[2])]
     by_kind = {}
     for case in chosen(dense) + chosen(grouped):
         by_kind.setdefault(case[2].split(" ")[0], []).append(case)
@@ -175,22 +178,26 @@ def headline(cases):
     mean = lambda values: math.exp(sum(map(math.log, values)) / len(values)) if values else None
     of = lambda field, keep: mean([row[field] for key, row in right.items() if field in row and keep(key, row)])
     few = lambda key, row: key.startswith("target w4a16") and row["m"] <= 16
-    scaled = {key: row["peers"]["_scaled_mm"]["us"] / row["us"] for key, row in right.items()
-              if key.startswith("square fp8") and "us" in row.get("peers", {}).get("_scaled_mm", {})}
+    dense_w4 = lambda key, _: "w4a16" in key and not key.startswith("grouped")
+    squares = [row for key, row in right.items() if key.startswith("square fp8")]
+    scaled = [(row, row.get("peers", {}).get("_scaled_mm", {})) for row in squares]
     return {
-        "w4a16_few_tokens_of_roof": of("of_roof", few), "w4a16_of_best_peer": of("of_best_peer", lambda key, _: "w4a16" in key and "grouped" not in key),
-        "fp8_squares_of_scaled_mm": mean(list(scaled.values())),
+        "w4a16_few_tokens_of_roof": of("of_roof", few), "w4a16_of_best_peer": of("of_best_peer", dense_w4),
+        "fp8_squares_of_scaled_mm": mean([peer["us"] / row["us"] for row, peer in scaled if "us" in peer]),
         "grouped_of_best_peer": of("of_best_peer", lambda key, _: key.startswith("grouped")),
     }
 
 
 def closing_lines(summary):
     """What run.py prints at the end."""
-    named = {
-        "w4a16_few_tokens_of_roof": "W4A16 of 8192 x 28672 at m <= 16: {} of the byte roof", "w4a16_of_best_peer": "W4A16: geomean {} x the best peer",
-        "fp8_squares_of_scaled_mm": "fp8 squares: geomean {} x _scaled_mm", "grouped_of_best_peer": "grouped GEMM: geomean {} x the best peer",
+    texts = {
+        "w4a16_few_tokens_of_roof": "W4A16 of 8192 x 28672 at m <= 16: {} of the byte roof",
+        "w4a16_of_best_peer": "W4A16: geomean {} x the best peer",
+        "fp8_squares_of_scaled_mm": "fp8 squares: geomean {} x _scaled_mm",
+        "grouped_of_best_peer": "grouped GEMM: geomean {} x the best peer",
     }
-    return [text.format(f"{summary[key]:.3f}") if summary[key] else text.split(":")[0] + ": not measured" for key, text in named.items()]
+    measured = {key: f"{summary[key]:.3f}" for key in texts if summary[key]}
+    return [text.format(measured[key]) if key in measured else text.split(":")[0] + ": not measured" for key, text in texts.items()]
 
 
 # ---------------------------------------------------------------------------------------------------------- the GPU from here on
@@ -286,7 +293,9 @@ def timed_case(runtime, manifest, peers, rate, op_name, form, sizes, row, read_b
         sets = []
         for at in range(count):
             tensors = data.operands(ready.tensors, form, sizes, at)
-            tensors.update({name: torch.full(shape, float("nan"), device="cuda").to(data.dtype_of(dtype)) for name, dtype, out, shape, _ in ready.tensors if out})
+            for name, dtype, is_output, shape, _ in ready.tensors:
+                if is_output:
+                    tensors[name] = torch.full(shape, float("nan"), device=data.DEVICE).to(data.dtype_of(dtype))
             sets.append(tensors)
 
         def launcher(plan):
@@ -323,10 +332,12 @@ def timed_case(runtime, manifest, peers, rate, op_name, form, sizes, row, read_b
     row["plans"] = {name: times[name] for name in times if name.startswith("plan,")}
     row["verdict"] = run.json_safe(verdict)
     fast = times["plan"]
-    row["says"] = f"{fast['us']:.1f} us, {fast['tb_s']:.2f} TB/s, {fast['tflops']:.0f} TFLOP/s, {fast['of_roof']:.2f} of the {bound} roof"
+    rates = f"{fast['tb_s']:.2f} TB/s, {fast['tflops']:.0f} TFLOP/s"
+    row["says"] = f"{fast['us']:.1f} us, {rates}, {fast['of_roof']:.2f} of the {bound} roof"
     if best != chosen:
         row["says"] += f", {times['plan, fastest']['us']:.1f} us by {best}"
-    result = attention.finish(row, times, left_out, [*rivals, *(name for name in left_out if name not in rivals)], verdict["gap"], chosen, count)
+    named_peers = [*rivals, *(name for name in left_out if name not in rivals)]
+    result = attention.finish(row, times, left_out, named_peers, verdict["gap"], chosen, count)
     if verdict["status"] != "ok":
         result.update(status="failed", why=verdict["why"])
         result["says"] += f", failed: {verdict['why']}"

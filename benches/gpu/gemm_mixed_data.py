@@ -1,8 +1,8 @@
 """Operands of mixed-precision GEMMs by their class, the packed weight, and the reference a result is held to.
 
-|out - ref| <= 2 |lowp - ref| + slack over the largest element of a sample: `ref` is float64 on the weights as stored, `lowp` float32 on
-weights rounded once to the dtype of a, the result rounded to the output's. Functions below `operands` need torch; they run on any
-device.
+|out - ref| <= 2 |lowp - ref| + slack over the largest element of a sample: `ref` is float64 on the weights as stored, `lowp`
+float32 on weights rounded once to the dtype of a, the result rounded to the output's. Functions below `operands` need torch; they
+run on any device.
 """
 
 import functools
@@ -14,6 +14,7 @@ BLOCK_N, BLOCK_K = 64, 128  # of W, in a block of the packed weight
 NIBBLES = [0, 4, 1, 5, 2, 6, 3, 7]  # where the values of an A fragment sit in a word of 4-bit codes
 BYTES = {"bf16": 2, "f16": 2, "f32": 4, "i32": 4, "e4m3": 1, "e5m2": 1, "i8": 1}
 SAMPLE_ROWS, SAMPLE_BLOCKS = 16, 4
+DEVICE = "cuda"
 
 
 class Form:
@@ -96,7 +97,11 @@ SCALE_ROWS = [16 * warp + g + 8 * half for warp in range(4) for g in range(8) fo
 def dtype_of(name):
     import torch
 
-    names = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "e4m3": "float8_e4m3fn", "e5m2": "float8_e5m2", "i8": "int8", "i32": "int32"}
+    # By name: a torch that lacks one of them serves the others.
+    names = {
+        "bf16": "bfloat16", "f16": "float16", "f32": "float32", "e4m3": "float8_e4m3fn", "e5m2": "float8_e5m2", "i8": "int8",
+        "i32": "int32",
+    }
     return getattr(torch, names[name])
 
 
@@ -177,10 +182,11 @@ def random_packed(form, shape, n, k, generator, device):
     return torch.stack(parts, 2).flatten(1, 2).contiguous() if gates == 2 else parts[0]
 
 
-def operands(tensors, form, sizes, seed, device="cuda"):
+def operands(tensors, form, sizes, seed):
     """Inputs of a plan by name, random; `tensors` is (name, dtype, is output, shape, bytes) of each, `sizes` holds `counts`."""
     import torch
 
+    device = DEVICE
     generator, given = torch.Generator(device=device).manual_seed(seed), {}
     for name, dtype, is_output, shape, _ in tensors:
         if is_output:
@@ -305,8 +311,9 @@ def judge(form, sizes, given, out):
             if (e, block) not in weights:
                 weights[e, block] = torch.stack([weight_rows(form, given, sizes, e, block, gate) for gate in range(form.gates)])
             w, columns = weights[e, block], slice(block * BLOCK_N, min(n, (block + 1) * BLOCK_N))
-            matrix = e if form.groups != "batch" else 0
-            bias = given["bias"].reshape(-1, form.gates, n)[matrix % max(1, given["bias"].numel() // (form.gates * n)), :, columns] if "bias" in given else None
+            # Experts have a bias each, the matrices of a batch share one.
+            of = e if form.groups != "batch" else 0
+            bias = given["bias"].reshape(-1, form.gates, n)[of, :, columns] if "bias" in given else None
             residual = given["residual"].reshape(-1, n)[row, columns] if "residual" in given else None
             exact.append(finish(form, w @ a, bias, residual, torch.float64))
             once = w.to(dtype_of(form.a)) if form.bits else w
@@ -319,7 +326,8 @@ def judge(form, sizes, given, out):
     found, exact, low = torch.cat(found), torch.cat(exact), torch.cat(low)
     error, lowp = (found - exact).abs().max().item(), (low - exact).abs().max().item()
     allowed = 2 * lowp + (slack := magnitude * slack_part(form))
-    result = {"status": "ok", "error": error, "lowp_error": lowp, "slack": slack, "gap": error / max(exact.abs().max().item(), 1e-30)}
+    largest = max(exact.abs().max().item(), 1e-30)
+    result = {"status": "ok", "error": error, "lowp_error": lowp, "slack": slack, "gap": error / largest}
     if not error <= allowed:
         wrong = ~((found - exact).abs() <= allowed)
         result.update(
@@ -359,8 +367,10 @@ def check(op, form, sizes, seed=3):
     if result["status"] == "ok" and unwritten(form, sizes, outputs[0]):
         result.update(status="failed", why=f"{unwritten(form, sizes, outputs[0])} elements are NaN or were never written")
     if result["status"] == "ok":
-        keep = lambda x: x if form.groups != "counts" else torch.cat([x[e, :count].flatten() for e, count in enumerate(sizes["counts"])])
-        bits = [keep(out).contiguous().view(torch.uint8) for out in outputs]
+        if form.groups == "counts":  # what lies behind a count is undefined
+            rows = lambda out: torch.cat([out[e, :count].flatten() for e, count in enumerate(sizes["counts"])])
+            outputs = [rows(out) for out in outputs]
+        bits = [out.contiguous().view(torch.uint8) for out in outputs]
         if any(not torch.equal(other, bits[0]) for other in bits[1:]):
             result.update(status="failed", why="runs on equal data differ in bits")
     return run.json_safe(result)

@@ -1,10 +1,9 @@
-"""What a mixed-precision GEMM is measured against: torch's own kernels, and from a folder (`--peers`) Humming, Marlin and Machete of vLLM,
-and DeepGEMM.
+"""What a mixed-precision GEMM is measured against: torch's own kernels, and from a folder (`--peers`) Humming, Marlin and Machete
+of vLLM, and DeepGEMM.
 
-The folder holds what was unpacked of their wheels: Python packages (`humming/`, `deep_gemm/`) beside each other and vLLM's extension
-modules (`_C*.so`) anywhere below. What is missing or does not load is one line of the report. Weights are random numbers of the right shape
-in each peer's own format: the time of a multiplication does not depend on them. Every peer turns through as many copies of its weight as
-L2 needs to be cold.
+The folder holds what was unpacked of their wheels: Python packages (`humming/`, `deep_gemm/`) beside each other and vLLM's
+extension modules (`_C*.so`) anywhere below. What is missing or does not load is one line of the report. Weights are random numbers
+of the right shape in each peer's own format. Every peer turns through as many copies of its weight as L2 needs to be cold.
 """
 
 import glob
@@ -106,7 +105,8 @@ def dense_makers(peers, form):
     if form.bits == 8:
         makers["_weight_int8pack_mm"] = int8pack
     if form.bits and peers.vllm is not None:
-        makers.update({name: maker for name, maker in (("marlin", marlin(peers)), ("machete", machete(peers))) if hasattr(peers.vllm, OPS[name])})
+        built = {"marlin": ("marlin_gemm", marlin), "machete": ("machete_mm", machete)}
+        makers.update({name: maker(peers) for name, (op, maker) in built.items() if hasattr(peers.vllm, op)})
     if form.bits and peers.humming is not None:
         makers["humming"] = humming
     if form.a == "e4m3":
@@ -125,9 +125,6 @@ def grouped_makers(peers, form):
         if form.a_scale == "block" and peers.deep_gemm is not None:
             makers["deep_gemm, contiguous"] = deep_gemm_grouped(peers)
     return makers
-
-
-OPS = {"marlin": "marlin_gemm", "machete": "machete_mm"}
 
 
 # ---------------------------------------------------------------------------------------------------------- torch
@@ -270,16 +267,18 @@ def machete(peers):
 
         def make(seed):
             codes = words(n, k * form.bits // 32).t()  # columns next to each other
-            types = {"a_type": torch.bfloat16, "b_type": kind, "b_type_id": kind, "group_scales_type": torch.bfloat16}
-            packed = call(peers.vllm.machete_prepack_B, B=codes, b_q_weight=codes, maybe_group_scales_type=torch.bfloat16, **types)
+            types = {name: torch.bfloat16 for name in ("a_type", "group_scales_type", "maybe_group_scales_type")}
+            packed = call(peers.vllm.machete_prepack_B, B=codes, b_q_weight=codes, b_type=kind, b_type_id=kind, **types)
             return packed, bf16_like(seed, k // GROUP, n)
 
         weight = copies(n * k * form.bits // 8, make)
 
         def launch(index):
             codes, scales = weight(index)
-            known = {"A": a, "a": a, "B": codes, "b_q": codes, "b_type": kind, "b_type_id": kind, "group_size": GROUP, "b_group_size": GROUP}
-            call(peers.vllm.machete_mm, group_scales=scales, b_group_scales=scales, maybe_group_scales=scales, maybe_group_size=GROUP, **known)
+            known = {"A": a, "a": a, "B": codes, "b_q": codes, "b_type": kind, "b_type_id": kind}
+            known.update({f"{start}group_scales": scales for start in ("", "b_", "maybe_")})
+            known.update({f"{start}group_size": GROUP for start in ("", "b_", "maybe_")})
+            call(peers.vllm.machete_mm, **known)
 
         return launch
 
@@ -295,7 +294,8 @@ def humming(form, sizes, given):
 
     def make(seed):
         kind = {"dtype": f"uint{form.bits}", "group_size": GROUP, "scale_dtype": "bfloat16", "has_zero_point": False}
-        layer = HummingLayer(shape_n=n, shape_k=k, weight_config=kind, input_config={"dtype": "bfloat16"}, torch_dtype=torch.bfloat16).to("cuda:0")
+        a_kind = {"dtype": "bfloat16"}
+        layer = HummingLayer(shape_n=n, shape_k=k, weight_config=kind, input_config=a_kind, torch_dtype=torch.bfloat16).to("cuda:0")
         for tensor in layer.parameters():
             tensor.data.copy_(words(*tensor.shape) if tensor.dtype == torch.int32 else bf16_like(seed, *tensor.shape))
         layer.transform()

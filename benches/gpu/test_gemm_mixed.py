@@ -7,7 +7,9 @@ import json
 import os
 import random
 import unittest
+from unittest import mock
 
+import attention
 import gemm_mixed
 import gemm_mixed_data as data
 import gemm_mixed_peers as peers
@@ -237,7 +239,8 @@ class Reference(unittest.TestCase):
     def operands(self, text, sizes, shapes):
         form = data.Form(text)
         tensors = [(name, dtype, False, shape, 0) for name, (dtype, shape) in shapes.items()]
-        return form, data.operands(tensors, form, sizes, 1, device="cpu")
+        with mock.patch.object(data, "DEVICE", "cpu"):
+            return form, data.operands(tensors, form, sizes, 1)
 
     def judged(self, form, sizes, given, out):
         result = data.judge(form, sizes, given, out)
@@ -316,6 +319,91 @@ class Reference(unittest.TestCase):
     def test_tensors_without_a_meaning_are_refused(self):
         with self.assertRaises(run.Failed):
             self.operands(G128, gemm_mixed.gemm_sizes(1, 64, 128), {"qweight": ("i32", [1, 64])})
+
+
+class Multiplier:
+    """Stands for a prepared plan of W4A16: multiplies on the CPU, wrongly by a factor where asked to."""
+
+    def __init__(self, runtime, plan, problem):
+        sizes = {s.name.decode(): s.value for s in problem.kept[0]}
+        m, n, k = (sizes[name] for name in "mnk")
+        self.factor = runtime.factors[plan]
+        self.form, self.k = data.Form(G128), k
+        packed = [1, -(-n // 64), -(-k // 128), data.packed_words(self.form)]
+        self.tensors = [("a", "bf16", False, [1, m, k], 0), ("packed", "i32", False, packed, 0), ("d", "bf16", True, [1, m, n], 0)]
+
+    def addresses(self, tensors):
+        return tensors
+
+    def run(self, tensors, stream):
+        import torch
+
+        w = torch.cat([data.unpack(self.form, block)[:, : self.k] for block in tensors["packed"][0]])
+        tensors["d"].copy_(self.factor * (tensors["a"][0].double() @ w.T)[None])
+
+    def close(self):
+        pass
+
+
+class Runtime:
+    """Stands for the runtime: two plans of one class, the first is chosen."""
+
+    def __init__(self, **factors):
+        self.factors = factors
+
+    def select_of(self, op, op_class, problem):
+        return next(iter(self.factors))
+
+    def admits(self, plan, problem):
+        return None
+
+
+@unittest.skipUnless(HAS_TORCH, "torch is not installed")
+class Flow(unittest.TestCase):
+    """A case from operands to its row, with stand-ins for the GPU, its clock and its runtime."""
+
+    def timed(self, runtime, peers_of):
+        import torch
+
+        def clock(sides, count, seconds):
+            for name, launch in sides.items():
+                launch(count - 1)
+            return {name: {"us": 2.0 + at, "p20_us": 2.0, "p80_us": 3.0, "samples": 5, "graph": 0} for at, name in enumerate(sides)}, {}
+
+        class Timed:
+            def __init__(self, name, launch, count):
+                launch(0)
+                self.rough_us = {"packed_a": 3.0, "x_dequantised_b": 2.0}[name]
+
+        manifest = {"plans": [{"op": "gemm", "class": G128, "id": plan} for plan in runtime.factors]}
+        rivals = mock.Mock()
+        rivals.of = peers_of
+        stream = mock.Mock(cuda_stream=0)
+        with mock.patch.object(data, "DEVICE", "cpu"), mock.patch.object(run, "Op", Multiplier), mock.patch.object(run, "Timed", Timed), \
+                mock.patch.object(attention, "timed", clock), mock.patch.object(attention, "n_sets", lambda size: 2), \
+                mock.patch.object(run, "gpu_state", dict), mock.patch.object(torch.cuda, "current_stream", lambda: stream), \
+                mock.patch.object(torch.cuda, "synchronize", lambda: None), mock.patch.object(torch.cuda, "mem_get_info", lambda: (1 << 30, 1 << 30)):
+            return gemm_mixed.dense_case(runtime, manifest, rivals, 4e12, "w4a16", 3, 128, 256)
+
+    def test_a_right_plan_and_its_peers(self):
+        row = self.timed(Runtime(packed_a=1.0, x_dequantised_b=1.0), lambda *given: ({"torch bf16": lambda index: None}, {"tinygemm": "not here"}))
+        self.assertEqual((row["status"], row["plan"], row["us"]), ("ok", "packed_a", 2.0))
+        self.assertEqual((row["fastest_plan"], row["other_path"]), ("x_dequantised_b", "x_dequantised_b"))
+        self.assertEqual(set(row["plans"]), {"plan, fastest"})
+        self.assertEqual(row["peers"]["tinygemm"], {"left_out": "not here"})
+        self.assertEqual((row["best_peer"], row["of_best_peer"]), ("torch bf16", 2.0))
+        self.assertEqual(row["bytes"], 128 * 256 // 2 + 2 * 128 * 2 + 3 * 2 * (128 + 256))
+        self.assertAlmostEqual(row["of_roof"], row["bytes"] / 4e12 * 1e6 / 2.0)
+        self.assertEqual(row["bound"], "bytes")
+        json.dumps(row)
+
+    def test_a_wrong_plan_is_a_failure_with_its_time(self):
+        row = self.timed(Runtime(packed_a=1.1, x_dequantised_b=1.0), lambda *given: ({}, {}))
+        self.assertEqual((row["status"], row["us"]), ("failed", 2.0))
+        self.assertIn("elements sampled", row["why"])
+        row = self.timed(Runtime(packed_a=float("nan"), x_dequantised_b=1.0), lambda *given: ({}, {}))
+        self.assertEqual(row["status"], "failed")
+        json.dumps(row)
 
 
 if __name__ == "__main__":
