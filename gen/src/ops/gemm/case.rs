@@ -26,6 +26,7 @@ pub fn case(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, input
         vars: vars(shape)?,
         scalars: vec![("alpha", alpha)],
         outputs: vec![Output { name: "d", dtype: safetensors_dtype(problem.output), shape: d }],
+        unused: 0,
         check: check(problem, shape, alpha),
         inputs,
     })

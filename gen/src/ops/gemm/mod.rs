@@ -5,10 +5,14 @@
 //! | `request` | keys and tensors of a run, and the config for it |
 //! | `case` | inputs, the comparison with the reference, verification shapes |
 //! | `dispatch` | the order of plans by the performance model |
+//! | `grouped/` | `gemm_grouped`: rows sorted by expert |
 
 mod case;
 mod dispatch;
+mod grouped;
 mod request;
+
+pub use grouped::FAMILY as GROUPED;
 
 use super::{About, Family};
 use crate::error::{Res, bad_input};

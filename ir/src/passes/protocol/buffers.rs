@@ -115,9 +115,11 @@ impl Touched {
 fn apart(k: &Kernel, case: &Case, agents: &[&Agent], touched: &[Touched]) -> Result<(), ProtocolError> {
     for (i, mine) in touched.iter().enumerate() {
         for (place, loc) in &mine.writes {
-            let other = touched.iter().enumerate().filter(|(j, _)| *j != i).find(|(_, t)| {
-                t.uses.contains(place) || t.writes.iter().any(|(p, _)| p == place)
-            });
+            let other = touched
+                .iter()
+                .enumerate()
+                .filter(|(j, _)| *j != i)
+                .find(|(_, t)| t.uses.contains(place) || t.writes.iter().any(|(p, _)| p == place));
             if let Some((j, _)) = other {
                 let what = format!(
                     "unit {i} writes {} while unit {j} uses it: the units must meet at a barrier of all their threads in between",
