@@ -11,8 +11,19 @@ fn i32s(v: &[i32]) -> Vec<u8> {
     v.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-/// Runs the op; exit status, last line of stderr, d and the report.
-fn run(target: &str, tensors: &[Tensor], set: &[&str]) -> (i32, String, Option<(Vec<usize>, Vec<f64>)>, serde_json::Value) {
+/// What a run left behind.
+struct Ran {
+    /// Exit status.
+    code: i32,
+    /// The last line of stderr.
+    line: String,
+    /// Shape and elements of d, where the run succeeded.
+    d: Option<(Vec<usize>, Vec<f64>)>,
+    report: serde_json::Value,
+}
+
+/// Runs the op on tensors.
+fn run(target: &str, tensors: &[Tensor], set: &[&str]) -> Ran {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
     let (input, output, report) = (path("in"), path("out"), path("report"));
@@ -24,7 +35,7 @@ fn run(target: &str, tensors: &[Tensor], set: &[&str]) -> (i32, String, Option<(
     let d = (code == 0).then(|| load(output.as_ref(), "d"));
     assert!(code == 0 || !dir.path().join("out").exists(), "an output was written");
     let report = std::fs::read(&report).map_or(serde_json::Value::Null, |b| serde_json::from_slice(&b).unwrap());
-    (code, line, d, report)
+    Ran { code, line, d, report }
 }
 
 struct Layer {
@@ -81,7 +92,7 @@ impl Layer {
             let index = (0..e).flat_map(|x| (0..self.counts[x]).map(move |i| self.source(x, i).map_or(-1, |row| row as i32)));
             tensors.push(("gather", Dtype::I32, vec![tokens], i32s(&index.collect::<Vec<_>>())));
         }
-        let (code, line, d, report) = run(target, &tensors, set);
+        let Ran { code, line, d, report } = run(target, &tensors, set);
         assert_eq!(code, 0, "{line}");
         assert_eq!(report["findings"].as_array().map(Vec::len), Some(0), "{report}");
         let (shape, d) = d.unwrap();
@@ -143,7 +154,7 @@ fn refusals_say_what_was_expected() {
     let good = numbers("offsets", &[0, 4, 4, 10]);
     let base = || vec![a.clone(), b.clone(), good.clone()];
     let refused = |tensors: Vec<Tensor>, set: &[&str], words: &[&str]| {
-        let (code, line, ..) = run("sm90", &tensors, set);
+        let Ran { code, line, .. } = run("sm90", &tensors, set);
         assert_eq!(code, 2, "{line}");
         words.iter().for_each(|w| assert!(line.contains(w), "`{w}` is not in: {line}"));
     };
