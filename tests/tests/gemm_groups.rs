@@ -337,7 +337,7 @@ fn packed_weights_of_experts() {
     let masked = GemmProblem { weight: weight(4, 32, true), groups: Groups::Counts, ..int4 };
     let swiglu = GemmProblem { weight: weight(4, 64, true), act: Act::Swiglu, bias: true, residual: true, ..int4 };
     let int8 = GemmProblem { weight: weight(8, 128, true), groups: Groups::Counts, ..GemmProblem::plain(DType::F16) };
-    let config = |bm, bn, n_align| WeightWgmmaConfig { bm, bn, stages: 3, raster: 8, n_align, split: false };
+    let config = |bm, bn, n_align| WeightWgmmaConfig { bm, bn, stages: 3, raster: 8, n_align, stream: false };
     for (p, c, size) in [
         (int4, config(8, 128, 8), [136, 256]),
         (masked, config(16, 64, 8), [72, 384]),

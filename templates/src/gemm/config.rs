@@ -1,7 +1,7 @@
 //! The config space of GEMM, and why a point is illegal.
 
 use super::problem::{BLayout, GemmProblem, Groups, Weight};
-use super::weight::WeightWgmmaConfig;
+use super::weight::{WeightMmaConfig, WeightWgmmaConfig};
 
 /// How the math warpgroups share the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,6 +110,8 @@ pub enum GemmConfig {
     Mma(MmaConfig),
     /// Packed weights as the A operand of wgmma.
     WeightWgmma(WeightWgmmaConfig),
+    /// Packed weights as the A operand of mma.sync.
+    WeightMma(WeightMmaConfig),
 }
 
 /// Why a config is illegal, or no config at all.
@@ -248,6 +250,7 @@ impl GemmConfig {
             GemmConfig::Wgmma(c) => c.why_illegal(p),
             GemmConfig::Mma(c) => c.why_illegal(p),
             GemmConfig::WeightWgmma(c) => c.why_illegal(p),
+            GemmConfig::WeightMma(c) => c.why_illegal(p),
         };
         why.map_or(Ok(()), |why| Err(ConfigError::Illegal { id: self.to_string(), why }))
     }
@@ -257,16 +260,18 @@ impl GemmConfig {
         match self {
             GemmConfig::Wgmma(c) => c.split,
             GemmConfig::Mma(c) => c.split,
-            GemmConfig::WeightWgmma(c) => c.split,
+            GemmConfig::WeightWgmma(_) => false,
+            GemmConfig::WeightMma(c) => c.split,
         }
     }
 
-    /// The same with or without a split k.
+    /// The same with or without a split k; packed weights have `stream` for it.
     pub fn with_split(self, split: bool) -> Self {
         match self {
             GemmConfig::Wgmma(c) => GemmConfig::Wgmma(WgmmaConfig { split, ..c }),
             GemmConfig::Mma(c) => GemmConfig::Mma(MmaConfig { split, ..c }),
-            GemmConfig::WeightWgmma(c) => GemmConfig::WeightWgmma(WeightWgmmaConfig { split, ..c }),
+            GemmConfig::WeightWgmma(_) => self,
+            GemmConfig::WeightMma(c) => GemmConfig::WeightMma(WeightMmaConfig { split, ..c }),
         }
     }
 }

@@ -47,6 +47,12 @@ pub enum GemmError {
         /// With an index of rows.
         gather: bool,
     },
+    /// A split k where gate and up blocks alternate.
+    #[error("class `{0}`: k is not split where packed gate and up rows alternate: leave split_k at 1")]
+    SplitGates(String),
+    /// Parts of k for a kernel that shares k in its own way.
+    #[error("config {0}: packed weights share k among CTAs with stream=1, not in split_k parts: leave split_k at 1")]
+    SplitStream(String),
     /// A plan of one class for another op.
     #[error("class `{0}` has groups: its plans are those of gemm_grouped")]
     Grouped(String),
@@ -78,12 +84,18 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
             let e = Epilogue::standard(&mut k, p, 1);
             weight::wgmma(&mut k, p, packed, c, &|r, acc, at| e.emit(r, acc, at))?;
         }
+        GemmConfig::WeightMma(c) => {
+            let Weight::Packed(packed) = p.weight else { unreachable!("the config was checked against the class") };
+            let e = Epilogue::standard(&mut k, p, 1);
+            weight::mma(&mut k, p, packed, c, &|r, acc, at| e.emit(r, acc, at))?;
+        }
     }
     let config = c.axes().into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-    let order = if c.split() { "k16.seq.part" } else { "k16.seq" };
+    let stream = matches!(c, GemmConfig::WeightWgmma(WeightWgmmaConfig { stream: true, .. }));
+    let order = if c.split() || stream { "k16.seq.part" } else { "k16.seq" };
     let main_loop_wgmmas = match c {
         GemmConfig::Wgmma(c) => Some(c.bk / 16 * (c.warpgroup_rows() / 64) * p.gates()),
-        GemmConfig::Mma(_) => None,
+        GemmConfig::Mma(_) | GemmConfig::WeightMma(_) => None,
         GemmConfig::WeightWgmma(_) => Some(WeightWgmmaConfig::BK / 16 * p.gates()),
     };
     Ok(TemplateKernel {
@@ -93,6 +105,7 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
         numerics: numerics(p, order),
         main_loop_wgmmas,
         hides_exponentials: false,
+        budget: None,
         kernel: k.finish(),
     })
 }
@@ -117,6 +130,33 @@ pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<Te
         numerics: numerics(p, "splits.seq"),
         main_loop_wgmmas: None,
         hides_exponentials: false,
+        budget: None,
+        kernel: k.finish(),
+    })
+}
+
+/// The kernel that adds up what CTAs of a stream share.
+pub fn add_up_kernel(arch: Arch, p: &GemmProblem, c: &WeightWgmmaConfig) -> Result<TemplateKernel, GemmError> {
+    let id = format!("gemm_{}_add_up_{}x{}_g{}_a{}", p.slug(), c.bm, c.bn, c.raster, c.n_align);
+    let mut k = KernelBuilder::new(&id, arch);
+    let e = Epilogue::standard(&mut k, p, c.n_align.min(4));
+    weight::stream::add_up(&mut k, p, c, &|r, acc, at| e.emit(r, acc, at))?;
+    let axes = [
+        ("kind", "add_up".to_string()),
+        ("bm", c.bm.to_string()),
+        ("bn", c.bn.to_string()),
+        ("raster", c.raster.to_string()),
+        ("n_align", c.n_align.to_string()),
+    ];
+    Ok(TemplateKernel {
+        id,
+        template: TEMPLATE,
+        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
+        // How a tile's blocks are shared depends on how many tiles there are.
+        numerics: Numerics { batch_invariant: false, ..numerics(p, "ctas.seq") },
+        main_loop_wgmmas: None,
+        hides_exponentials: false,
+        budget: None,
         kernel: k.finish(),
     })
 }
@@ -134,8 +174,13 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     let wide = if p.gates() == 2 { "2*n".to_string() } else { dim("n") };
     let input = dtype(p.input);
     let b = if p.b == BLayout::Nk { [dim("batch"), wide.clone(), dim("k")] } else { [dim("batch"), dim("k"), wide.clone()] };
-    let mut tensors =
-        vec![tensor("a", input, &[dim("batch"), dim("m"), dim("k")], Role::Input)?, tensor("b", input, &b, Role::Input)?];
+    let mut tensors = vec![tensor("a", input, &[dim("batch"), dim("m"), dim("k")], Role::Input)?];
+    let weights = match p.weight {
+        Weight::Same => tensor("b", input, &b, Role::Input)?,
+        Weight::Packed(packed) => weight::packed_tensor(packed, p.gates(), "batch", Role::Input)?,
+    };
+    let weights_name = weights.name.clone();
+    tensors.push(weights);
     let mut extra = Vec::new();
     if p.bias {
         tensors.push(tensor("bias", input, std::slice::from_ref(&wide), Role::Input)?);
@@ -152,6 +197,12 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     let same = |names: &[&str]| -> BTreeMap<String, String> { names.iter().map(|n| (n.to_string(), n.to_string())).collect() };
     let mut id = format!("gemm_{}_{}", p.slug(), c.with_split(false).slug());
     if splits > 1 {
+        if matches!(c, GemmConfig::WeightWgmma(_)) {
+            return Err(GemmError::SplitStream(c.to_string()));
+        }
+        if p.weight != Weight::Same && p.gates() == 2 {
+            return Err(GemmError::SplitGates(p.class()));
+        }
         id += &format!("_x{splits}");
         let lead = format!("{splits}*batch");
         tensors.push(tensor("partial", Dtype::F32, &[lead, dim("m"), wide.clone()], Role::Workspace)?);
@@ -160,7 +211,8 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         let n_align = match c {
             GemmConfig::Wgmma(c) => c.n_align.min(4),
             GemmConfig::Mma(c) => c.n_align,
-            GemmConfig::WeightWgmma(c) => c.n_align.min(4),
+            GemmConfig::WeightWgmma(_) => unreachable!("refused above"),
+            GemmConfig::WeightMma(_) => 1,
         };
         let sum = reduce_kernel(arch, p, &ReduceConfig { rows: 8, cols: 256, n_align: if n_align > 2 { 4 } else { n_align } })?;
         let splits = expr(&splits.to_string())?;
@@ -170,15 +222,33 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         sets.insert("n".to_string(), expr(&wide)?);
         launches.insert(
             0,
-            PlanLaunch { kernel: partial.id.clone(), binds: binds(&[("a", "a"), ("b", "b"), ("d", "partial")]), sets },
+            PlanLaunch {
+                kernel: partial.id.clone(),
+                binds: binds(&[("a", "a"), (&weights_name, &weights_name), ("d", "partial")]),
+                sets,
+            },
         );
         kernels.extend([partial, sum]);
     } else {
         let kernel = build(arch, p, &c.with_split(false))?;
         let mut all = same(&extra);
-        all.extend(same(&["a", "b", "d"]));
+        all.extend(same(&["a", &weights_name, "d"]));
         launches.push(PlanLaunch { kernel: kernel.id.clone(), binds: all, sets: BTreeMap::new() });
         kernels.push(kernel);
+        if let GemmConfig::WeightWgmma(c) = c
+            && c.stream
+        {
+            let ctas = weight::stream::ctas(p, c);
+            let dims = [format!("{}*{ctas}", 2 * p.gates()), c.bm.to_string(), c.bn.to_string()];
+            tensors.push(tensor("partial", Dtype::F32, &dims, Role::Workspace)?);
+            launches[0].binds.insert("partial".into(), "partial".into());
+            let sum = add_up_kernel(arch, p, c)?;
+            let mut all = same(&extra);
+            all.extend(same(&["partial", "d"]));
+            let sets = BTreeMap::from([("ctas".to_string(), expr(&ctas)?)]);
+            launches.push(PlanLaunch { kernel: sum.id.clone(), binds: all, sets });
+            kernels.push(sum);
+        }
     }
     tensors.push(tensor("d", dtype(p.output), &matrix, Role::Output)?);
     let plan = Plan { id, op: "gemm".into(), class: p.class(), tensors, launches, requires: Vec::new() };

@@ -7,6 +7,7 @@
 use super::block::{CHUNK, code_words, scale_words, words};
 use super::config::WeightWgmmaConfig;
 use super::decode::Span;
+use super::stream::{self, Part, Share};
 use crate::gemm::epilogue::{EpilogueAt, EpilogueFn};
 use crate::gemm::grouped::{TileList, store_some_rows};
 use crate::gemm::problem::{GemmProblem, Groups, Packed};
@@ -21,7 +22,7 @@ use tilewright_ir::tile::{
 /// Columns of k that are decoded and multiplied at once: one swizzled box of tokens.
 const HALF: u32 = 64;
 
-/// Records the kernel. `epilogue` turns accumulators into the output; partial sums of a split k skip it.
+/// Records the kernel. `epilogue` turns accumulators into the output; sums of a part of k skip it.
 pub fn wgmma(
     k: &mut KernelBuilder,
     p: &GemmProblem,
@@ -45,6 +46,8 @@ struct Ctx<'a> {
     a: TensorRef,
     b: TensorRef,
     d: TensorRef,
+    /// Sums of parts of k.
+    partial: Option<TensorRef>,
     ring: Pipe,
     staging: Option<Staging>,
     /// The tiles of a grouped GEMM.
@@ -64,6 +67,8 @@ struct Work {
     /// Tokens from the first on that are the tile's; `None` where only the end of the matrix limits them.
     rows: Option<Scalar>,
     k: [Scalar; 2],
+    /// Of a tile that CTAs share: where this one's sums go, and whether they are all of it.
+    part: Option<Part>,
 }
 
 impl<'a> Ctx<'a> {
@@ -75,9 +80,8 @@ impl<'a> Ctx<'a> {
         let a = k.tensor("a", p.input, [lead.clone(), rows.clone(), Dim::param("k")]);
         let blocks = [p.groups.matrices(), extent("ceil_div(n,64)", p.gates()), Dim::param("ceil_div(k,128)")];
         let b = k.tensor("packed", DType::I32, blocks.into_iter().chain([Dim { param: None, factor: words }]));
-        let output = if c.split { DType::F32 } else { p.output };
-        let lead = if c.split { Dim::param("splits*batch") } else { lead };
-        let d = k.tensor("d", output, [lead, rows, Dim::param("n")]);
+        let d = k.tensor("d", p.output, [lead, rows, Dim::param("n")]);
+        let partial = c.stream.then(|| stream::partial(k, p, c));
         let list = (p.groups != Groups::Batch).then(|| TileList::walked(k, p.groups, c.bm));
         let slot = |tile| SlotDecl { tile, multicast: 1 };
         let tokens = || slot(SmemTile::new(p.input, [c.bm, HALF]));
@@ -85,13 +89,7 @@ impl<'a> Ctx<'a> {
         let ring = k.pipe_of("wx", c.stages, vec![blocks, tokens(), tokens()]);
         k.require("k >= 1");
         let staging = c.tma_store(p).then(|| k.buffer("out", p.output, [c.chunk(), 64], 2 * c.math_wgs()));
-        let splits = if c.split { "*splits" } else { "" };
-        let tiles = p.groups.grid_tiles([c.bm, c.bn]);
-        k.grid([format!("min({tiles}{splits},sms)"), "1".into(), "1".into()]);
-        if c.split {
-            k.shape("splits");
-            k.require("splits <= ceil_div(k,128)");
-        }
+        k.grid([stream::ctas(p, c), "1".into(), "1".into()]);
         if c.n_align > 1 {
             k.require(format!("n % {} == 0", c.n_align));
         }
@@ -99,10 +97,10 @@ impl<'a> Ctx<'a> {
         if list.is_none() {
             k.probe("m", c.bm, ProbeAxis::Tiles);
         }
-        Ok(Ctx { p, packed, c, half: Span::new(packed, p.input, HALF)?, a, b, d, ring, staging, list })
+        Ok(Ctx { p, packed, c, half: Span::new(packed, p.input, HALF)?, a, b, d, partial, ring, staging, list })
     }
 
-    /// Calls `f` for each tile of this CTA.
+    /// Calls `f` for each tile of this CTA, or part of one.
     fn each_tile(&self, r: &mut RoleBuilder, mut f: impl FnMut(&mut RoleBuilder, Work)) {
         let (raster, total) = match &self.list {
             Some(list) => {
@@ -113,47 +111,39 @@ impl<'a> Ctx<'a> {
             None => {
                 let raster = Raster::new(r, [self.c.bm, self.c.bn], self.c.raster);
                 let batch = r.param("batch");
-                let matrices = if self.c.split {
-                    let splits = r.param("splits");
-                    r.mul(batch, splits)
-                } else {
-                    batch
-                };
-                (raster, r.mul(raster.per_matrix, matrices))
+                (raster, r.mul(raster.per_matrix, batch))
             }
         };
-        let (first, step) = (r.cta_id(0), r.n_ctas());
-        r.for_range(first, total, step, |r, t| {
+        let (cta, ctas) = (r.cta_id(0), r.n_ctas());
+        if self.c.stream {
+            let blocks = self.blocks(r);
+            let share = Share::of(r, total, blocks, ctas);
+            share.each_tile(r, cta, |r, t, part, k| {
+                let at = raster.at(r, t);
+                let (row, col) = (r.mul(at.m, self.c.bm), r.mul(at.n, self.c.bn));
+                f(r, Work { matrix: at.matrix, a: at.matrix, b: at.matrix, row, col, rows: None, k, part: Some(part) });
+            });
+            return;
+        }
+        r.for_range(cta, total, ctas, |r, t| {
             let at = raster.at(r, t);
-            let (row, col) = (r.mul(at.m, self.c.bm), r.mul(at.n, self.c.bn));
-            let kdim = r.param("k");
-            let blocks = r.ceil_div(kdim, WeightWgmmaConfig::BK);
-            // The math warpgroups decode their first block before they look how many there are.
-            let blocks = r.max(blocks, 1);
-            let k = if self.c.split {
-                // Part s of S takes blocks s*T/S to (s+1)*T/S: never none, since S <= T.
-                let (batch, splits) = (r.param("batch"), r.param("splits"));
-                let part = r.div(at.matrix, batch);
-                let next = r.add(part, 1);
-                [part, next].map(|s| {
-                    let s = r.mul(s, blocks);
-                    r.div(s, splits)
-                })
-            } else {
-                [r.int(0), blocks]
-            };
+            let col = r.mul(at.n, self.c.bn);
+            let k = [r.int(0), self.blocks(r)];
+            let part = None;
             if let Some(list) = &self.list {
                 let t = list.entry(r, self.p.groups, at.m);
-                return f(r, Work { matrix: t.matrix, a: t.matrix, b: t.expert, row: t.row, col, rows: Some(t.rows), k });
+                return f(r, Work { matrix: t.matrix, a: t.matrix, b: t.expert, row: t.row, col, rows: Some(t.rows), k, part });
             }
-            let source = if self.c.split {
-                let batch = r.param("batch");
-                r.rem(at.matrix, batch)
-            } else {
-                at.matrix
-            };
-            f(r, Work { matrix: at.matrix, a: source, b: source, row, col, rows: None, k });
+            let row = r.mul(at.m, self.c.bm);
+            f(r, Work { matrix: at.matrix, a: at.matrix, b: at.matrix, row, col, rows: None, k, part });
         });
+    }
+
+    /// Blocks of 128 columns of k. The math warpgroups decode their first before they look how many there are.
+    fn blocks(&self, r: &mut RoleBuilder) -> Scalar {
+        let k = r.param("k");
+        let blocks = r.ceil_div(k, WeightWgmmaConfig::BK);
+        r.max(blocks, 1)
     }
 
     fn load(&self, r: &mut RoleBuilder) {
@@ -193,8 +183,7 @@ impl<'a> Ctx<'a> {
         let wg = r.wg_index();
         let mut result = Ok(());
         self.each_tile(r, |r, w| {
-            let acc = self.main_loop(r, &w, wg);
-            result = acc.and_then(|acc| self.finish(r, &w, &acc, wg, epilogue));
+            result = self.main_loop(r, &w, wg).and_then(|acc| self.finish_whole_or_part(r, &w, &acc, wg, epilogue));
         });
         if self.staging.is_some() {
             r.tma_store_wait(0);
@@ -276,6 +265,33 @@ impl<'a> Ctx<'a> {
             .collect()
     }
 
+    /// The sums of a tile that is all this CTA's become its part of d, others go where they are added up.
+    fn finish_whole_or_part(
+        &self,
+        r: &mut RoleBuilder,
+        w: &Work,
+        acc: &[Cell],
+        wg: Scalar,
+        epilogue: &EpilogueFn,
+    ) -> Result<(), LayoutError> {
+        let (Some(part), Some(partial)) = (&w.part, &self.partial) else { return self.finish(r, w, acc, wg, epilogue) };
+        let mut result = Ok(());
+        let whole = r.cmp(CmpPred::Eq, part.missing, 0);
+        r.if_then(whole, |r| result = self.finish(r, w, acc, wg, epilogue));
+        let shared = r.cmp(CmpPred::Gt, part.missing, 0);
+        r.if_then(shared, |r| {
+            let (gates, col, zero) = (self.p.gates(), r.mul(wg, 64), r.int(0));
+            let first = r.mul(part.slot, gates);
+            for (gate, acc) in acc.iter().enumerate() {
+                let sums = r.get_tile(*acc);
+                let sums = r.transpose(sums);
+                let slot = r.add(first, gate as u32);
+                r.store_tile(partial, sums, &[slot, zero, col], 1);
+            }
+        });
+        result
+    }
+
     /// Epilogue and store: 64 columns of d and some tokens at a time, transposed.
     fn finish(&self, r: &mut RoleBuilder, w: &Work, acc: &[Cell], wg: Scalar, epilogue: &EpilogueFn) -> Result<(), LayoutError> {
         let offset = r.mul(wg, 64);
@@ -290,8 +306,8 @@ impl<'a> Ctx<'a> {
             let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [0, first], [64, chunk])).collect();
             let parts: Vec<TileRef> = parts?.into_iter().map(|t| r.transpose(t)).collect();
             let at = EpilogueAt { batch: w.matrix, weight: w.b, row: r.add(w.row, first), col };
-            let y = if self.c.split { parts[0] } else { epilogue(r, &parts, at) };
-            let y = r.cast(y, if self.c.split { DType::F32 } else { self.p.output });
+            let y = epilogue(r, &parts, at);
+            let y = r.cast(y, self.p.output);
             // A box would also write rows of the next group.
             let left = w.rows.map(|rows| r.sub(rows, first));
             match (&self.staging, left) {
