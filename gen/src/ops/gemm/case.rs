@@ -36,6 +36,7 @@ pub fn case_of(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, in
         vars: vars(shape)?,
         scalars: vec![("alpha", alpha)],
         outputs: vec![Output { name: "d", dtype: safetensors_dtype(problem.output), shape: d }],
+        unused: 0,
         check: check(problem, shape, alpha, weights),
         inputs,
     })
