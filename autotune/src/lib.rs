@@ -7,6 +7,7 @@
 
 mod device;
 mod model;
+mod weight;
 
 pub use device::DeviceProfile;
 pub use model::{Candidate, Sizes, rank, seconds};

@@ -3,7 +3,7 @@
 use crate::device::DeviceProfile;
 use std::cmp::Ordering;
 use tilewright_templates::gemm::weight::WeightWgmmaConfig;
-use tilewright_templates::gemm::{GemmConfig, GemmProblem, Schedule};
+use tilewright_templates::gemm::{GemmConfig, GemmProblem, MmaConfig, Schedule, WgmmaConfig};
 
 /// A plan to rank.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,12 @@ struct Tile {
 
 /// Modelled time of a plan, seconds.
 pub fn seconds(d: &DeviceProfile, s: Sizes, c: &Candidate) -> f64 {
-    let t = tile(d, c);
+    let t = match c.config {
+        GemmConfig::WeightMma(w) => return crate::weight::seconds(d, s, c, w),
+        GemmConfig::Wgmma(w) => wgmma_tile(w),
+        GemmConfig::WeightWgmma(w) => weight_tile(c, w),
+        GemmConfig::Mma(w) => mma_tile(d, w),
+    };
     let gates = f64::from(c.problem.gates());
     let (n_wide, splits) = (s.n * gates, f64::from(c.splits));
     let tiles_m = (s.m / (t.bm * t.share_b)).ceil() * t.share_b;
@@ -73,10 +78,12 @@ pub fn seconds(d: &DeviceProfile, s: Sizes, c: &Candidate) -> f64 {
     let waves = (tiles / at_once).ceil() * if t.ping_pong { 2.0 } else { 1.0 };
     let active = tiles.min(sms);
     // One k block of one tile on one SM, cycles.
-    let tensor = 2.0 * t.bm * t.bn * t.bk / (d.tensor_flops * t.tensor_share);
-    let loaded = (t.bm + t.bn) * t.bk * 2.0;
-    let smem = (loaded + (t.bm + t.bn * t.a_reads) * t.bk * 2.0) / d.smem_bytes;
-    let l2 = (t.bm / t.share_a + t.bn / t.share_b) * t.bk * 2.0 * active / d.l2_bytes.min(64.0 * active);
+    let bytes = f64::from(c.problem.input.bytes());
+    // Bytes are multiplied at twice the rate of 16 bits.
+    let tensor = bytes * t.bm * t.bn * t.bk / (d.tensor_flops * t.tensor_share);
+    let loaded = (t.bm + t.bn) * t.bk * bytes;
+    let smem = (loaded + (t.bm + t.bn * t.a_reads) * t.bk * bytes) / d.smem_bytes;
+    let l2 = (t.bm / t.share_a + t.bn / t.share_b) * t.bk * bytes * active / d.l2_bytes.min(64.0 * active);
     let issue = loaded / 16.0 / 32.0 * t.copy_cycles;
     let latency = d.load_latency / (t.stages - 1.0).max(1.0);
     let block = tensor.max(smem).max(l2).max(issue).max(latency);
@@ -85,7 +92,7 @@ pub fn seconds(d: &DeviceProfile, s: Sizes, c: &Candidate) -> f64 {
     let exposed = if t.ping_pong { 0.25 * epilogue } else { epilogue };
     let fill = d.load_latency * if t.persistent { 1.0 } else { waves };
     let cycles = waves * (blocks_k * block + exposed) + fill;
-    let moved = s.m * s.k * 2.0 + n_wide * s.k * 2.0 + s.m * s.n * f64::from(c.problem.output.bytes());
+    let moved = s.m * s.k * bytes + n_wide * s.k * bytes + s.m * s.n * f64::from(c.problem.output.bytes());
     // Operands that do not stay in L2 between waves come again.
     let again = if moved > d.l2_capacity { (waves - 1.0).max(0.0) * 0.1 * moved } else { 0.0 };
     let mut time = (cycles / d.clock_hz).max((moved + again) / d.memory_bytes) + d.launch_seconds;
@@ -97,53 +104,55 @@ pub fn seconds(d: &DeviceProfile, s: Sizes, c: &Candidate) -> f64 {
     time
 }
 
-fn tile(d: &DeviceProfile, c: &Candidate) -> Tile {
-    match c.config {
-        GemmConfig::Wgmma(w) => {
-            let ping_pong = w.schedule == Schedule::PingPong;
-            let readers = if ping_pong { 1 } else { w.math_wgs };
-            Tile {
-                bm: w.bm.into(),
-                bn: w.bn.into(),
-                bk: w.bk.into(),
-                a_reads: readers.into(),
-                stages: w.stages.into(),
-                share_a: w.cluster.sharing_a().into(),
-                share_b: w.cluster.sharing_b().into(),
-                tensor_share: 1.0,
-                ping_pong,
-                copy_cycles: 0.0,
-                persistent: true,
-            }
-        }
-        GemmConfig::WeightWgmma(w) => Tile {
-            bm: w.bm.into(),
-            bn: (w.bn * c.problem.gates()).into(),
-            bk: f64::from(WeightWgmmaConfig::BK),
-            // Weights go through registers once: nothing of theirs is read again.
-            a_reads: 1.0,
-            stages: w.stages.into(),
-            share_a: 1.0,
-            share_b: 1.0,
-            tensor_share: 1.0,
-            ping_pong: false,
-            copy_cycles: 0.0,
-            persistent: true,
-        },
-        GemmConfig::Mma(m) => Tile {
-            bm: m.bm.into(),
-            bn: m.bn.into(),
-            bk: m.bk.into(),
-            a_reads: m.warps_m.into(),
-            stages: m.stages.into(),
-            share_a: 1.0,
-            share_b: 1.0,
-            tensor_share: d.mma_sync_share,
-            ping_pong: false,
-            // About eight instructions a copy (address, bounds, swizzle), on four schedulers.
-            copy_cycles: 2.0 * 8.0 / f64::from(m.load_align),
-            persistent: false,
-        },
+fn wgmma_tile(w: &WgmmaConfig) -> Tile {
+    let ping_pong = w.schedule == Schedule::PingPong;
+    let readers = if ping_pong { 1 } else { w.math_wgs };
+    Tile {
+        bm: w.bm.into(),
+        bn: w.bn.into(),
+        bk: w.bk.into(),
+        a_reads: readers.into(),
+        stages: w.stages.into(),
+        share_a: w.cluster.sharing_a().into(),
+        share_b: w.cluster.sharing_b().into(),
+        tensor_share: 1.0,
+        ping_pong,
+        copy_cycles: 0.0,
+        persistent: true,
+    }
+}
+
+fn weight_tile(c: &Candidate, w: &WeightWgmmaConfig) -> Tile {
+    Tile {
+        bm: w.bm.into(),
+        bn: (w.bn * c.problem.gates()).into(),
+        bk: f64::from(WeightWgmmaConfig::BK),
+        // Weights go through registers once: nothing of theirs is read again.
+        a_reads: 1.0,
+        stages: w.stages.into(),
+        share_a: 1.0,
+        share_b: 1.0,
+        tensor_share: 1.0,
+        ping_pong: false,
+        copy_cycles: 0.0,
+        persistent: true,
+    }
+}
+
+fn mma_tile(d: &DeviceProfile, m: &MmaConfig) -> Tile {
+    Tile {
+        bm: m.bm.into(),
+        bn: m.bn.into(),
+        bk: m.bk.into(),
+        a_reads: m.warps_m.into(),
+        stages: m.stages.into(),
+        share_a: 1.0,
+        share_b: 1.0,
+        tensor_share: d.mma_sync_share,
+        ping_pong: false,
+        // About eight instructions a copy (address, bounds, swizzle), on four schedulers.
+        copy_cycles: 2.0 * 8.0 / f64::from(m.load_align),
+        persistent: false,
     }
 }
 
@@ -151,7 +160,7 @@ fn tile(d: &DeviceProfile, c: &Candidate) -> Tile {
 mod tests {
     use super::*;
     use tilewright_ir::{Arch, DType};
-    use tilewright_templates::gemm::{Cluster, MmaConfig, WgmmaConfig};
+    use tilewright_templates::gemm::Cluster;
 
     fn wgmma(bm: u32, bn: u32, math_wgs: u32) -> GemmConfig {
         GemmConfig::Wgmma(WgmmaConfig {
@@ -165,6 +174,8 @@ mod tests {
             raster: 8,
             n_align: 8,
             split: false,
+            promote: false,
+            pad: false,
         })
     }
 

@@ -1,6 +1,7 @@
 //! From plans to a pack: lower, compile, describe.
 
 use crate::error::{Fail, Res, failed, failure};
+use crate::promises;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tilewright_codegen::toolchain::{ToolError, ToolVersion};
@@ -90,25 +91,7 @@ fn entry(k: &TemplateKernel, l: &Lowered, c: &Compiled, files: &mut BTreeMap<Str
     let cubin = c.cubin.as_ref().map(|b| add("cubin", b));
     let mut verified = Vec::new();
     if let Some(s) = &c.sass {
-        let main = s.main_loop.and_then(|i| s.loops.get(i)).map_or(0, |l| l.multiplies.values().sum::<u32>());
-        if let Some(want) = k.main_loop_wgmmas.filter(|w| *w != main) {
-            return failed(format!("{}: the main loop has {main} wgmmas in machine code, the template issues {want}", k.id));
-        }
-        let (hidden, all) = s.main().map_or((0, 0), |l| (l.mufu_in_flight, l.counts.mufu));
-        if k.hides_exponentials && 2 * hidden < all {
-            return failed(format!(
-                "{}: {hidden} of {all} exponentials of the main loop run under wgmmas in flight: fewer keys in a block leave registers for more",
-                k.id
-            ));
-        }
-        let mut detail =
-            format!("{} instructions, {} registers, no spills, no local memory, no C75xx", s.instructions, s.max_registers);
-        if k.main_loop_wgmmas.is_some() {
-            detail += &format!(", {main} wgmmas in the main loop and no moves between them");
-        }
-        if k.hides_exponentials {
-            detail += &format!(", {hidden} of {all} exponentials under wgmmas in flight");
-        }
+        let detail = promises::check(k, s)?;
         verified.push(Verification { by: Verifier::Sass, detail });
     }
     let resources = c.ptxas.as_ref().map_or_else(Resources::default, |r| Resources {
@@ -117,6 +100,7 @@ fn entry(k: &TemplateKernel, l: &Lowered, c: &Compiled, files: &mut BTreeMap<Str
         stack_bytes: r.stack_frame,
         static_shared_bytes: r.static_smem,
         barriers: r.barriers,
+        main_loop: c.sass.as_ref().and_then(promises::main_loop),
     });
     Ok(Kernel {
         id: k.id.clone(),

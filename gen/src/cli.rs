@@ -25,7 +25,7 @@ pub enum Command {
     Run(RunArgs),
     /// Run any PTX file in the emulator.
     Emulate(EmulateArgs),
-    /// Show a kernel as Tile IR, Lane IR, LLVM IR, PTX or SASS.
+    /// Show a kernel as Tile IR, Lane IR, LLVM IR, PTX or SASS, or what its SASS is made of.
     Show(ShowArgs),
     /// The LLVM process behind the others.
     #[command(hide = true)]
@@ -139,7 +139,7 @@ pub struct ShowArgs {
     /// A config id.
     #[arg(long)]
     pub config: Option<String>,
-    /// Comma list of tile, lane, llvm, ptx, sass.
+    /// Comma list of tile, lane, llvm, ptx, sass, report (registers, and what the main loop is made of).
     #[arg(long, value_delimiter = ',', default_value = "tile")]
     pub level: Vec<String>,
 }

@@ -18,6 +18,7 @@ mod launch_file;
 mod library;
 mod list;
 mod ops;
+mod promises;
 mod run;
 mod show;
 mod tensors;

@@ -3,14 +3,14 @@
 use crate::cli::ShowArgs;
 use crate::error::{Fail, Res, bad_input, failed, failure, usage};
 use crate::generate::matches;
-use crate::{library, ops};
-use tilewright_codegen::toolchain::{PtxasOptions, Search, Toolchain};
+use crate::{library, ops, promises};
+use tilewright_codegen::toolchain::{Inspection, PtxasOptions, Search, Toolchain};
 use tilewright_codegen::{WorkerCommand, WorkerPool};
 use tilewright_ir::Arch;
 use tilewright_ir::passes::lower;
 use tilewright_templates::plan::TemplateKernel;
 
-const LEVELS: [&str; 5] = ["tile", "lane", "llvm", "ptx", "sass"];
+const LEVELS: [&str; 6] = ["tile", "lane", "llvm", "ptx", "sass", "report"];
 
 /// Runs the command.
 pub fn show(args: &ShowArgs) -> Res<()> {
@@ -34,7 +34,7 @@ pub fn show(args: &ShowArgs) -> Res<()> {
         title("lane");
         print!("{}", lowered.lane);
     }
-    if !["llvm", "ptx", "sass"].into_iter().any(wants) {
+    if !["llvm", "ptx", "sass", "report"].into_iter().any(wants) {
         return Ok(());
     }
     let worker = WorkerCommand { program: std::env::current_exe().map_err(failure)?, args: vec!["codegen-worker".into()] };
@@ -48,9 +48,17 @@ pub fn show(args: &ShowArgs) -> Res<()> {
         title("ptx");
         print!("{}", out.ptx);
     }
+    if !["sass", "report"].into_iter().any(wants) {
+        return Ok(());
+    }
+    let kernel_code = inspect(arch, &out.ptx)?;
     if wants("sass") {
         title("sass");
-        print!("{}", sass(arch, &out.ptx)?);
+        print!("{}", sass(&kernel_code));
+    }
+    if wants("report") {
+        title("report");
+        print!("{}", report(&kernel_code));
     }
     Ok(())
 }
@@ -72,11 +80,14 @@ fn find(args: &ShowArgs, arch: Arch) -> Res<TemplateKernel> {
     kernel.ok_or_else(|| Fail::Usage(format!("no kernel of {} matches `{glob}`", args.target)))
 }
 
-fn sass(arch: Arch, ptx: &str) -> Res<String> {
+fn inspect(arch: Arch, ptx: &str) -> Res<Inspection> {
     let tools = Toolchain::find(&Search::default()).map_err(failure)?;
     let assembled = tools.ptxas.assemble(ptx, &PtxasOptions::new(arch.caps().ptx_target)).map_err(failure)?;
-    let listing = tools.nvdisasm().map_err(|e| failure(e.to_string()))?.inspect(&[&assembled]).map_err(failure)?;
-    let Some(kernel) = listing.first() else { return failed("nvdisasm printed nothing") };
+    let mut found = tools.nvdisasm().map_err(|e| failure(e.to_string()))?.inspect(&[&assembled]).map_err(failure)?;
+    found.pop().map_or_else(|| failed("nvdisasm printed nothing"), Ok)
+}
+
+fn sass(kernel: &Inspection) -> String {
     let mut text = String::new();
     for f in &kernel.functions {
         let mut last = None;
@@ -90,5 +101,30 @@ fn sass(arch: Arch, ptx: &str) -> Res<String> {
             text += &format!("  /*{:04x}*/ {predicate}{} {}\n", i.address, i.opcode, i.operands);
         }
     }
-    Ok(text)
+    text
+}
+
+/// What the machine code uses, and one iteration of its main loop by kinds of instructions.
+fn report(kernel: &Inspection) -> String {
+    let (s, p) = (&kernel.sass, &kernel.ptxas);
+    let spilled = p.spill_stores + p.spill_loads;
+    let mut text = format!(
+        "instructions  {}\nregisters     {} at launch, {} named{}\nlocal memory  {spilled} bytes spilled, {} bytes of stack\n",
+        s.instructions,
+        p.registers,
+        s.max_registers,
+        s.setmaxnreg.iter().map(|r| format!(", {r} by a role")).collect::<String>(),
+        p.stack_frame
+    );
+    let (Some(counts), Some(main)) = (promises::main_loop(s), s.main()) else {
+        return text + "main loop     none that multiplies\n";
+    };
+    text += &format!("main loop     {} instructions an iteration, {} multiplies\n", counts.instructions, counts.multiplies);
+    for (opcode, count) in &main.multiplies {
+        text += &format!("  {opcode:<40} {count:>5}\n");
+    }
+    for (kind, count) in counts.kinds() {
+        text += &format!("  {kind:<40} {count:>5}  {:>7.2} a multiply\n", counts.per_multiply(count));
+    }
+    text
 }

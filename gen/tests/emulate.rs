@@ -139,6 +139,20 @@ fn list_and_show_say_what_there_is() {
     {
         assert!(text.contains(words), "`{words}` is not shown");
     }
+    let report = gen_in(&root(), &["show", "gemm_bf16_bf16_nk_wgmma_128x256*", "--target", "sm90", "--level", "report"]);
+    match report.status.success() {
+        true => {
+            let text = String::from_utf8_lossy(&report.stdout).into_owned();
+            for words in ["multiplies", "HGMMA.64x256x16.F32.BF16", "shared_loads", "a multiply"] {
+                assert!(text.contains(words), "`{words}` is not shown: {text}");
+            }
+        }
+        false => {
+            let why = String::from_utf8_lossy(&report.stderr).into_owned();
+            assert!(why.contains("ptxas") || why.contains("nvdisasm"), "{why}");
+            eprintln!("skipped: {why}");
+        }
+    }
     let (code, line) = outcome(&gen_in(&root(), &["show", "x", "--target", "sm90", "--level", "bytecode"]));
     assert!(code == 2 && line.contains("bytecode"), "{line}");
 }

@@ -257,6 +257,56 @@ pub struct Resources {
     pub static_shared_bytes: u32,
     /// Named barriers.
     pub barriers: u32,
+    /// What one iteration of the main loop is made of; absent without a SASS report or a loop that multiplies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_loop: Option<MainLoop>,
+}
+
+/// Instructions a warp issues in one iteration of its main loop, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MainLoop {
+    /// Multiplies of the tensor cores: wgmmas of any type, or warp multiplies where there is no wgmma.
+    pub multiplies: u32,
+    /// All instructions.
+    pub instructions: u32,
+    /// Integers and bits: IADD3, LOP3, SHF, PRMT, IMAD and their kin.
+    pub int: u32,
+    /// The same on the uniform datapath.
+    pub uniform: u32,
+    /// Pairs of 16-bit floats: HFMA2, HADD2, HMUL2.
+    pub half: u32,
+    /// Between number formats: F2F, F2FP, I2F.
+    pub convert: u32,
+    /// Floats: FADD, FMUL, FFMA.
+    pub float: u32,
+    /// Special functions: exponentials.
+    pub special: u32,
+    /// Copies of one register or constant.
+    pub moves: u32,
+    /// Loads from shared memory: LDS, LDSM.
+    pub shared_loads: u32,
+}
+
+impl MainLoop {
+    /// The kinds with their names, in the order they are shown.
+    pub fn kinds(&self) -> [(&'static str, u32); 8] {
+        [
+            ("int", self.int),
+            ("uniform", self.uniform),
+            ("half", self.half),
+            ("convert", self.convert),
+            ("float", self.float),
+            ("special", self.special),
+            ("moves", self.moves),
+            ("shared_loads", self.shared_loads),
+        ]
+    }
+
+    /// A count as a number for each multiply.
+    pub fn per_multiply(&self, count: u32) -> f64 {
+        f64::from(count) / f64::from(self.multiplies.max(1))
+    }
 }
 
 /// What decides a kernel's rounding. Two kernels equal here give the same bits.

@@ -20,8 +20,46 @@ pub struct TemplateKernel {
     pub main_loop_wgmmas: Option<u32>,
     /// Most of the main loop's exponentials run while wgmmas are in flight, which the machine code must show.
     pub hides_exponentials: bool,
+    /// What the main loop may cost beside its multiplies, which the machine code must keep; `None` where nothing is promised.
+    pub budget: Option<LoopBudget>,
     /// Tile IR.
     pub kernel: Kernel,
+}
+
+/// The most instructions of each kind that a multiply of the main loop may cost a warp: a wgmma, or a warp multiply where there is
+/// no wgmma. `None` for a kind promises nothing.
+///
+/// The numbers come from the machine: a conversion of weights hides under their loads only while its instructions fit between
+/// them. One m64n?k16 wgmma eats 8 weights a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LoopBudget {
+    /// Integer and bit instructions.
+    pub int: Option<f64>,
+    /// Instructions on pairs of 16-bit floats.
+    pub half: Option<f64>,
+    /// Conversions between number formats.
+    pub convert: Option<f64>,
+    /// Instructions on floats.
+    pub float: Option<f64>,
+    /// Copies of one register or constant.
+    pub moves: Option<f64>,
+    /// Loads from shared memory.
+    pub shared_loads: Option<f64>,
+}
+
+impl LoopBudget {
+    /// What is promised: the kind's name, as the manifest has it, and the most of it.
+    pub fn promised(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let kinds = [
+            ("int", self.int),
+            ("half", self.half),
+            ("convert", self.convert),
+            ("float", self.float),
+            ("moves", self.moves),
+            ("shared_loads", self.shared_loads),
+        ];
+        kinds.into_iter().filter_map(|(name, most)| Some((name, most?)))
+    }
 }
 
 /// A plan with the kernels it launches.

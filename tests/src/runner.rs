@@ -34,6 +34,8 @@ pub struct Ran {
     pub outputs: Vec<Vec<u8>>,
     /// Bytes of each output that nothing wrote.
     pub unwritten: Vec<u64>,
+    /// Bytes of each input afterwards: a kernel may write some.
+    pub inputs: Vec<Vec<u8>>,
     /// Findings that are errors, in words.
     pub errors: Vec<String>,
     /// Findings that are lints, in words.
@@ -139,13 +141,15 @@ impl Built {
             args,
         };
         let report = device.launch(&self.module, &launch)?;
-        let mut ran = Ran { outputs: Vec::new(), unwritten: Vec::new(), errors: Vec::new(), lints: Vec::new() };
+        let mut ran =
+            Ran { outputs: Vec::new(), unwritten: Vec::new(), inputs: Vec::new(), errors: Vec::new(), lints: Vec::new() };
         for finding in &report.findings {
             let path = format!("{}.ptx", launch.entry);
             let words = buffers.iter().fold(Rendering::new(&self.compiled.ptx, &path), |r, (n, id)| r.name(n, &device, *id));
             let list = if finding.severity == Severity::Error { &mut ran.errors } else { &mut ran.lints };
             list.push(words.finding(finding));
         }
+        ran.inputs = buffers.iter().zip(inputs).map(|((_, id), (_, bytes))| device.read(*id)[..bytes.len()].to_vec()).collect();
         for ((_, id), (_, bytes)) in buffers[inputs.len()..].iter().zip(outputs) {
             ran.outputs.push(device.read(*id)[..*bytes].to_vec());
             ran.unwritten.push(device.unwritten(*id));

@@ -1,8 +1,9 @@
 //! The Hopper kernel for packed weights against the reference, in the emulator: formats, epilogues, ragged sizes.
 
+use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::gemm::weight::{self, WeightWgmmaConfig};
-use tilewright_templates::gemm::{Act, GemmConfig, GemmProblem, Operands, Packed, Weight, build, reference};
+use tilewright_templates::gemm::{Act, Epilogue, GemmConfig, GemmProblem, Operands, Packed, Weight, build, reference};
 use tilewright_tests::numbers::{Random, decode, encode, i32s};
 use tilewright_tests::{Built, Runner};
 
@@ -35,6 +36,11 @@ impl Problem {
 
     /// Runs a built kernel and holds what comes out to the reference.
     fn run(&self, built: &Built, codes: Codes, seed: u64) {
+        self.run_with(built, None, codes, seed);
+    }
+
+    /// As [`Self::run`] where CTAs share tiles: the second kernel, of this config, adds up.
+    fn run_with(&self, built: &Built, add_up: Option<(&Built, &WeightWgmmaConfig)>, codes: Codes, seed: u64) -> Vec<u8> {
         let [batch, m, n, k] = self.shape;
         assert_eq!(batch, 1);
         let p = self.p;
@@ -81,18 +87,42 @@ impl Problem {
         }
         let ints = [("m", m as i64), ("n", n as i64), ("k", k as i64), ("batch", 1)];
         let size = m * n * p.output.bytes() as usize;
-        let ran = built.run(&ints, &[("alpha", 0.75)], &inputs, &[("d", size)], seed).unwrap();
         let what = format!("{} {:?} group {} {codes:?} seed {seed}", p.class(), self.shape, self.group);
-        assert_eq!(ran.errors, Vec::<String>::new(), "{what}");
-        assert_eq!(ran.unwritten, [0], "{what}");
-        if let Some((i, found, value, bound)) = want.first_miss(&decode(p.output, &ran.outputs[0])) {
+        let d = match add_up {
+            None => {
+                let ran = built.run(&ints, &[("alpha", 0.75)], &inputs, &[("d", size)], seed).unwrap();
+                assert_eq!(ran.errors, Vec::<String>::new(), "{what}");
+                assert_eq!(ran.unwritten, [0], "{what}");
+                ran.outputs[0].clone()
+            }
+            Some((add_up, c)) => {
+                let tiles = m.div_ceil(c.bm as usize) * n.div_ceil(c.bn as usize);
+                let ctas = (tiles * k.div_ceil(128)).min(SMS);
+                let slots = 2 * ctas * gates * (c.bm * c.bn) as usize * 4;
+                let ran = built.run(&ints, &[("alpha", 0.75)], &inputs, &[("d", size), ("partial", slots)], seed).unwrap();
+                assert_eq!(ran.errors, Vec::<String>::new(), "{what}");
+                // What nothing wrote must not be looked at, so both outputs go on as they are.
+                let (d, partial) = (&ran.outputs[0], &ran.outputs[1]);
+                let mut inputs = inputs[2..].to_vec();
+                inputs.extend([("partial", &partial[..]), ("d", &d[..])]);
+                let ints = [&ints[..], &[("ctas", ctas as i64)]].concat();
+                let ran = add_up.run(&ints, &[("alpha", 0.75)], &inputs, &[], seed).unwrap();
+                assert_eq!(ran.errors, Vec::<String>::new(), "{what}");
+                ran.inputs[inputs.len() - 1].clone()
+            }
+        };
+        if let Some((i, found, value, bound)) = want.first_miss(&decode(p.output, &d)) {
             panic!("{what}: element ({}, {}) is {found}, the reference {value}, the bound {bound:e}", i / n, i % n);
         }
+        d
     }
 }
 
+/// SMs of the runner's device.
+const SMS: usize = 4;
+
 fn config(bm: u32, bn: u32, stages: u32, n_align: u32) -> WeightWgmmaConfig {
-    WeightWgmmaConfig { bm, bn, stages, raster: 8, n_align, split: false }
+    WeightWgmmaConfig { bm, bn, stages, raster: 8, n_align, stream: false }
 }
 
 fn built(p: &GemmProblem, c: WeightWgmmaConfig) -> Built {
@@ -161,5 +191,27 @@ fn every_epilogue_with_many_tokens() {
         p.shape = [1, 70, 200, 320];
         let kernel = built(&p.p, config(bm, bn, stages, 8));
         p.run(&kernel, Codes::Random, 2);
+    }
+}
+
+/// Tiles and CTAs in every relation: fewer, as many, more; tiles shared by two, by all, by none.
+#[test]
+fn ctas_share_the_blocks_of_all_tiles() {
+    let packed = Packed { bits: 4, group: 128, zero: false };
+    for (act, bias, residual, output) in [(Act::None, false, false, DType::BF16), (Act::Swiglu, true, true, DType::F32)] {
+        let mut p = Problem::new(packed, DType::BF16, [1, 1, 64, 128], 128);
+        (p.p.act, p.p.bias, p.p.residual, p.p.output) = (act, bias, residual, output);
+        let c = WeightWgmmaConfig { stream: true, ..config(16, 128, 3, 8) };
+        let kernel = built(&p.p, c);
+        let mut k = KernelBuilder::new("add_up", Arch::Sm90a);
+        let e = Epilogue::standard(&mut k, &p.p, c.n_align);
+        weight::stream::add_up(&mut k, &p.p, &c, &|r, acc, at| e.emit(r, acc, at)).unwrap();
+        let add_up = runner().build(&k.finish()).unwrap();
+        for (m, n, blocks) in [(1, 64, 1), (3, 128, 3), (17, 136, 5), (16, 256, 2), (16, 200, 9), (33, 264, 3), (5, 520, 4)] {
+            p.shape = [1, m, n, 128 * blocks - if blocks > 2 { 8 } else { 0 }];
+            p.group = p.shape[3];
+            p.run_with(&kernel, Some((&add_up, &c)), Codes::Random, 1);
+            p.run_with(&kernel, Some((&add_up, &c)), Codes::Extreme, 2);
+        }
     }
 }

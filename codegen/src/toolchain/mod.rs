@@ -6,7 +6,7 @@
 //! - [`cubin`], [`line_table`]: the machine code inside a cubin, and which PTX line each instruction came from.
 //! - [`strip`]: a cubin without the PTX text in it.
 //! - [`nvdisasm`]: machine code to instructions, many kernels a run.
-//! - [`flow`], [`operands`], [`sass`]: loops, register widths, and the counts taken from them.
+//! - [`flow`], [`operands`], [`kinds`], [`sass`]: loops, register widths, kinds of work, and the counts taken from them.
 //! - [`contract`], [`allowed`]: what a shipped kernel must look like, and the reviewed exceptions.
 //!
 //! ```no_run
@@ -29,6 +29,7 @@ pub mod contract;
 pub mod cubin;
 pub mod find;
 pub mod flow;
+pub mod kinds;
 pub mod line_table;
 pub mod messages;
 pub mod nvdisasm;

@@ -30,9 +30,16 @@ pub fn is_mma(instr: &Instr) -> bool {
     matches!(instr.base(), "HMMA" | "IMMA" | "DMMA" | "BMMA" | "QMMA" | "OMMA")
 }
 
-/// Whether this copies one register or constant and does nothing else.
+/// Whether this copies one register or constant and does nothing else. ptxas spreads constants over the pipes: some come
+/// as `HFMA2.MMA R5, -RZ, RZ, 0, 0`, pairs of zeros as `CS2R R4, SRZ`.
 pub fn is_move(instr: &Instr) -> bool {
-    matches!(instr.base(), "MOV" | "UMOV") || instr.opcode.starts_with("IMAD.MOV")
+    match instr.base() {
+        "MOV" | "UMOV" => true,
+        "IMAD" => instr.opcode.starts_with("IMAD.MOV"),
+        "HFMA2" => instr.operands.split_once(", ").is_some_and(|(_, rest)| rest.starts_with("-RZ, RZ,")),
+        "CS2R" => instr.operands.ends_with(" SRZ"),
+        _ => false,
+    }
 }
 
 /// Splits at the commas outside brackets.

@@ -1,6 +1,7 @@
 //! Counts taken from a kernel's instructions.
 
 use super::flow;
+use super::kinds::{Work, work};
 use super::nvdisasm::{Function, INSTR_BYTES, Instr};
 use super::operands::{is_mma, is_move, is_wgmma, registers};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub struct OpCounts {
     pub mma: u32,
     /// Matrix loads from shared memory.
     pub ldsm: u32,
+    /// Other loads from shared memory.
+    pub lds: u32,
     /// Matrix stores to shared memory.
     pub stsm: u32,
     /// TMA loads.
@@ -36,8 +39,18 @@ pub struct OpCounts {
     pub bar: u32,
     /// Vector to uniform register moves.
     pub r2ur: u32,
-    /// MOV, UMOV, IMAD.MOV.
+    /// MOV, UMOV, IMAD.MOV, and constants that come as something else.
     pub moves: u32,
+    /// Integer and bit instructions: IADD3, LOP3, SHF, PRMT, IMAD and their kin.
+    pub int: u32,
+    /// The same on the uniform datapath.
+    pub uniform: u32,
+    /// Instructions on pairs of 16-bit floats: HFMA2, HADD2, HMUL2, bf16 or f16.
+    pub half: u32,
+    /// Conversions between number formats: F2F, F2FP, I2F and their kin.
+    pub convert: u32,
+    /// Instructions on floats: FADD, FMUL, FFMA and their kin.
+    pub float: u32,
     /// Special functions: exponentials and their kin.
     pub mufu: u32,
     /// Loads from local memory.
@@ -47,6 +60,11 @@ pub struct OpCounts {
 }
 
 impl OpCounts {
+    /// Loads from shared memory of both kinds.
+    pub fn shared_loads(&self) -> u32 {
+        self.lds + self.ldsm
+    }
+
     fn add(&mut self, instr: &Instr) {
         let count = match instr.base() {
             _ if is_wgmma(instr) => {
@@ -54,10 +72,8 @@ impl OpCounts {
                 &mut self.wgmma
             }
             _ if is_mma(instr) => &mut self.mma,
-            _ if is_move(instr) => &mut self.moves,
             "WARPGROUP" if instr.opcode.starts_with("WARPGROUP.DEPBAR") => &mut self.depbar,
             "WARPGROUP" if instr.opcode.starts_with("WARPGROUP.ARRIVE") => &mut self.arrive,
-            "LDSM" => &mut self.ldsm,
             "STSM" => &mut self.stsm,
             "UTMALDG" => &mut self.utmaldg,
             "UTMASTG" | "UTMAREDG" => &mut self.utmastg,
@@ -68,7 +84,17 @@ impl OpCounts {
             "MUFU" => &mut self.mufu,
             "LDL" => &mut self.ldl,
             "STL" => &mut self.stl,
-            _ => return,
+            base => match work(instr) {
+                Some(Work::Int) => &mut self.int,
+                Some(Work::Uniform) => &mut self.uniform,
+                Some(Work::Half) => &mut self.half,
+                Some(Work::Convert) => &mut self.convert,
+                Some(Work::Float) => &mut self.float,
+                Some(Work::Move) => &mut self.moves,
+                Some(Work::SharedLoad) if base == "LDSM" => &mut self.ldsm,
+                Some(Work::SharedLoad) => &mut self.lds,
+                None => return,
+            },
         };
         *count += 1;
     }
@@ -151,6 +177,11 @@ impl SassReport {
 }
 
 impl LoopReport {
+    /// How many multiplies: wgmmas, or warp multiplies where there is no wgmma.
+    pub fn multiply_count(&self) -> u32 {
+        if self.counts.wgmma > 0 { self.counts.wgmma } else { self.counts.mma }
+    }
+
     fn of(function: &Function, found: &flow::Loop) -> Self {
         let instrs: Vec<&Instr> = found.own.iter().map(|i| &function.instrs[*i]).collect();
         let mut counts = OpCounts::default();

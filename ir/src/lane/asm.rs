@@ -12,6 +12,7 @@ pub fn text(func: &Func, inst: &Inst, kind: AsmFn) -> (String, String) {
         AsmFn::WgmmaWait => wgmma_wait(func, inst),
         AsmFn::LoadIf => load_if(func, inst, true),
         AsmFn::LoadIfCoherent => load_if(func, inst, false),
+        AsmFn::LoadOnce => load_once(func, inst),
         AsmFn::StoreIf => store_if(func, inst),
     }
 }
@@ -106,6 +107,15 @@ fn load_if(func: &Func, inst: &Inst, constant: bool) -> (String, String) {
         cons.push("~{memory}".to_string());
     }
     (format!("{clear}@${p} ld.global{path}{}.{bits} {dst}, [${addr}];", vector(count)), cons.join(","))
+}
+
+fn load_once(func: &Func, inst: &Inst) -> (String, String) {
+    let count = inst.outs.len();
+    let (bits, letter) = width(func.ty(inst.outs[0]));
+    let mut cons = vec![format!("={letter}"); count];
+    cons.push("l".to_string());
+    let dst = braced(regs(0, count), count);
+    (format!("ld.global.nc.L1::no_allocate{}.{bits} {dst}, [${count}];", vector(count)), cons.join(","))
 }
 
 fn store_if(func: &Func, inst: &Inst) -> (String, String) {

@@ -139,6 +139,8 @@ pub enum AsmFn {
     LoadIf,
     /// A load under a predicate, zero elsewhere, of memory that the kernel writes.
     LoadIfCoherent,
+    /// A load that keeps its place.
+    LoadOnce,
     /// A store under a predicate.
     StoreIf,
 }
@@ -295,6 +297,7 @@ rows! {
     Store       "st"           [Mem, Vector] => [] {"align"} Write 10 10 Nat(N::Store), Memory, "store 1, 2 or 4 neighbours";
     LoadIf      "ld.if"        [B1, GL] => [Vector] {} Read 31 32 F(AsmFn::LoadIf), Memory, "load 1, 2 or 4 neighbours from global memory where the predicate holds, zero elsewhere; non-coherent path";
     LoadIfCoherent "ld.if.coherent" [B1, GL] => [Vector] {} Read 10 10 F(AsmFn::LoadIfCoherent), Memory, "as ld.if, of memory that the kernel writes";
+    LoadOnce    "ld.once"      [GL] => [Vector] {} Read 74 70 F(AsmFn::LoadOnce), Memory, "load 1, 2 or 4 neighbours that the kernel does not write and reads once, past L1; LLVM makes the loads of a loop's phi one load where the phi is used, this one stays where it is";
     LoadByte    "ld.u8"        [GL] => [I32] {} Read 10 10 Asm("ld.global.u8 $0, [$1];", "=r,l,~{memory}"), Memory, "load a byte from global memory, zero-extended";
     LoadByteIf  "ld.if.u8"     [B1, GL] => [I32] {} Read 10 10 Asm("mov.b32 $0, 0; @$1 ld.global.u8 $0, [$2];", "=&r,b,l,~{memory}"), Memory, "load a byte where the predicate holds, zero elsewhere";
     StoreByteIf "st.if.u8"     [B1, GL, I32] => [] {} Write 10 10 Asm("@$0 st.global.u8 [$1], $2;", "b,l,r,~{memory}"), Memory, "store the low byte where the predicate holds";

@@ -190,6 +190,7 @@ pub(super) fn kernel(id: String, axes: Vec<(&str, String)>, order: &str, k: Kern
         numerics,
         main_loop_wgmmas: None,
         hides_exponentials: false,
+        budget: None,
         kernel: k.finish(),
     }
 }

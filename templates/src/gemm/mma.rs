@@ -41,9 +41,6 @@ struct Operands {
 impl<'a> Ctx<'a> {
     fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, c: &'a MmaConfig) -> Self {
         p.groups.declare(k);
-        for name in ["n", "k"] {
-            k.shape(name);
-        }
         let (bm, bk, gates) = (c.bm, c.bk, p.gates());
         let cols = c.bn / gates;
         let n = Dim { param: Some("n".into()), factor: gates };
@@ -61,7 +58,7 @@ impl<'a> Ctx<'a> {
         let ring_a = k.buffer("ring_a", p.input, [bm, bk], c.stages);
         let ring_b = (0..gates).map(|g| k.buffer(&format!("ring_b{g}"), p.input, tile, c.stages)).collect();
         let splits = if c.split { "*splits" } else { "" };
-        k.grid([format!("{}*ceil_div(n,{cols}){splits}", p.groups.most_tiles(bm)), "1".into(), "1".into()]);
+        k.grid([p.groups.grid_tiles([bm, cols]) + splits, "1".into(), "1".into()]);
         if c.split {
             k.shape("splits");
             k.require(format!("splits <= ceil_div(k,{bk})"));

@@ -64,6 +64,8 @@ fn check(p: GemmProblem, shape: Shape, alpha: f32, weights: Weights) -> Check {
             b: weights(inputs)?,
             bias: numbers(inputs, "bias")?,
             residual: numbers(inputs, "residual")?,
+            a_scale: numbers(inputs, "a_scale")?,
+            b_scale: numbers(inputs, "b_scale")?,
             alpha: f64::from(alpha),
         };
         if [&o.a, &o.b, &o.bias, &o.residual].iter().any(|v| v.iter().any(|x| !x.is_finite())) {

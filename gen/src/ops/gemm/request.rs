@@ -110,6 +110,8 @@ pub(super) fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -
                 raster: 8,
                 n_align,
                 split: false,
+                promote: false,
+                pad: false,
             }));
         }
     }

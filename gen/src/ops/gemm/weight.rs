@@ -265,7 +265,7 @@ fn packed_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> Optio
         let n_align = if n.is_multiple_of(8) { 8 } else { 1 };
         for bm in [8, 16, 32, 64, 128, 256] {
             for bn in [64, 128, 192] {
-                let probe = WeightWgmmaConfig { bm, bn, stages: 2, raster: 8, n_align, split: false };
+                let probe = WeightWgmmaConfig { bm, bn, stages: 2, raster: 8, n_align, stream: false };
                 let stages = (200 * 1024 / probe.stage_bytes(p, packed)).min(8);
                 list.push(GemmConfig::WeightWgmma(WeightWgmmaConfig { stages, ..probe }));
             }

@@ -29,7 +29,7 @@ impl Expander<'_> {
         let start = self.b.imm(L::IMul, start, i64::from(bytes));
         let base = self.b.op(L::PtrAdd, &[base, start]);
         let first = op.attrs.get_int("offset") as u32;
-        let attrs = || Attrs::none().int("align", vec as i64 * i64::from(bytes)).int("readonly", i64::from(!view.written));
+        let attrs = || Attrs::none().int("align", vec as i64 * i64::from(bytes)).int("readonly", 0);
         let mut seen: FxHashMap<u32, Vec<lane::Value>> = FxHashMap::default();
         let mut regs = Vec::new();
         for r in (0..t.layout.in_size(Dim::Reg) as usize).step_by(vec) {
@@ -39,7 +39,12 @@ impl Expander<'_> {
                 Some(outs) => outs.clone(),
                 None => {
                     let ptr = self.b.ptr_offset(base, i64::from(at * bytes));
-                    self.b.inst(L::Load, &[ptr], &vec![ty; vec / pack], attrs()).to_vec()
+                    let types = vec![ty; vec / pack];
+                    if view.written {
+                        self.b.inst(L::Load, &[ptr], &types, attrs()).to_vec()
+                    } else {
+                        self.b.inst(L::LoadOnce, &[ptr], &types, Attrs::none()).to_vec()
+                    }
                 }
             };
             regs.extend(&outs);

@@ -13,40 +13,6 @@ const AT_ONCE: u32 = 8;
 /// Numbers of an entry: expert, first row, rows.
 const FIELDS: u32 = 3;
 
-impl Groups {
-    /// Extents of a and d before the columns: matrices and their rows. Sorted rows are one matrix.
-    pub(in crate::gemm) fn rows(self) -> [Dim; 2] {
-        match self {
-            Groups::Batch => [Dim::param("batch"), Dim::param("m")],
-            Groups::Offsets => [Dim { param: None, factor: 1 }, Dim::param("tokens")],
-            Groups::Counts => [Dim::param("e"), Dim::param("max_m")],
-        }
-    }
-
-    /// Matrices of b.
-    pub(in crate::gemm) fn matrices(self) -> Dim {
-        Dim::param(if self == Groups::Batch { "batch" } else { "e" })
-    }
-
-    /// Declares the extents of [`Self::rows`] and [`Self::matrices`].
-    pub(in crate::gemm) fn declare(self, k: &mut KernelBuilder) {
-        for dim in self.rows().into_iter().chain([self.matrices()]) {
-            if let Some(name) = dim.param {
-                k.shape(&name);
-            }
-        }
-    }
-
-    /// Most tiles of `bm` rows that there can be, as an expression: an expert's last tile may be a part of one.
-    pub(in crate::gemm) fn most_tiles(self, bm: u32) -> String {
-        match self {
-            Groups::Batch => format!("batch*ceil_div(m,{bm})"),
-            Groups::Offsets => format!("(tokens/{bm}+min(e,tokens))"),
-            Groups::Counts => format!("e*ceil_div(max_m,{bm})"),
-        }
-    }
-}
-
 /// Records the kernel: from `offsets` I32 `[e + 1]` or `counts` I32 `[e]` to `tiles` I32 `[most, 3]`, for each tile of at most
 /// `bm` rows (expert, first row, rows), experts ascending and rows in them, and `tile_count` I32 `[1]`, how many there are.
 /// Entries behind that are not written. The first row is one of `tokens` sorted rows, or of the expert's `max_m`.
@@ -57,7 +23,8 @@ impl Groups {
 /// # Errors
 /// Where threads and a tile have no common layout: never, for the constants here.
 pub fn group_tiles(k: &mut KernelBuilder, groups: Groups, bm: u32) -> Result<(), LayoutError> {
-    groups.declare(k);
+    let [_, rows] = groups.rows();
+    ["e".into()].into_iter().chain(rows.param).for_each(|n: String| drop(k.shape(&n)));
     let (name, len) = if groups == Groups::Offsets { ("offsets", "e+1") } else { ("counts", "e") };
     let lengths = k.tensor(name, DType::I32, [Dim::param(len)]);
     let most = groups.most_tiles(bm);

@@ -5,10 +5,12 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `extents` | extents and numbers of tiles of each way to group rows |
 //! | `list` | the kernel that makes the list, and how a GEMM reads it |
 //! | `gather` | the kernel that sorts rows by an index |
 //! | `plan` | launches, tensors and requirements for the manifest |
 
+mod extents;
 mod gather;
 mod list;
 mod plan;

@@ -3,7 +3,8 @@
 use super::{gather_rows, group_tiles};
 use crate::gemm::config::GemmConfig;
 use crate::gemm::plan::{GemmError, build};
-use crate::gemm::problem::{BLayout, GemmProblem, Groups};
+use crate::gemm::problem::{BLayout, GemmProblem, Groups, Weight};
+use crate::gemm::weight::words;
 use crate::manifest::{dtype, expr};
 use crate::plan::{OpPlan, TemplateKernel};
 use std::collections::BTreeMap;
@@ -15,8 +16,8 @@ use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
 
 /// The plan of a class with groups and a config.
 ///
-/// Tensors: `a [tokens, k]` with `offsets` I32 `[e + 1]`, or `a [e, max_m, k]` with `counts` I32 `[e]`; `b [e, n, k]`; `bias`
-/// `[e, n]` (`[e, 2n]` for swiglu) and `residual` where the class has them; d as a with columns n. With `gather`, a class with
+/// Tensors: `a [tokens, k]` with `offsets` I32 `[e + 1]`, or `a [e, max_m, k]` with `counts` I32 `[e]`; `b [e, n, k]`, or of a
+/// packed weight `packed` I32 `[e, blocks of n, blocks of k, words]`; `bias` `[e, n]` (`[e, 2n]` for swiglu) and `residual` where the class has them; d as a with columns n. With `gather`, a class with
 /// offsets takes `a [rows, k]` and `gather` I32 `[tokens]`, for each sorted row the row of a; a number that is none gives zeros.
 ///
 /// Variables: `e`, `n`, `k`, `tokens` or `max_m`, `rows` with `gather`, and for the choice among plans `m`, the rows an expert is
@@ -30,6 +31,7 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
         GemmConfig::Wgmma(c) => (c.bm, 8),
         GemmConfig::Mma(c) => (c.bm, c.load_align),
         GemmConfig::WeightWgmma(c) => (c.bm, 8),
+        GemmConfig::WeightMma(c) => (c.bm, c.load_align),
     };
     let offsets = p.groups == Groups::Offsets;
     let wide = if p.gates() == 2 { "2*n" } else { "n" };
@@ -46,7 +48,13 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
     let mut draft = Draft { plan, kernels: Vec::new() };
     let input = dtype(p.input);
     draft.tensor("a", input, &if gather { vec!["rows", "k"] } else { [rows, &["k"]].concat() }, Role::Input)?;
-    draft.tensor("b", input, &if p.b == BLayout::Nk { ["e", wide, "k"] } else { ["e", "k", wide] }, Role::Input)?;
+    if let Weight::Packed(packed) = p.weight {
+        let blocks = format!("{}*ceil_div(n,64)", p.gates());
+        let words = words(packed).to_string();
+        draft.tensor("packed", Dtype::I32, &["e", &blocks, "ceil_div(k,128)", &words], Role::Input)?;
+    } else {
+        draft.tensor("b", input, &if p.b == BLayout::Nk { ["e", wide, "k"] } else { ["e", "k", wide] }, Role::Input)?;
+    }
     let (lengths, len) = if offsets { ("offsets", "e+1") } else { ("counts", "e") };
     draft.tensor(lengths, Dtype::I32, &[len], Role::Input)?;
     if p.bias {
@@ -93,6 +101,7 @@ fn kernel(id: String, axes: [(&str, String); 3], k: KernelBuilder) -> TemplateKe
         numerics: Numerics { accumulator: Dtype::F32, order: "none".into(), batch_invariant: true, gelu: None },
         main_loop_wgmmas: None,
         hides_exponentials: false,
+        budget: None,
         kernel: k.finish(),
     }
 }

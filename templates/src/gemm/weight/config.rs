@@ -1,7 +1,7 @@
 //! Configs of the kernels that multiply with packed weights.
 
 use super::block::words;
-use crate::gemm::problem::{BLayout, GemmProblem, Packed, Weight};
+use crate::gemm::problem::{BLayout, GemmProblem, Groups, Packed, Weight};
 
 /// The Hopper kernel: weights are the A operand in registers, tokens the columns of wgmma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,8 +16,8 @@ pub struct WeightWgmmaConfig {
     pub raster: u32,
     /// n is a multiple of this: 8 allows TMA stores, 1 anything.
     pub n_align: u32,
-    /// Writes f32 partial sums of a part of k.
-    pub split: bool,
+    /// CTAs share the blocks of all tiles evenly, a tile's among several where its end and theirs differ: [`super::stream`].
+    pub stream: bool,
 }
 
 impl WeightWgmmaConfig {
@@ -40,7 +40,7 @@ impl WeightWgmmaConfig {
 
     /// True if the output leaves through shared memory and TMA.
     pub fn tma_store(&self, p: &GemmProblem) -> bool {
-        !self.split && self.n_align.is_multiple_of(8) && p.output.bytes() == 2
+        self.n_align.is_multiple_of(8) && p.output.bytes() == 2
     }
 
     /// Tokens the epilogue handles at once.
@@ -73,8 +73,68 @@ impl WeightWgmmaConfig {
                 format!("{} tokens with {wgs} warpgroups hold {held} registers of tiles a thread", self.bm),
             ),
             (!(2..=16).contains(&self.stages), format!("{} stages: 2 to 16", self.stages)),
+            (
+                p.groups != Groups::Batch && self.stream,
+                "a grouped gemm does not stream: how many tiles there are is known on the device only".to_string(),
+            ),
             (self.raster == 0, "raster must be at least 1".to_string()),
             (!matches!(self.n_align, 1 | 8), format!("n_align = {}: 1 or 8", self.n_align)),
+        ];
+        rules.into_iter().find(|(broken, _)| *broken).map(|(_, why)| why)
+    }
+}
+
+/// The mma.sync kernel for packed weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WeightMmaConfig {
+    /// Rows of d (tokens) of a CTA: 8, 16, 32 or 64.
+    pub bm: u32,
+    /// Rows of the weight of a CTA, a multiple of 64 (for swiglu gate and up together).
+    pub bn: u32,
+    /// Warpgroups, which share k among them: 1, 2, 4 or 8.
+    pub wgs: u32,
+    /// Stages of each warpgroup's ring of a.
+    pub stages: u32,
+    /// Blocks of weights a warpgroup has under way in registers: 1 or 2.
+    pub depth: u32,
+    /// Rows of a are multiples of this many elements: 8, 4 or 2 for cp.async of 16, 8 or 4 bytes, 1 for anything.
+    pub load_align: u32,
+    /// CTAs that an SM holds at once: limits registers.
+    pub ctas: u32,
+    /// Writes f32 partial sums of a part of k.
+    pub split: bool,
+}
+
+impl WeightMmaConfig {
+    /// Output columns a CTA writes.
+    pub fn out_cols(&self, p: &GemmProblem) -> u32 {
+        self.bn / p.gates()
+    }
+
+    /// Blocks of weight rows a CTA multiplies.
+    pub fn row_blocks(&self) -> u32 {
+        self.bn / 64
+    }
+
+    /// The constraint it breaks.
+    pub fn why_illegal(&self, p: &GemmProblem) -> Option<String> {
+        let rules = [
+            (p.weight == Weight::Same, "takes a packed weight".to_string()),
+            (p.groups != Groups::Batch, "takes one matrix of tokens: kind=weight_wgmma takes groups".to_string()),
+            (p.b != BLayout::Nk, "packed weights have no other layout than nk".to_string()),
+            (!matches!(self.bm, 8 | 16 | 32 | 64), format!("bm = {}: 8, 16, 32 or 64 tokens", self.bm)),
+            (
+                self.bn == 0 || !self.bn.is_multiple_of(64 * p.gates()) || self.bn > 256,
+                format!("bn = {}: whole blocks of 64 rows for each gate, at most 256", self.bn),
+            ),
+            (!matches!(self.wgs, 1 | 2 | 4 | 8), format!("{} warpgroups: 1, 2, 4 or 8", self.wgs)),
+            (!(2..=4).contains(&self.stages), format!("{} stages: 2 to 4", self.stages)),
+            (!matches!(self.depth, 1 | 2), format!("depth = {}: 1 or 2", self.depth)),
+            (!matches!(self.load_align, 1 | 2 | 4 | 8), format!("load_align = {}: 1, 2, 4 or 8", self.load_align)),
+            (
+                self.ctas == 0 || self.ctas * self.wgs * 128 > 1536,
+                format!("{} CTAs of {} warpgroups: an SM holds 1536 threads of these", self.ctas, self.wgs),
+            ),
         ];
         rules.into_iter().find(|(broken, _)| *broken).map(|(_, why)| why)
     }

@@ -5,7 +5,9 @@
 //! | `block` | the packed form as functions; packing and unpacking on the host, the kernels' witness |
 //! | `decode` | from codes to an MMA operand, in registers |
 //! | `config` | configs of the kernels that multiply |
+//! | `stream` | stream-K: how CTAs share blocks, and the kernel that adds up what they share |
 //! | `wgmma` | the Hopper kernel: weights as the A operand in registers, tokens as the columns of wgmma |
+//! | `mma` | the kernel for few tokens: weights as the A operand of mma.sync, warpgroups that share k |
 //! | `format`, `int4`, `int8` | a format: bits, order of codes in a word, the number stored for a zero point |
 //! | `source` | where codes, zero points and scales lie in a checkpoint, for the host and for kernels |
 //! | `pack`, `unpack` | the kernels from a source to the packed form, and from there to dense weights; the gather of columns of a |
@@ -17,15 +19,18 @@ pub mod decode;
 pub mod format;
 mod int4;
 mod int8;
+mod mma;
 mod pack;
 mod plan;
 pub mod source;
+pub mod stream;
 mod unpack;
 mod wgmma;
 
 pub use block::{Blocks, code_words, dequantised, pack, packed_group, rounded, scale_words, unpack, words};
-pub use config::WeightWgmmaConfig;
+pub use config::{WeightMmaConfig, WeightWgmmaConfig};
 pub use format::Format;
+pub use mma::mma;
 pub use pack::{PackProblem, pack_kernel};
 pub(in crate::gemm) use plan::packed_tensor;
 pub use plan::{WeightClass, crossover, dequantised_plan, pack_plan, with_perm, with_source};

@@ -146,7 +146,7 @@ pub fn dequantised_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32
         GemmConfig::Wgmma(_) => 8,
         GemmConfig::Mma(c) => c.load_align,
         // It multiplies packed weights itself, which the dense class refuses.
-        GemmConfig::WeightWgmma(_) => 8,
+        GemmConfig::WeightWgmma(_) | GemmConfig::WeightMma(_) => 8,
     };
     let problem = UnpackProblem { packed, dtype: p.input, gates: p.gates(), k_align };
     let id = format!("gemm_unpack_{}_{}{}_a{k_align}", p.weight, p.input, if p.gates() == 2 { "_gates" } else { "" });
@@ -288,6 +288,7 @@ fn kernel<const N: usize>(id: String, axes: [(&str, String); N], k: KernelBuilde
         numerics: Numerics { accumulator: Dtype::F32, order: "none".into(), batch_invariant: true, gelu: None },
         main_loop_wgmmas: None,
         hides_exponentials: false,
+        budget: None,
         kernel: k.finish(),
     }
 }

@@ -7,8 +7,10 @@
 use super::block::{CHUNK, code_words, scale_words, words};
 use super::config::WeightWgmmaConfig;
 use super::decode::Span;
+use super::stream::{self, Part, Share};
 use crate::gemm::epilogue::{EpilogueAt, EpilogueFn};
-use crate::gemm::problem::{GemmProblem, Packed};
+use crate::gemm::grouped::{TileList, store_some_rows};
+use crate::gemm::problem::{GemmProblem, Groups, Packed};
 use crate::gemm::tiles::Raster;
 use tilewright_ir::DType;
 use tilewright_ir::layout::LayoutError;
@@ -20,7 +22,7 @@ use tilewright_ir::tile::{
 /// Columns of k that are decoded and multiplied at once: one swizzled box of tokens.
 const HALF: u32 = 64;
 
-/// Records the kernel. `epilogue` turns accumulators into the output; partial sums of a split k skip it.
+/// Records the kernel. `epilogue` turns accumulators into the output; sums of a part of k skip it.
 pub fn wgmma(
     k: &mut KernelBuilder,
     p: &GemmProblem,
@@ -44,94 +46,108 @@ struct Ctx<'a> {
     a: TensorRef,
     b: TensorRef,
     d: TensorRef,
+    /// Sums of parts of k.
+    partial: Option<TensorRef>,
     ring: Pipe,
     staging: Option<Staging>,
+    /// The tiles of a grouped GEMM.
+    list: Option<TileList>,
 }
 
-/// A CTA's tile: matrix, first token, first column of d, and its range of k blocks.
+/// A CTA's tile: matrices, first token, first column of d, and its range of k blocks.
 struct Work {
+    /// Matrix of d.
     matrix: Scalar,
+    /// Matrix of a.
+    a: Scalar,
+    /// Matrix of weights.
+    b: Scalar,
     row: Scalar,
     col: Scalar,
+    /// Tokens from the first on that are the tile's; `None` where only the end of the matrix limits them.
+    rows: Option<Scalar>,
     k: [Scalar; 2],
+    /// Of a tile that CTAs share: where this one's sums go, and whether they are all of it.
+    part: Option<Part>,
 }
 
 impl<'a> Ctx<'a> {
     fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, packed: Packed, c: &'a WeightWgmmaConfig) -> Result<Self, LayoutError> {
-        for name in ["m", "n", "k", "batch"] {
-            k.shape(name);
-        }
+        p.groups.declare(k);
+        let [lead, rows] = p.groups.rows();
         let extent = |param: &str, factor| Dim { param: Some(param.into()), factor };
         let words = words(packed);
-        let a = k.tensor("a", p.input, [Dim::param("batch"), Dim::param("m"), Dim::param("k")]);
-        let blocks = [Dim::param("batch"), extent("ceil_div(n,64)", p.gates()), Dim::param("ceil_div(k,128)")];
+        let a = k.tensor("a", p.input, [lead.clone(), rows.clone(), Dim::param("k")]);
+        let blocks = [p.groups.matrices(), extent("ceil_div(n,64)", p.gates()), Dim::param("ceil_div(k,128)")];
         let b = k.tensor("packed", DType::I32, blocks.into_iter().chain([Dim { param: None, factor: words }]));
-        let output = if c.split { DType::F32 } else { p.output };
-        let lead = if c.split { "splits*batch" } else { "batch" };
-        let d = k.tensor("d", output, [Dim::param(lead), Dim::param("m"), Dim::param("n")]);
+        let d = k.tensor("d", p.output, [lead, rows, Dim::param("n")]);
+        let partial = c.stream.then(|| stream::partial(k, p, c));
+        let list = (p.groups != Groups::Batch).then(|| TileList::walked(k, p.groups, c.bm));
         let slot = |tile| SlotDecl { tile, multicast: 1 };
         let tokens = || slot(SmemTile::new(p.input, [c.bm, HALF]));
         let blocks = slot(SmemTile::packed(DType::I32, [c.math_wgs() * p.gates(), words]));
         let ring = k.pipe_of("wx", c.stages, vec![blocks, tokens(), tokens()]);
         k.require("k >= 1");
         let staging = c.tma_store(p).then(|| k.buffer("out", p.output, [c.chunk(), 64], 2 * c.math_wgs()));
-        let splits = if c.split { "*splits" } else { "" };
-        k.grid([format!("min(ceil_div(m,{})*ceil_div(n,{})*batch{splits},sms)", c.bm, c.bn), "1".into(), "1".into()]);
-        if c.split {
-            k.shape("splits");
-            k.require("splits <= ceil_div(k,128)");
-        }
+        k.grid([stream::ctas(p, c), "1".into(), "1".into()]);
         if c.n_align > 1 {
             k.require(format!("n % {} == 0", c.n_align));
         }
         k.probe("k", WeightWgmmaConfig::BK, ProbeAxis::Trips);
-        k.probe("m", c.bm, ProbeAxis::Tiles);
-        Ok(Ctx { p, packed, c, half: Span::new(packed, p.input, HALF)?, a, b, d, ring, staging })
+        if list.is_none() {
+            k.probe("m", c.bm, ProbeAxis::Tiles);
+        }
+        Ok(Ctx { p, packed, c, half: Span::new(packed, p.input, HALF)?, a, b, d, partial, ring, staging, list })
     }
 
-    /// Calls `f` for each tile of this CTA.
+    /// Calls `f` for each tile of this CTA, or part of one.
     fn each_tile(&self, r: &mut RoleBuilder, mut f: impl FnMut(&mut RoleBuilder, Work)) {
-        let raster = Raster::new(r, [self.c.bm, self.c.bn], self.c.raster);
-        let batch = r.param("batch");
-        let matrices = if self.c.split {
-            let splits = r.param("splits");
-            r.mul(batch, splits)
-        } else {
-            batch
+        let (raster, total) = match &self.list {
+            Some(list) => {
+                let rows = list.count(r);
+                let raster = Raster::of_rows(r, rows, self.c.bn, self.c.raster);
+                (raster, raster.per_matrix)
+            }
+            None => {
+                let raster = Raster::new(r, [self.c.bm, self.c.bn], self.c.raster);
+                let batch = r.param("batch");
+                (raster, r.mul(raster.per_matrix, batch))
+            }
         };
-        let total = r.mul(raster.per_matrix, matrices);
-        let (first, step) = (r.cta_id(0), r.n_ctas());
-        r.for_range(first, total, step, |r, t| {
+        let (cta, ctas) = (r.cta_id(0), r.n_ctas());
+        if self.c.stream {
+            let blocks = self.blocks(r);
+            let share = Share::of(r, total, blocks, ctas);
+            share.each_tile(r, cta, |r, t, part, k| {
+                let at = raster.at(r, t);
+                let (row, col) = (r.mul(at.m, self.c.bm), r.mul(at.n, self.c.bn));
+                f(r, Work { matrix: at.matrix, a: at.matrix, b: at.matrix, row, col, rows: None, k, part: Some(part) });
+            });
+            return;
+        }
+        r.for_range(cta, total, ctas, |r, t| {
             let at = raster.at(r, t);
-            let (row, col) = (r.mul(at.m, self.c.bm), r.mul(at.n, self.c.bn));
-            let kdim = r.param("k");
-            let blocks = r.ceil_div(kdim, WeightWgmmaConfig::BK);
-            // The math warpgroups decode their first block before they look how many there are.
-            let blocks = r.max(blocks, 1);
-            let k = if self.c.split {
-                // Part s of S takes blocks s*T/S to (s+1)*T/S: never none, since S <= T.
-                let (batch, splits) = (r.param("batch"), r.param("splits"));
-                let part = r.div(at.matrix, batch);
-                let next = r.add(part, 1);
-                [part, next].map(|s| {
-                    let s = r.mul(s, blocks);
-                    r.div(s, splits)
-                })
-            } else {
-                [r.int(0), blocks]
-            };
-            f(r, Work { matrix: at.matrix, row, col, k });
+            let col = r.mul(at.n, self.c.bn);
+            let k = [r.int(0), self.blocks(r)];
+            let part = None;
+            if let Some(list) = &self.list {
+                let t = list.entry(r, self.p.groups, at.m);
+                return f(r, Work { matrix: t.matrix, a: t.matrix, b: t.expert, row: t.row, col, rows: Some(t.rows), k, part });
+            }
+            let row = r.mul(at.m, self.c.bm);
+            f(r, Work { matrix: at.matrix, a: at.matrix, b: at.matrix, row, col, rows: None, k, part });
         });
+    }
+
+    /// Blocks of 128 columns of k. The math warpgroups decode their first before they look how many there are.
+    fn blocks(&self, r: &mut RoleBuilder) -> Scalar {
+        let k = r.param("k");
+        let blocks = r.ceil_div(k, WeightWgmmaConfig::BK);
+        r.max(blocks, 1)
     }
 
     fn load(&self, r: &mut RoleBuilder) {
         self.each_tile(r, |r, w| {
-            let batch = if self.c.split {
-                let batch = r.param("batch");
-                r.rem(w.matrix, batch)
-            } else {
-                w.matrix
-            };
             let n = r.param("n");
             let last = r.ceil_div(n, 64);
             let last = r.sub(last, 1);
@@ -151,12 +167,12 @@ impl<'a> Ctx<'a> {
                 let slot = r.slot(&self.ring, s, 0);
                 for (i, block) in blocks.iter().enumerate() {
                     let part = r.rows(slot, i as u32, 1);
-                    r.bulk_load_part(&self.b, &[batch, *block, kb], &self.ring, s, 0, part);
+                    r.bulk_load_part(&self.b, &[w.b, *block, kb], &self.ring, s, 0, part);
                 }
                 let at = r.mul(kb, WeightWgmmaConfig::BK);
                 for half in 0..2 {
                     let at = r.add(at, half * HALF);
-                    r.tma_load(&self.a, &[batch, w.row, at], &self.ring, s, 1 + half as usize);
+                    r.tma_load(&self.a, &[w.a, w.row, at], &self.ring, s, 1 + half as usize);
                 }
                 r.commit(&self.ring, s);
             });
@@ -167,8 +183,7 @@ impl<'a> Ctx<'a> {
         let wg = r.wg_index();
         let mut result = Ok(());
         self.each_tile(r, |r, w| {
-            let acc = self.main_loop(r, &w, wg);
-            result = acc.and_then(|acc| self.finish(r, &w, &acc, wg, epilogue));
+            result = self.main_loop(r, &w, wg).and_then(|acc| self.finish_whole_or_part(r, &w, &acc, wg, epilogue));
         });
         if self.staging.is_some() {
             r.tma_store_wait(0);
@@ -250,6 +265,33 @@ impl<'a> Ctx<'a> {
             .collect()
     }
 
+    /// The sums of a tile that is all this CTA's become its part of d, others go where they are added up.
+    fn finish_whole_or_part(
+        &self,
+        r: &mut RoleBuilder,
+        w: &Work,
+        acc: &[Cell],
+        wg: Scalar,
+        epilogue: &EpilogueFn,
+    ) -> Result<(), LayoutError> {
+        let (Some(part), Some(partial)) = (&w.part, &self.partial) else { return self.finish(r, w, acc, wg, epilogue) };
+        let mut result = Ok(());
+        let whole = r.cmp(CmpPred::Eq, part.missing, 0);
+        r.if_then(whole, |r| result = self.finish(r, w, acc, wg, epilogue));
+        let shared = r.cmp(CmpPred::Gt, part.missing, 0);
+        r.if_then(shared, |r| {
+            let (gates, col, zero) = (self.p.gates(), r.mul(wg, 64), r.int(0));
+            let first = r.mul(part.slot, gates);
+            for (gate, acc) in acc.iter().enumerate() {
+                let sums = r.get_tile(*acc);
+                let sums = r.transpose(sums);
+                let slot = r.add(first, gate as u32);
+                r.store_tile(partial, sums, &[slot, zero, col], 1);
+            }
+        });
+        result
+    }
+
     /// Epilogue and store: 64 columns of d and some tokens at a time, transposed.
     fn finish(&self, r: &mut RoleBuilder, w: &Work, acc: &[Cell], wg: Scalar, epilogue: &EpilogueFn) -> Result<(), LayoutError> {
         let offset = r.mul(wg, 64);
@@ -257,30 +299,51 @@ impl<'a> Ctx<'a> {
         let tiles: Vec<_> = acc.iter().map(|a| r.get_tile(*a)).collect();
         let chunk = self.c.chunk();
         // Two buffers a warpgroup: one is written while the other is stored. The order starts anew with each tile, so an
-        // odd number of chunks would meet its own last store.
-        let in_flight = i64::from((self.c.bm / chunk).is_multiple_of(2));
+        // odd number of chunks would meet its own last store; and so may any where some are left out.
+        let in_flight = i64::from((self.c.bm / chunk).is_multiple_of(2) && w.rows.is_none());
         let mut copy = 0;
         for first in (0..self.c.bm).step_by(chunk as usize) {
             let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [0, first], [64, chunk])).collect();
             let parts: Vec<TileRef> = parts?.into_iter().map(|t| r.transpose(t)).collect();
-            let at = EpilogueAt { batch: w.matrix, weight: w.matrix, row: r.add(w.row, first), col };
-            let y = if self.c.split { parts[0] } else { epilogue(r, &parts, at) };
-            let y = r.cast(y, if self.c.split { DType::F32 } else { self.p.output });
-            match &self.staging {
-                None => r.store_tile(&self.d, y, &[at.batch, at.row, at.col], 1),
-                Some(staging) => {
-                    let index = r.mul(wg, 2);
-                    let index = r.add(index, copy);
-                    let buffer = r.staging(staging, index);
-                    r.tma_store_wait(in_flight);
-                    r.sync();
-                    r.store_matrix(buffer, y);
-                    r.sync();
-                    r.tma_store(&self.d, buffer, &[at.batch, at.row, at.col]);
-                    copy = 1 - copy;
+            let at = EpilogueAt { batch: w.matrix, weight: w.b, row: r.add(w.row, first), col };
+            let y = epilogue(r, &parts, at);
+            let y = r.cast(y, self.p.output);
+            // A box would also write rows of the next group.
+            let left = w.rows.map(|rows| r.sub(rows, first));
+            match (&self.staging, left) {
+                (None, None) => r.store_tile(&self.d, y, &[at.batch, at.row, at.col], 1),
+                (None, Some(left)) => store_some_rows(r, self.p.groups, &self.d, y, at, left, 1),
+                (Some(staging), None) => self.store_box(r, staging, y, at, wg, copy, in_flight),
+                (Some(staging), Some(left)) => {
+                    let full = r.cmp(CmpPred::Ge, left, chunk);
+                    r.if_then(full, |r| self.store_box(r, staging, y, at, wg, copy, in_flight));
+                    let cut = r.cmp(CmpPred::Lt, left, chunk);
+                    r.if_then(cut, |r| store_some_rows(r, self.p.groups, &self.d, y, at, left, 1));
                 }
             }
+            copy = 1 - copy;
         }
         Ok(())
+    }
+
+    /// Stores a tile through buffer `copy` of the warpgroup, once at most `in_flight` stores still read theirs.
+    fn store_box(
+        &self,
+        r: &mut RoleBuilder,
+        staging: &Staging,
+        y: TileRef,
+        at: EpilogueAt,
+        wg: Scalar,
+        copy: u32,
+        in_flight: i64,
+    ) {
+        let index = r.mul(wg, 2);
+        let index = r.add(index, copy);
+        let buffer = r.staging(staging, index);
+        r.tma_store_wait(in_flight);
+        r.sync();
+        r.store_matrix(buffer, y);
+        r.sync();
+        r.tma_store(&self.d, buffer, &[at.batch, at.row, at.col]);
     }
 }

@@ -3,8 +3,8 @@
 use crate::gemm::config::{Cluster, WgmmaConfig};
 use crate::gemm::grouped::TileList;
 use crate::gemm::problem::{BLayout, GemmProblem, Groups};
+use crate::gemm::scale::BlockScales;
 use crate::gemm::tiles::{Raster, TileAt};
-use tilewright_ir::DType;
 use tilewright_ir::tile::{Dim, KernelBuilder, Pipe, ProbeAxis, RoleBuilder, Scalar, Staging, TensorRef};
 
 /// The kernel's resources.
@@ -16,6 +16,8 @@ pub(super) struct Ctx<'a> {
     pub d: TensorRef,
     pub ring: Pipe,
     pub staging: Option<Staging>,
+    /// Factors inside the main loop.
+    pub blocks: BlockScales,
     /// The tiles of a grouped GEMM.
     pub list: Option<TileList>,
 }
@@ -39,9 +41,6 @@ impl<'a> Ctx<'a> {
     /// Declares tensors, ring, grid and conditions.
     pub fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, c: &'a WgmmaConfig) -> Self {
         p.groups.declare(k);
-        for name in ["n", "k"] {
-            k.shape(name);
-        }
         let (bm, bn, bk, gates) = (c.bm, c.bn, c.bk, p.gates());
         let n = Dim { param: Some("n".into()), factor: gates };
         let ([lead, rows], matrices) = (p.groups.rows(), p.groups.matrices());
@@ -51,7 +50,7 @@ impl<'a> Ctx<'a> {
             BLayout::Kn => ([matrices, Dim::param("k"), n], [bk, bn / gates]),
         };
         let b = k.tensor("b", p.input, dims);
-        let output = if c.split { DType::F32 } else { p.output };
+        let output = if c.split { p.sums() } else { p.output };
         let lead = if c.split { Dim::param("splits*batch") } else { lead };
         let d = k.tensor("d", output, [lead, rows, Dim::param("n")]);
         let list = (p.groups != Groups::Batch).then(|| TileList::walked(k, p.groups, bm));
@@ -63,7 +62,7 @@ impl<'a> Ctx<'a> {
         k.cluster(c.cluster.ctas());
         let [cm, cn] = c.cluster_tile(p);
         let splits = if c.split { "*splits" } else { "" };
-        let (tiles, ctas) = (format!("{}*ceil_div(n,{cn}){splits}", p.groups.most_tiles(cm)), c.cluster.ctas());
+        let (tiles, ctas) = (p.groups.grid_tiles([cm, cn]) + splits, c.cluster.ctas());
         k.grid([format!("min({tiles},sms/{ctas})*{ctas}"), "1".into(), "1".into()]);
         if c.split {
             k.shape("splits");
@@ -76,7 +75,8 @@ impl<'a> Ctx<'a> {
         if list.is_none() {
             k.probe("m", cm, ProbeAxis::Tiles);
         }
-        Ctx { p, c, a, b, d, ring, staging, list }
+        let blocks = BlockScales::declare(k, p);
+        Ctx { p, c, a, b, d, ring, staging, blocks, list }
     }
 
     /// Tiles this cluster walks: first, end, step, and the raster that places them.
@@ -121,6 +121,7 @@ impl<'a> Ctx<'a> {
             Cluster::TwoM => m = pair(r, m, ctas, rank),
             Cluster::TwoN => n = pair(r, n, ctas, rank),
         }
+        let row = r.mul(m, self.c.bm);
         let col = r.mul(n, self.c.bn / self.p.gates());
         let kdim = r.param("k");
         let kt = r.ceil_div(kdim, self.c.bk);
@@ -140,7 +141,6 @@ impl<'a> Ctx<'a> {
             let t = list.entry(r, self.p.groups, m);
             return Work { matrix: t.matrix, a: t.matrix, b: t.expert, row: t.row, col, rows: Some(t.rows), k };
         }
-        let row = r.mul(m, self.c.bm);
         let source = if self.c.split {
             let batch = r.param("batch");
             r.rem(matrix, batch)

@@ -1,0 +1,393 @@
+//! The weight-only kernel with mma.sync: few tokens against packed weights, `d^T = W x^T`.
+//!
+//! Weights are the 16-row A operand of m16n8k16 and tokens the 8 columns, so that 8 tokens fill it. A block lies in memory in
+//! the order of A fragments: each lane loads 16 bytes of codes at once, from global memory into registers, and decodes them
+//! there. What a warpgroup loads next is under way while it multiplies; a goes through a small ring in shared memory.
+//!
+//! The warpgroups of a CTA share k: warpgroup w takes blocks w, w + wgs, ... of 128 columns and has accumulators and a ring of
+//! its own, so they meet once, at the end, where the first adds up all sums in the order of warpgroups. Further parts of k
+//! are other CTAs' (`split`).
+
+use super::block::{CHUNK, COLS, RUN, code_words, scale_words, words};
+use super::config::WeightMmaConfig;
+use super::decode::Span;
+use super::format::Format;
+use crate::gemm::epilogue::{EpilogueAt, EpilogueFn};
+use crate::gemm::problem::{GemmProblem, Packed};
+use tilewright_ir::DType;
+use tilewright_ir::layout::{LayoutError, blocked, mma_a, row_group_words};
+use tilewright_ir::tile::{
+    Cell, CmpPred, Dim, KernelBuilder, ProbeAxis, RegTile, RoleBuilder, Scalar, Staging, TensorRef, TileRef, Unit,
+};
+
+/// The barrier at which all warpgroups meet: the last, since eight warpgroups take the first for themselves.
+const MEETING: i64 = 7;
+/// Threads of a warpgroup.
+const THREADS: u32 = 128;
+/// Warps of a warpgroup stand on rows of the weight.
+const GRID: [u32; 2] = [4, 1];
+/// Columns of a block.
+const BLOCK_K: u32 = COLS as u32;
+
+/// Records the kernel. `epilogue` turns accumulators into the output; partial sums of a split k skip it.
+pub fn mma(
+    k: &mut KernelBuilder,
+    p: &GemmProblem,
+    packed: Packed,
+    c: &WeightMmaConfig,
+    epilogue: &EpilogueFn,
+) -> Result<(), LayoutError> {
+    let x = Ctx::declare(k, p, packed, c)?;
+    let mut result = Ok(());
+    k.role("main", 4 * c.wgs, None, Unit::Warpgroup, |r| result = x.main(r, epilogue));
+    result
+}
+
+struct Ctx<'a> {
+    p: &'a GemmProblem,
+    c: &'a WeightMmaConfig,
+    packed: Packed,
+    a: TensorRef,
+    weight: TensorRef,
+    d: TensorRef,
+    ring: Staging,
+    /// A copy for each warpgroup but the first.
+    sums: Vec<Staging>,
+    /// What is decoded at once: a chunk.
+    chunk: Span,
+    /// Words of the scales or zeros of a block, I32 `[groups, 32]`.
+    factors: RegTile,
+    /// A warpgroup's sums as vectors of four registers.
+    flat: RegTile,
+}
+
+/// Which blocks a warpgroup multiplies.
+struct Work {
+    batch: Scalar,
+    /// First row of d.
+    row: Scalar,
+    /// First block of weight rows of the CTA.
+    block_n: Scalar,
+    /// The warpgroup's first block along k.
+    first: Scalar,
+    /// The end of the CTA's blocks along k.
+    to: Scalar,
+}
+
+/// A block of weights on its way: codes by chunk, and factors.
+struct Held {
+    codes: Vec<Cell>,
+    scales: Cell,
+    zeros: Option<Cell>,
+}
+
+/// Where a warpgroup stands in its ring.
+struct Turn {
+    read: Cell,
+    write: Cell,
+}
+
+impl<'a> Ctx<'a> {
+    fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, packed: Packed, c: &'a WeightMmaConfig) -> Result<Self, LayoutError> {
+        for name in ["m", "n", "k", "batch"] {
+            k.shape(name);
+        }
+        let gates = p.gates();
+        let fixed = |factor| Dim { param: None, factor };
+        let a = k.tensor("a", p.input, [Dim::param("batch"), Dim::param("m"), Dim::param("k")]);
+        let blocks_n = Dim { param: Some("ceil_div(n,64)".into()), factor: gates };
+        let dims = [Dim::param("batch"), blocks_n, Dim::param("ceil_div(k,128)"), fixed(words(packed))];
+        let weight = k.tensor("packed", DType::I32, dims);
+        let d = if c.split {
+            // Gate and up of a row lie side by side: columns end at n in each.
+            k.tensor("d", DType::F32, [Dim::param("splits*batch"), Dim::param("m"), fixed(gates), Dim::param("n")])
+        } else {
+            k.tensor("d", p.output, [Dim::param("batch"), Dim::param("m"), Dim::param("n")])
+        };
+        let ring = k.buffer("ring", p.input, [c.bm, BLOCK_K], c.wgs * c.stages);
+        // An accumulator of 64 x bm is bm / 2 registers a thread.
+        let shape = [THREADS * c.bm / 8, 4];
+        let flat = RegTile { dtype: DType::F32, shape, layout: blocked(THREADS, shape, 4)? };
+        let sums = if c.wgs > 1 {
+            (0..c.row_blocks()).map(|i| k.scratch(&format!("sums{i}"), DType::F32, shape, c.wgs - 1)).collect()
+        } else {
+            Vec::new()
+        };
+        let splits = if c.split { "splits*batch" } else { "batch" };
+        k.grid([format!("ceil_div(m,{})", c.bm), format!("ceil_div(n,{})", c.out_cols(p)), splits.into()]);
+        k.require("k >= 1");
+        if c.split {
+            k.shape("splits");
+            k.require(format!("splits <= ceil_div(k,{BLOCK_K})"));
+        }
+        if c.load_align > 1 {
+            k.require(format!("k % {} == 0", c.load_align));
+        }
+        k.min_ctas(c.ctas);
+        k.probe("k", BLOCK_K, ProbeAxis::Trips);
+        let groups = BLOCK_K / packed.group;
+        let factors = RegTile { dtype: DType::I32, shape: [groups, RUN as u32], layout: row_group_words(groups)? };
+        let chunk = Span::new(packed, p.input, Format::of(packed.bits).chunk_k as u32)?;
+        Ok(Ctx { p, c, packed, a, weight, d, ring, sums, chunk, factors, flat })
+    }
+
+    fn main(&self, r: &mut RoleBuilder, epilogue: &EpilogueFn) -> Result<(), LayoutError> {
+        let c = self.c;
+        let (x, y, z) = (r.cta_id(0), r.cta_id(1), r.cta_id(2));
+        let row = r.mul(x, c.bm);
+        let block_n = r.mul(y, c.row_blocks());
+        let kdim = r.param("k");
+        let count = r.ceil_div(kdim, BLOCK_K);
+        let (batch, from, to) = if c.split {
+            // Part s of S takes blocks s*T/S to (s+1)*T/S: never none, since S <= T.
+            let (n, splits) = (r.param("batch"), r.param("splits"));
+            let part = r.div(z, n);
+            let next = r.add(part, 1);
+            let [from, to] = [part, next].map(|s| {
+                let s = r.mul(s, count);
+                r.div(s, splits)
+            });
+            (r.rem(z, n), from, to)
+        } else {
+            (z, r.int(0), count)
+        };
+        let wg = r.wg_index();
+        let first = r.add(from, wg);
+        let work = Work { batch, row, block_n, first, to };
+        let acc = self.main_loop(r, &work, wg)?;
+        if c.wgs == 1 {
+            let tiles = acc.iter().map(|a| r.get_tile(*a)).collect();
+            self.finish(r, epilogue, tiles, z, &work);
+            return Ok(());
+        }
+        let is_other = r.cmp(CmpPred::Gt, wg, 0);
+        r.if_then(is_other, |r| {
+            let copy = r.sub(wg, 1);
+            for (acc, sums) in acc.iter().zip(&self.sums) {
+                let tile = r.get_tile(*acc);
+                let tile = r.reinterpret(&[tile], self.flat.clone());
+                let to = r.staging(sums, copy);
+                r.store_shared(to, tile);
+            }
+        });
+        r.barrier_sync(MEETING, c.wgs * THREADS);
+        let is_first = r.cmp(CmpPred::Eq, wg, 0);
+        r.if_then(is_first, |r| {
+            let tiles = acc.iter().zip(&self.sums).map(|(acc, sums)| self.add_up(r, *acc, sums)).collect();
+            self.finish(r, epilogue, tiles, z, &work);
+        });
+        Ok(())
+    }
+
+    /// The sums of all warpgroups, in their order.
+    fn add_up(&self, r: &mut RoleBuilder, acc: Cell, sums: &Staging) -> TileRef {
+        let own = r.get_tile(acc);
+        let ty = r.tile_type(own);
+        let mut sum = r.reinterpret(&[own], self.flat.clone());
+        for copy in 0..self.c.wgs - 1 {
+            let from = r.staging(sums, copy);
+            let part = r.load_shared(from, self.flat.clone());
+            sum = r.binary("add", sum, part);
+        }
+        r.reinterpret(&[sum], ty)
+    }
+
+    /// Accumulators `[64, bm]` of all row blocks to d.
+    fn finish(&self, r: &mut RoleBuilder, epilogue: &EpilogueFn, acc: Vec<TileRef>, z: Scalar, work: &Work) {
+        let gates = self.p.gates();
+        let tiles: Vec<TileRef> = acc.into_iter().map(|t| r.transpose(t)).collect();
+        let pair = r.div(work.block_n, gates);
+        for (i, parts) in tiles.chunks(gates as usize).enumerate() {
+            let block = r.add(pair, i as u32);
+            let col = r.mul(block, 64);
+            if self.c.split {
+                parts.iter().zip(0..).for_each(|(t, gate)| self.store_part(r, *t, z, work.row, gate, col));
+                continue;
+            }
+            let at = EpilogueAt { batch: work.batch, weight: work.batch, row: work.row, col };
+            let out = epilogue(r, parts, at);
+            let out = r.cast(out, self.p.output);
+            r.store_tile(&self.d, out, &[at.batch, at.row, at.col], 1);
+        }
+    }
+
+    /// Partial sums `[bm, 64]` of a gate; `z` counts matrices and parts of k.
+    fn store_part(&self, r: &mut RoleBuilder, tile: TileRef, z: Scalar, row: Scalar, gate: u32, col: Scalar) {
+        let (m, gates) = (r.param("m"), self.p.gates());
+        let like = r.row_vec(&r.tile_type(tile), DType::I32);
+        let splat = |r: &mut RoleBuilder, s: Scalar| r.splat(s, like.clone());
+        let lane = r.iota(0, like.clone());
+        let row = splat(r, row);
+        let row = r.binary("add", lane, row);
+        let end = splat(r, m);
+        let inside = r.compare(CmpPred::Lt, row, end);
+        let first = r.mul(z, m);
+        let first = splat(r, first);
+        let number = r.binary("add", row, first);
+        let factor = r.splat_int(i64::from(gates), number);
+        let number = r.binary("mul", number, factor);
+        let gate = r.splat_int(i64::from(gate), number);
+        let number = r.binary("add", number, gate);
+        let none = r.splat_int(-1, number);
+        let number = r.choose(inside, number, none);
+        r.store_rows(&self.d, tile, number, col, 1);
+    }
+
+    fn main_loop(&self, r: &mut RoleBuilder, work: &Work, wg: Scalar) -> Result<Vec<Cell>, LayoutError> {
+        let c = self.c;
+        let acc: Result<Vec<Cell>, LayoutError> = (0..c.row_blocks()).map(|_| r.mma_acc([64, c.bm], GRID)).collect();
+        let acc = acc?;
+        let held: Vec<Vec<Held>> = (0..c.depth)
+            .map(|d| {
+                let block = r.add(work.first, d * c.wgs);
+                (0..c.row_blocks()).map(|i| self.start(r, work, i, block)).collect()
+            })
+            .collect();
+        let ring = r.mul(wg, c.stages);
+        for s in 0..c.stages - 1 {
+            let block = r.add(work.first, s * c.wgs);
+            let copy = r.add(ring, s);
+            self.load_a(r, work, block, copy);
+        }
+        let turn = Turn { read: r.scalar_cell(0), write: r.scalar_cell(c.stages - 1) };
+        let mut result = Ok(());
+        r.for_range(work.first, work.to, c.depth * c.wgs, |r, block| {
+            for (d, held) in held.iter().enumerate() {
+                let mut body = |r: &mut RoleBuilder, block| {
+                    let done = self.block(r, work, block, ring, &turn, held, &acc);
+                    result = std::mem::replace(&mut result, Ok(())).and(done);
+                };
+                if d == 0 {
+                    body(r, block);
+                } else {
+                    let block = r.add(block, d as u32 * c.wgs);
+                    let exists = r.cmp(CmpPred::Lt, block, work.to);
+                    r.if_then(exists, |r| body(r, block));
+                }
+            }
+        });
+        r.copy_wait(0);
+        result.map(|()| acc)
+    }
+
+    /// Multiplies one block along k, and has the loads of later ones begin.
+    fn block(
+        &self,
+        r: &mut RoleBuilder,
+        work: &Work,
+        block: Scalar,
+        ring: Scalar,
+        turn: &Turn,
+        held: &[Held],
+        acc: &[Cell],
+    ) -> Result<(), LayoutError> {
+        let c = self.c;
+        r.copy_wait(i64::from(c.stages) - 2);
+        r.sync();
+        let ahead = r.add(block, (c.stages - 1) * c.wgs);
+        let stage = r.get(turn.write);
+        let copy = r.add(ring, stage);
+        self.load_a(r, work, ahead, copy);
+        let stage = r.get(turn.read);
+        let copy = r.add(ring, stage);
+        let x = r.staging(&self.ring, copy);
+        let next = r.add(block, c.depth * c.wgs);
+        let chunk_k = Format::of(self.packed.bits).chunk_k as u32;
+        let chunks = BLOCK_K / chunk_k;
+        let step = RegTile { dtype: self.p.input, shape: [64, 16], layout: mma_a(64, 16, 4, 1)? };
+        for chunk in 0..chunks {
+            let mut weights = Vec::new();
+            for (i, h) in held.iter().enumerate() {
+                weights.push(self.decode(r, h, chunk, chunk_k));
+                // The registers are free again: what comes next is loaded into them.
+                let at = self.place(r, work, i as u32, next);
+                let codes = r.load_run(&self.weight, &at, chunk * CHUNK as u32, self.chunk.words.clone());
+                r.set_tile(h.codes[chunk as usize], codes);
+                if chunk + 1 == chunks {
+                    self.load_factors(r, h, &at);
+                }
+            }
+            for s in 0..chunk_k / 16 {
+                let b = r.load_b(x, chunk * chunk_k / 16 + s, GRID, false)?;
+                for (w, acc) in weights.iter().zip(acc) {
+                    let a = r.part(*w, [0, 16 * s], step.clone());
+                    r.mma_sync(*acc, a, b);
+                }
+            }
+        }
+        for cell in [turn.read, turn.write] {
+            let s = r.get(cell);
+            let next = r.add(s, 1);
+            let wrap = r.cmp(CmpPred::Eq, next, c.stages);
+            let next = r.select(wrap, 0, next);
+            r.set(cell, next);
+        }
+        Ok(())
+    }
+
+    /// A chunk's weights `[64, chunk_k]`.
+    fn decode(&self, r: &mut RoleBuilder, h: &Held, chunk: u32, chunk_k: u32) -> TileRef {
+        let factors = |r: &mut RoleBuilder, cell: Cell| {
+            let words = r.get_tile(cell);
+            // A group longer than a chunk serves several.
+            r.part(words, [chunk * chunk_k / self.packed.group, 0], self.chunk.factor_words.clone())
+        };
+        let scales = factors(r, h.scales);
+        let zeros = h.zeros.map(|z| factors(r, z));
+        let codes = r.get_tile(h.codes[chunk as usize]);
+        self.chunk.decode(r, codes, scales, zeros)
+    }
+
+    /// Begins the loads of a block.
+    fn start(&self, r: &mut RoleBuilder, work: &Work, row_block: u32, block: Scalar) -> Held {
+        let at = self.place(r, work, row_block, block);
+        let chunks = code_words(self.packed) / CHUNK as u32;
+        let codes = (0..chunks)
+            .map(|chunk| {
+                let codes = r.load_run(&self.weight, &at, chunk * CHUNK as u32, self.chunk.words.clone());
+                r.tile_cell(codes)
+            })
+            .collect();
+        let scales = r.tile_place(self.factors.clone());
+        let zeros = self.packed.zero.then(|| r.tile_place(self.factors.clone()));
+        let held = Held { codes, scales, zeros };
+        self.load_factors(r, &held, &at);
+        held
+    }
+
+    fn load_factors(&self, r: &mut RoleBuilder, h: &Held, at: &[Scalar]) {
+        let first = code_words(self.packed);
+        let scales = r.load_run(&self.weight, at, first, self.factors.clone());
+        r.set_tile(h.scales, scales);
+        if let Some(cell) = h.zeros {
+            let zeros = r.load_run(&self.weight, at, first + scale_words(self.packed), self.factors.clone());
+            r.set_tile(cell, zeros);
+        }
+    }
+
+    /// The coordinates of a block. Where there is none, those of the last: its loads are not needed and do no harm.
+    fn place(&self, r: &mut RoleBuilder, work: &Work, row_block: u32, block: Scalar) -> [Scalar; 3] {
+        let last = r.sub(work.to, 1);
+        let block = r.min(block, last);
+        let mut row = r.add(work.block_n, row_block);
+        if self.c.row_blocks() > self.p.gates() {
+            let n = r.param("n");
+            let rows = r.ceil_div(n, 64);
+            let rows = r.mul(rows, self.p.gates());
+            let last = r.sub(rows, 1);
+            row = r.min(row, last);
+        }
+        [work.batch, row, block]
+    }
+
+    /// Copies a's columns of a block into the ring; zeros past k, and past the CTA's blocks.
+    fn load_a(&self, r: &mut RoleBuilder, work: &Work, block: Scalar, copy: Scalar) {
+        let kdim = r.param("k");
+        let at = r.mul(block, BLOCK_K);
+        let exists = r.cmp(CmpPred::Lt, block, work.to);
+        let at = r.select(exists, at, kdim);
+        let to = r.staging(&self.ring, copy);
+        r.copy_async(&self.a, to, &[work.batch, work.row, at], self.c.load_align);
+        r.copy_commit();
+    }
+}
