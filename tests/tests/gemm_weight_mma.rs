@@ -68,7 +68,8 @@ fn formats_at_ragged_sizes() {
         for codes in [Codes::Random, Codes::Extreme, Codes::Constant] {
             Case { p, shape: [1, 3, 72, 384], group: g, codes, seed: i as u64 % 3 }.holds(&Launches::One(&kernel));
         }
-        Case { p, shape: [1, 17, 100, 2 * g.max(200)], group: 2 * g, codes: Codes::Random, seed: 1 }.holds(&Launches::One(&kernel));
+        Case { p, shape: [1, 17, 100, 2 * g.max(200)], group: 2 * g, codes: Codes::Random, seed: 1 }
+            .holds(&Launches::One(&kernel));
         if group == 128 {
             // One scale a row.
             Case { p, shape: [1, 2, 130, 1000], group: 1000, codes: Codes::Random, seed: 2 }.holds(&Launches::One(&kernel));

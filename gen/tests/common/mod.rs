@@ -3,6 +3,7 @@
 
 pub mod attention;
 pub mod emulation;
+pub mod weight;
 
 use assert_cmd::Command;
 use half::bf16;

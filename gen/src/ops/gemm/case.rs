@@ -5,10 +5,12 @@ use super::super::case::{Case, Check, Output, Random, Trial};
 use crate::error::{Res, failed, failure};
 use crate::tensors::{Tensor, Tensors, from_f64, to_f64};
 use crate::verify::Level;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::rc::Rc;
 use tilewright_ir::DType;
 use tilewright_runtime::expr::{VarId, Vars};
-use tilewright_templates::gemm::{GemmProblem, Operands, reference};
+use tilewright_runtime::manifest::Kernel;
+use tilewright_templates::gemm::{GemmProblem, Operands, Weight, reference};
 
 /// Sizes of a GEMM: batch, m, n, k.
 pub type Shape = [usize; 4];
@@ -16,8 +18,16 @@ pub type Shape = [usize; 4];
 /// Work (multiply-adds) up to which the result is compared with the reference.
 const REFERENCE_LIMIT: usize = 1 << 29;
 
+/// The weights `[batch, n, k]` that inputs stand for.
+pub type Weights = Rc<dyn Fn(&Tensors) -> Res<Vec<f64>>>;
+
 /// A problem of these sizes on these inputs; `batched` says whether d has a batch dimension.
 pub fn case(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, inputs: Tensors) -> Res<Case> {
+    case_of(problem, shape, batched, alpha, inputs, Rc::new(|inputs| numbers(inputs, "b")))
+}
+
+/// As [`case`] with weights that are more than the numbers of a tensor `b`.
+pub fn case_of(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, inputs: Tensors, weights: Weights) -> Res<Case> {
     let [batch, m, n, k] = shape;
     let d = if batched { vec![batch, m, n] } else { vec![m, n] };
     Ok(Case {
@@ -26,7 +36,7 @@ pub fn case(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, input
         vars: vars(shape)?,
         scalars: vec![("alpha", alpha)],
         outputs: vec![Output { name: "d", dtype: safetensors_dtype(problem.output), shape: d }],
-        check: check(problem, shape, alpha),
+        check: check(problem, shape, alpha, weights),
         inputs,
     })
 }
@@ -39,24 +49,27 @@ pub fn vars([batch, m, n, k]: Shape) -> Res<Vars> {
 }
 
 /// Compares with the f64 reference where that is affordable.
-fn check(p: GemmProblem, shape: Shape, alpha: f32) -> Check {
-    Box::new(move |inputs, outputs, _| {
+fn check(p: GemmProblem, shape: Shape, alpha: f32, weights: Weights) -> Check {
+    Box::new(move |inputs, outputs, kernels| {
+        let path = path(&p, kernels);
         let [batch, m, n, k] = shape;
         let work = batch * m * n * k * p.gates() as usize;
         if work > REFERENCE_LIMIT {
-            return Ok(json!({"reference": null, "why": format!("{work} multiply-adds are more than {REFERENCE_LIMIT}")}));
+            let why = format!("{work} multiply-adds are more than {REFERENCE_LIMIT}");
+            return Ok(told(json!({"reference": null, "why": why}), path));
         }
-        let numbers = |name: &str| inputs.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data));
         let o = Operands {
             shape,
-            a: numbers("a")?,
-            b: numbers("b")?,
-            bias: numbers("bias")?,
-            residual: numbers("residual")?,
+            a: numbers(inputs, "a")?,
+            b: weights(inputs)?,
+            bias: numbers(inputs, "bias")?,
+            residual: numbers(inputs, "residual")?,
+            a_scale: numbers(inputs, "a_scale")?,
+            b_scale: numbers(inputs, "b_scale")?,
             alpha: f64::from(alpha),
         };
         if [&o.a, &o.b, &o.bias, &o.residual].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
-            return Ok(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}));
+            return Ok(told(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}), path));
         }
         let reference = reference(&p, &o);
         let d = outputs.get("d").ok_or_else(|| failure("no output d"))?;
@@ -65,8 +78,28 @@ fn check(p: GemmProblem, shape: Shape, alpha: f32) -> Check {
             return failed(format!("element {i} of d is {x}, the f64 reference {want}, the bound {bound:e}"));
         }
         let worst = found.iter().zip(&reference.value).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
-        Ok(json!({"reference": "f64", "elements": found.len(), "max_error": worst, "bound": "2*|lowp-ref| + slack"}))
+        let verdict = json!({"reference": "f64", "elements": found.len(), "max_error": worst, "bound": "2*|lowp-ref| + slack"});
+        Ok(told(verdict, path))
     })
+}
+
+/// The elements of an input as numbers; none where it is not there.
+fn numbers(inputs: &Tensors, name: &str) -> Res<Vec<f64>> {
+    inputs.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data))
+}
+
+/// Which way a packed weight went: kernels that unpack it come before a dense multiplication.
+fn path(p: &GemmProblem, kernels: &[&Kernel]) -> Option<&'static str> {
+    let unpacks = kernels.iter().any(|k| k.config.get("kind").is_some_and(|kind| kind == "unpack"));
+    (p.weight != Weight::Same).then_some(if unpacks { "dequantised" } else { "packed" })
+}
+
+/// A verdict with the path where there is a choice of them.
+fn told(mut verdict: Value, path: Option<&str>) -> Value {
+    if let Some(path) = path {
+        verdict["path"] = path.into();
+    }
+    verdict
 }
 
 /// Random numbers in -1..1 that the dtypes hold exactly: the same in every run.

@@ -5,13 +5,17 @@ use std::collections::BTreeSet;
 use tilewright_autotune::{Candidate, DeviceProfile, Sizes, rank};
 use tilewright_ir::Arch;
 use tilewright_runtime::dispatch::{ChosenBy, Dispatch, PlanIndex};
-use tilewright_templates::gemm::{GemmConfig, GemmProblem};
+use tilewright_templates::gemm::weight::{WeightClass, crossover};
+use tilewright_templates::gemm::{GemmConfig, GemmProblem, Weight};
 use tilewright_templates::plan::{OpPlan, TemplateKernel};
 
 /// Upper bounds of the buckets; the last is open. m finely, since that is what varies in a server.
 const M_EDGES: [i64; 12] = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192];
 const N_EDGES: [i64; 4] = [512, 2048, 6144, 16384];
 const K_EDGES: [i64; 3] = [1024, 4096, 12288];
+
+/// Kinds of kernels that may come before the one that multiplies.
+const BEFORE: [&str; 3] = ["pack", "unpack", "gather_columns"];
 
 /// What ranking needs of a plan.
 struct Entry {
@@ -21,11 +25,14 @@ struct Entry {
     config: GemmConfig,
     splits: u32,
     requires: BTreeSet<String>,
+    /// The weight is unpacked first.
+    unpacks: bool,
 }
 
 /// The table of a class in the model's order.
 pub fn table(arch: Arch, class: &str, plans: &[(PlanIndex, &OpPlan)]) -> Res<Dispatch> {
     let device = &DeviceProfile::typical(arch);
+    let problem = WeightClass::from_class(class).map_err(failure)?;
     let entries = plans.iter().map(|(i, p)| entry(*i, p)).collect::<Res<Vec<Entry>>>()?;
     let candidates: Vec<Candidate> =
         entries.iter().map(|e| Candidate { id: &e.id, problem: &e.problem, config: &e.config, splits: e.splits }).collect();
@@ -33,7 +40,14 @@ pub fn table(arch: Arch, class: &str, plans: &[(PlanIndex, &OpPlan)]) -> Res<Dis
     for m in sizes(&M_EDGES) {
         for n in sizes(&N_EDGES) {
             for k in sizes(&K_EDGES) {
-                cells.push(reachable(&entries, &rank(device, Sizes { m, n, k }, &candidates)));
+                let mut order = rank(device, Sizes { m, n, k }, &candidates);
+                // The model ranks kernels; which way a packed weight goes is the crossover's choice.
+                if let Weight::Packed(packed) = problem.problem.weight {
+                    let wide = n * f64::from(problem.problem.gates());
+                    let late = m as usize >= crossover(arch, packed, wide as usize, k as usize);
+                    order.sort_by_key(|i| entries[*i].unpacks != late);
+                }
+                cells.push(reachable(&entries, &order));
             }
         }
     }
@@ -49,17 +63,23 @@ pub fn table(arch: Arch, class: &str, plans: &[(PlanIndex, &OpPlan)]) -> Res<Dis
 }
 
 fn entry(PlanIndex(index): PlanIndex, p: &OpPlan) -> Res<Entry> {
-    let problem = GemmProblem::from_class(&p.plan.class).map_err(failure)?;
-    let axes: Vec<String> = p.kernels[0].config.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let problem = WeightClass::from_class(&p.plan.class).map_err(failure)?.problem;
+    let kind = |k: &TemplateKernel, kind: &str| k.config.get("kind").is_some_and(|found| found == kind);
+    let unpacks = p.kernels.iter().any(|k| kind(k, "unpack"));
+    // The kernel that multiplies: what packs, unpacks or gathers comes before it.
+    let main = p.kernels.iter().position(|k| !BEFORE.iter().any(|b| kind(k, b)));
+    let main = main.ok_or_else(|| failure(format!("plan {} multiplies nothing", p.plan.id)))?;
+    let axes: Vec<String> = p.kernels[main].config.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let config = axes.join(",").parse().map_err(failure)?;
-    let splits = p.plan.launches[0].sets.get("splits").and_then(|e| e.text().parse().ok()).unwrap_or(1);
+    let splits = p.plan.launches[main].sets.get("splits").and_then(|e| e.text().parse().ok()).unwrap_or(1);
+    let problem = if unpacks { GemmProblem { weight: Weight::Same, ..problem } } else { problem };
     // A launch may rename variables: then the same words mean something else.
     let scoped = |(l, k): (&tilewright_runtime::plan::PlanLaunch, &TemplateKernel)| {
         let sets: Vec<String> = l.sets.iter().map(|(k, v)| format!("{k}:={}", v.text())).collect();
         k.kernel.requires.iter().map(|r| format!("{r} {}", sets.join(" "))).collect::<Vec<_>>()
     };
     let requires = p.plan.launches.iter().zip(&p.kernels).flat_map(scoped).collect();
-    Ok(Entry { index, id: p.plan.id.clone(), problem, config, splits, requires })
+    Ok(Entry { index, id: p.plan.id.clone(), problem, config, splits, requires, unpacks })
 }
 
 /// The size that stands for a bucket: its upper bound, twice the last for the open one.

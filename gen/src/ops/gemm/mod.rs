@@ -4,11 +4,15 @@
 //! |---|---|
 //! | `request` | keys and tensors of a run, and the config for it |
 //! | `case` | inputs, the comparison with the reference, verification shapes |
+//! | `weight` | the same with weights of a few bits instead of b |
+//! | `checkpoint` | weights of a few bits as files have them |
 //! | `dispatch` | the order of plans by the performance model |
 
 mod case;
+mod checkpoint;
 mod dispatch;
 mod request;
+mod weight;
 
 use super::{About, Family};
 use crate::error::{Res, bad_input};

@@ -12,7 +12,7 @@ use tilewright_templates::gemm::*;
 /// Checks keys and tensors against each other.
 pub fn request(ask: Ask) -> Res<Request> {
     if ask.key("weight").is_some() {
-        return usage("key `weight`: low-bit weights are not built yet; give b in the dtype of a");
+        return super::weight::request(ask);
     }
     ask.only_keys(&["out", "act", "alpha", "b", "split_k", "config"])?;
     const TENSORS: [&str; 4] = ["a", "b", "bias", "residual"];
@@ -91,7 +91,7 @@ fn shape(p: &GemmProblem, a: &Tensor, b: &Tensor) -> Res<(Shape, bool)> {
 }
 
 /// A config that fits the sizes: the model's choice among a few.
-fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -> Res<GemmConfig> {
+pub(super) fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -> Res<GemmConfig> {
     let multiple = |x: usize, of: &[u32]| of.iter().copied().find(|a| x.is_multiple_of(*a as usize)).unwrap_or(1);
     let rows_aligned = k.is_multiple_of(8) && (p.b == BLayout::Nk || n.is_multiple_of(8));
     let mut list = Vec::new();
@@ -110,6 +110,8 @@ fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -> Res<GemmC
                 raster: 8,
                 n_align,
                 split: false,
+                promote: false,
+                pad: false,
             }));
         }
     }

@@ -8,7 +8,7 @@
 //! its own, so they meet once, at the end, where the first adds up all sums in the order of warpgroups. Further parts of k
 //! are other CTAs' (`split`).
 
-use super::block::{COLS, CHUNK, RUN, code_words, scale_words, words};
+use super::block::{CHUNK, COLS, RUN, code_words, scale_words, words};
 use super::config::WeightMmaConfig;
 use super::decode::Span;
 use super::format::Format;

@@ -9,6 +9,9 @@
 //! | `wgmma` | the Hopper kernel: weights as the A operand in registers, tokens as the columns of wgmma |
 //! | `mma` | the kernel for few tokens: weights as the A operand of mma.sync, warpgroups that share k |
 //! | `format`, `int4`, `int8` | a format: bits, order of codes in a word, the number stored for a zero point |
+//! | `source` | where codes, zero points and scales lie in a checkpoint, for the host and for kernels |
+//! | `pack`, `unpack` | the kernels from a source to the packed form, and from there to dense weights; the gather of columns of a |
+//! | `plan` | packing, unpacking and gathering as launches before a multiplication |
 
 pub mod block;
 pub mod config;
@@ -17,11 +20,20 @@ pub mod format;
 mod int4;
 mod int8;
 mod mma;
+mod pack;
+mod plan;
+pub mod source;
 pub mod stream;
+mod unpack;
 mod wgmma;
 
 pub use block::{Blocks, code_words, dequantised, pack, packed_group, rounded, scale_words, unpack, words};
 pub use config::{WeightMmaConfig, WeightWgmmaConfig};
 pub use format::Format;
 pub use mma::mma;
+pub use pack::{PackProblem, pack_kernel};
+pub(in crate::gemm) use plan::packed_tensor;
+pub use plan::{WeightClass, crossover, dequantised_plan, pack_plan, with_perm, with_source};
+pub use source::{Source, Stored};
+pub use unpack::{UnpackProblem, gather_kernel, unpack_kernel};
 pub use wgmma::wgmma;

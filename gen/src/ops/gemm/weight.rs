@@ -1,0 +1,279 @@
+//! `gen run gemm` with key `weight`: a checkpoint's tensors, or a weight that `gemm_pack` packed, instead of `b`.
+
+use super::super::ask::{Ask, dtype_of, safetensors_dtype};
+use super::super::case::Request;
+use super::case::{Weights, case_of};
+use super::checkpoint::{self, Loaded, Wanted, check_name, int_tensor, ints, load, take_prefix};
+use super::request::default_config;
+use crate::error::{Fail, Res, bad_input, failure, usage};
+use crate::tensors::Tensors;
+use safetensors::Dtype;
+use std::rc::Rc;
+use std::str::FromStr;
+use tilewright_autotune::{Candidate, DeviceProfile, Sizes, rank};
+use tilewright_ir::{Arch, DType};
+use tilewright_runtime::expr::VarId;
+use tilewright_templates::gemm::weight::{self, Blocks, WeightClass, WeightWgmmaConfig, crossover, dequantised_plan};
+use tilewright_templates::gemm::{Act, GemmConfig, GemmProblem, Packed, Weight, plan};
+use tilewright_templates::plan::OpPlan;
+
+/// Which way a packed weight is multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// The one that is faster by the estimate.
+    Auto,
+    /// The kernel that decodes as it multiplies.
+    Packed,
+    /// Unpack, then the dense kernel.
+    Dequantised,
+}
+
+impl FromStr for Path {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "auto" => Ok(Path::Auto),
+            "packed" => Ok(Path::Packed),
+            "dequantised" => Ok(Path::Dequantised),
+            _ => Err(format!("path = `{s}`: expected auto, packed or dequantised")),
+        }
+    }
+}
+
+/// Keys of every gemm, and those of weights.
+const KEYS: [&str; 13] =
+    ["out", "act", "alpha", "split_k", "config", "weight", "gptq_version", "prefix", "path", "bits", "group", "zero", "n"];
+
+/// Checks keys and tensors against each other.
+pub fn request(mut ask: Ask) -> Res<Request> {
+    let name = ask.key("weight").unwrap_or_default().to_string();
+    check_name(&name, &["packed"])?;
+    if ask.key("b").is_some() {
+        return usage(format!("key `b` says how b lies, which weight={name} has no use for"));
+    }
+    ask.only_keys(&KEYS)?;
+    let from_file = name != "packed";
+    let parts: &[&str] = if from_file { checkpoint::names(&name) } else { &["packed", "perm"] };
+    for key in ["bits", "group", "zero", "n"].into_iter().filter(|k| from_file && ask.key(k).is_some()) {
+        return usage(format!("key `{key}` goes with weight=packed: weight={name} has it from its tensors"));
+    }
+    const OWN: [&str; 3] = ["a", "bias", "residual"];
+    take_prefix(&mut ask, parts, &OWN)?;
+    if let Some(stranger) = ask.tensors.keys().find(|n| !OWN.contains(&n.as_str()) && !parts.contains(&n.as_str())) {
+        let hint = if stranger.ends_with(parts[0]) { " (--set prefix=... takes one layer of a checkpoint)" } else { "" };
+        return usage(format!(
+            "unknown tensor `{stranger}`: weight={name} takes a, {}, and optionally bias, residual{hint}",
+            parts.join(", ")
+        ));
+    }
+    let a = ask.need("a")?;
+    let input = dtype_of("a", a, &[DType::BF16, DType::F16])?;
+    let (batch, m, k) = match a.shape[..] {
+        [m, k] if m * k > 0 => (None, m, k),
+        [batch, m, k] if batch * m * k > 0 => (Some(batch), m, k),
+        _ => return usage(format!("tensor `a` is {}: expected [m, k] or [batch, m, k], every size at least 1", a.describe())),
+    };
+    let act = ask.parsed("act")?.unwrap_or(Act::None);
+    let outputs = |d: &DType| matches!(d, DType::BF16 | DType::F16 | DType::F32);
+    let output = ask.value("out", "bf16, f16 or f32", outputs)?.unwrap_or(input);
+    let (bias, residual) = (ask.tensors.contains_key("bias"), ask.tensors.contains_key("residual"));
+    let plain = GemmProblem { output, act, bias, residual, ..GemmProblem::plain(input) };
+    let gates = plain.gates() as usize;
+    let found = if from_file {
+        Found::file(load(&ask, &name, Wanted { dtype: Some(input), k: Some(k), batch: Some(batch), gptq_bits: None })?)
+    } else {
+        Found::packed(&ask, input, k, batch, gates)?
+    };
+    if !found.rows.is_multiple_of(gates) {
+        return usage(format!("act=swiglu: the weight has {} rows, which are not gate and up of equal number", found.rows));
+    }
+    let n = found.rows / gates;
+    let shape = [batch.unwrap_or(1), m, n, k];
+    if shape.iter().any(|s| *s > i32::MAX as usize / 4) || found.rows.saturating_mul(k) > i32::MAX as usize {
+        return usage(format!("m = {m}, n = {n}, k = {k}: sizes are limited to {}, a weight to 2^31 codes", i32::MAX / 4));
+    }
+    if bias {
+        ask.expect("bias", safetensors_dtype(input), &[found.rows])?;
+    }
+    if residual {
+        let whole = [shape[0], m, n];
+        ask.expect("residual", safetensors_dtype(output), if batch.is_some() { &whole } else { &whole[1..] })?;
+    }
+    let alpha = ask.value("alpha", "a number", |_| true)?.unwrap_or(1.0);
+    let splits: Option<u32> = ask.value("split_k", "a whole number from 1", |s| *s >= 1)?;
+    let config: Option<GemmConfig> = ask.parsed("config")?;
+    let path: Path = ask.key("path").map_or(Ok(Path::Auto), str::parse).map_err(bad_input)?;
+    let problem = GemmProblem { weight: Weight::Packed(found.packed), ..plain };
+    let class = WeightClass { problem, source: found.source, perm: found.perm.is_some() };
+    let mut inputs = ask.tensors;
+    if let Some(perm) = &found.perm {
+        inputs.insert("perm".into(), int_tensor(perm));
+    }
+    let mut case = case_of(problem, shape, batch.is_some(), alpha, inputs, found.weights)?;
+    case.class = class.class();
+    case.vars.set(VarId::of("group"), found.group as i64).map_err(failure)?;
+    Ok(Request {
+        case,
+        pinned: config.is_some() || splits.is_some() || path != Path::Auto,
+        plans: Box::new(move |arch| {
+            let list = plans(arch, &class.problem, shape, path, config, splits.unwrap_or(1))?;
+            list.into_iter().map(|p| class.complete(arch, p).map_err(bad_input)).collect()
+        }),
+    })
+}
+
+/// A weight, wherever it comes from.
+struct Found {
+    packed: Packed,
+    source: Option<weight::Source>,
+    rows: usize,
+    group: usize,
+    perm: Option<Vec<i32>>,
+    weights: Weights,
+}
+
+impl Found {
+    /// From a file's tensors.
+    fn file(loaded: Loaded) -> Found {
+        let Loaded { packed, source, rows, group, .. } = loaded;
+        let perm = loaded.perm.clone();
+        Found { packed, source: Some(source), rows, group, perm, weights: Rc::new(move |t| loaded.weights(t)) }
+    }
+
+    /// From a packed tensor and the keys that say what it holds.
+    fn packed(ask: &Ask, dtype: DType, k: usize, batch: Option<usize>, gates: usize) -> Res<Found> {
+        let missing = |key: &str| Fail::Usage(format!("key `{key}` is missing: weight=packed needs bits, group, zero and n"));
+        let bits = ask.value("bits", "4 or 8", |b| [4, 8].contains(b))?.ok_or_else(|| missing("bits"))?;
+        let group =
+            ask.value("group", "16, 32, 64 or 128", |g| [16, 32, 64, 128].contains(g))?.ok_or_else(|| missing("group"))?;
+        let zero: bool = ask.value("zero", "true or false", |_| true)?.ok_or_else(|| missing("zero"))?;
+        let n: usize = ask.value("n", "a whole number from 1", |n| (1..1 << 29).contains(n))?.ok_or_else(|| missing("n"))?;
+        let packed = Packed { bits, group, zero };
+        let blocks = Blocks { packed, n, k, gates };
+        let one = [blocks.along_n(), blocks.along_k(), weight::words(packed) as usize];
+        let shape: Vec<usize> = batch.into_iter().chain(one).collect();
+        let t = ask.need("packed")?;
+        if t.dtype != Dtype::I32 || t.shape != shape {
+            return usage(format!(
+                "tensor `packed` is {}: expected I32 {shape:?} for n = {n}, k = {k}, bits = {bits}, group = {group}, zero = {zero}",
+                t.describe()
+            ));
+        }
+        let words = ints(t);
+        let mut halves = words
+            .chunks(one[2])
+            .flat_map(|b| &b[weight::code_words(packed) as usize..])
+            .flat_map(|w| [*w as u16, (*w >> 16) as u16]);
+        let exponent = if dtype == DType::BF16 { 0x7F80 } else { 0x7C00 };
+        if halves.any(|h| h & exponent == exponent) {
+            return usage("tensor `packed`: a scale or zero point is NaN or infinite: it was packed for another dtype or group");
+        }
+        let perm = match ask.tensors.get("perm") {
+            None => None,
+            Some(t) => {
+                let perm = ints(t);
+                let mut seen = vec![false; k];
+                let fresh =
+                    |p: &i32| usize::try_from(*p).ok().and_then(|p| seen.get_mut(p)).is_some_and(|s| !std::mem::replace(s, true));
+                if t.dtype != Dtype::I32 || t.shape != [k] || !perm.iter().all(fresh) {
+                    return usage(format!("tensor `perm` is {}: expected I32 [{k}], each of 0 to {} once", t.describe(), k - 1));
+                }
+                Some(perm)
+            }
+        };
+        let order = perm.clone();
+        let weights = move |tensors: &Tensors| -> Res<Vec<f64>> {
+            let Some(t) = tensors.get("packed") else { return usage("tensor `packed` is missing from the input") };
+            let words = ints(t);
+            let mut all = Vec::new();
+            for one in words.chunks(blocks.len()) {
+                let w = weight::unpack(packed, dtype, n, k, gates, one);
+                all.extend(match &order {
+                    None => w,
+                    Some(order) => in_place(&w, order),
+                });
+            }
+            Ok(all)
+        };
+        Ok(Found { packed, source: None, rows: n * gates, group: group as usize, perm, weights: Rc::new(weights) })
+    }
+}
+
+/// Rows whose column `i` belongs at `order[i]`.
+fn in_place(w: &[f64], order: &[i32]) -> Vec<f64> {
+    let mut out = vec![0.0; w.len()];
+    for (from, to) in w.chunks(order.len()).zip(out.chunks_mut(order.len())) {
+        order.iter().zip(from).for_each(|(at, x)| to[*at as usize] = *x);
+    }
+    out
+}
+
+/// Plans that multiply by a packed weight, best first.
+pub fn plans(
+    arch: Arch,
+    p: &GemmProblem,
+    shape: [usize; 4],
+    path: Path,
+    config: Option<GemmConfig>,
+    splits: u32,
+) -> Res<Vec<OpPlan>> {
+    let Weight::Packed(packed) = p.weight else { return usage(format!("class {}: its weight is not packed", p.class())) };
+    let [_, m, n, k] = shape;
+    let dense = GemmProblem { weight: Weight::Same, ..*p };
+    let mine = |c: &GemmConfig| c.check(p).is_ok();
+    if let Some(c) = config {
+        let plan = match path {
+            Path::Dequantised => dequantised_plan(arch, p, &c, splits),
+            Path::Auto if !mine(&c) && c.check(&dense).is_ok() => dequantised_plan(arch, p, &c, splits),
+            _ => plan(arch, p, &c, splits),
+        };
+        return Ok(vec![plan.map_err(bad_input)?]);
+    }
+    let first = packed_config(arch, p, shape);
+    let late = m >= crossover(arch, packed, n * p.gates() as usize, k);
+    let (on_packed, on_dense) = match path {
+        Path::Packed => (true, false),
+        Path::Dequantised => (false, true),
+        Path::Auto => (first.is_some() && !late, first.is_none() || late),
+    };
+    let mut list = Vec::new();
+    if on_packed {
+        let Some(c) = first else {
+            return usage(format!(
+                "path = packed: no kernel multiplies {} packed weights with n = {n}, k = {k} on {arch}: path=dequantised does{}",
+                p.weight,
+                if k % 8 == 0 { "" } else { ", or pad k to a multiple of 8" }
+            ));
+        };
+        list.push(plan(arch, p, &c, splits).map_err(bad_input)?);
+    }
+    if on_dense {
+        let c = default_config(arch, &dense, shape)?;
+        list.push(dequantised_plan(arch, p, &c, splits).map_err(bad_input)?);
+    }
+    Ok(list)
+}
+
+/// The model's choice among kernels that decode as they multiply; `None` where none takes the sizes.
+fn packed_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> Option<GemmConfig> {
+    let Weight::Packed(packed) = p.weight else { return None };
+    let mut list = Vec::new();
+    // TMA brings tokens: their rows are whole 16 bytes.
+    if arch.is_hopper() && k.is_multiple_of(8) {
+        let n_align = if n.is_multiple_of(8) { 8 } else { 1 };
+        for bm in [8, 16, 32, 64, 128, 256] {
+            for bn in [64, 128, 192] {
+                let probe = WeightWgmmaConfig { bm, bn, stages: 2, raster: 8, n_align, stream: false };
+                let stages = (200 * 1024 / probe.stage_bytes(p, packed)).min(8);
+                list.push(GemmConfig::WeightWgmma(WeightWgmmaConfig { stages, ..probe }));
+            }
+        }
+    }
+    list.retain(|c| c.check(p).is_ok());
+    let ids: Vec<String> = list.iter().map(GemmConfig::to_string).collect();
+    let candidates: Vec<Candidate> =
+        list.iter().zip(&ids).map(|(config, id)| Candidate { id, problem: p, config, splits: 1 }).collect();
+    let order = rank(&DeviceProfile::typical(arch), Sizes { m: m as f64, n: n as f64, k: k as f64 }, &candidates);
+    order.first().map(|i| list[*i])
+}
