@@ -37,6 +37,7 @@ pub fn case_of(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, in
         // Bare sums have no factor.
         scalars: if problem.output == DType::I32 { Vec::new() } else { vec![("alpha", alpha)] },
         outputs: vec![Output { name: "d", dtype: safetensors_dtype(problem.output), shape: d }],
+        unused: 0,
         check: check(problem, shape, alpha, weights),
         inputs,
     })

@@ -8,13 +8,17 @@
 //! | `weight` | the same with weights of a few bits instead of b |
 //! | `checkpoint` | weights of a few bits as files have them |
 //! | `dispatch` | the order of plans by the performance model |
+//! | `grouped/` | `gemm_grouped`: rows sorted by expert |
 
 mod case;
 mod checkpoint;
 mod dispatch;
+mod grouped;
 mod request;
 mod scales;
 mod weight;
+
+pub use grouped::FAMILY as GROUPED;
 
 use super::{About, Family};
 use crate::error::{Res, bad_input};
