@@ -120,7 +120,10 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
         numerics: numerics(p, &order),
         main_loop_wgmmas,
         hides_exponentials: false,
-        budget: None,
+        budget: match (c, p.weight) {
+            (GemmConfig::WeightWgmma(_), Weight::Packed(packed)) => Some(weight::decode::budget(packed, p.input)),
+            _ => None,
+        },
         kernel: k.finish(),
     })
 }
