@@ -13,31 +13,9 @@
 
 use super::format::Format;
 use crate::gemm::problem::Packed;
-use crate::plan::LoopBudget;
 use tilewright_ir::DType;
 use tilewright_ir::layout::{LayoutError, blocked, row_group_words, row_groups, wgmma_a};
 use tilewright_ir::tile::{RegTile, RoleBuilder, TileRef};
-
-/// The most a wgmma of the Hopper kernel's main loop may cost besides: eight weights a thread, so a 4-bit weight takes an integer
-/// instruction and a little. H200 brings 9.3e12 such weights a second and has 15.5e12 integer operations for them.
-pub fn budget(p: Packed, dtype: DType) -> LoopBudget {
-    // Groups of fewer columns than a half of a block bring more words of scales, each taken apart for two rows.
-    let groups = f64::from(64 / p.group.min(64)) * f64::from(1 + u8::from(p.zero));
-    let (int, half, convert, float) = match (p.bits, dtype) {
-        (4, DType::F16) => (6.0, 8.0 + 0.25 * groups, 0.0, 0.0),
-        (4, _) => (8.0, 8.0, 0.0, 0.0),
-        (_, DType::F16) => (8.0, 8.0, 0.0, 0.0),
-        _ => (14.0, 4.0, 4.0, 8.0 + 0.5 * groups),
-    };
-    LoopBudget {
-        int: Some(int + 1.5 * groups),
-        half: Some(half),
-        convert: Some(convert),
-        float: Some(float),
-        moves: Some(3.0),
-        shared_loads: Some(0.5 * f64::from(p.bits) / 4.0 + 0.5 * groups),
-    }
-}
 
 /// Some columns of a block on their way through registers.
 #[derive(Clone, Debug)]
