@@ -5,7 +5,7 @@
 //! | `ask` | keys and tensors of `gen run`, and the refusals every op shares |
 //! | `case` | one problem with its data and what must come out of it |
 //! | `attention/` | attention: forward, decode, merge, page selection |
-//! | `gemm/` | dense matrix multiplication |
+//! | `gemm/` | matrix multiplication, dense and grouped by expert |
 
 pub mod ask;
 mod attention;
@@ -62,8 +62,8 @@ pub struct About {
 }
 
 /// Every op.
-pub static OPS: [Family; 6] =
-    [gemm::FAMILY, attention::FORWARD, attention::DECODE, attention::MERGE, attention::STATS, attention::SELECT];
+pub static OPS: [Family; 7] =
+    [gemm::FAMILY, gemm::GROUPED, attention::FORWARD, attention::DECODE, attention::MERGE, attention::STATS, attention::SELECT];
 
 /// The op of a name.
 pub fn find(op: &str) -> Res<&'static Family> {
