@@ -25,6 +25,7 @@ mod mma;
 mod pack;
 mod plan;
 pub mod source;
+pub(in crate::gemm) mod space;
 pub mod stream;
 mod unpack;
 mod wgmma;
