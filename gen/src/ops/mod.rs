@@ -62,8 +62,15 @@ pub struct About {
 }
 
 /// Every op.
-pub static OPS: [Family; 6] =
-    [gemm::FAMILY, attention::FORWARD, attention::DECODE, attention::MERGE, attention::STATS, attention::SELECT];
+pub static OPS: [Family; 7] = [
+    gemm::FAMILY,
+    gemm::pack::FAMILY,
+    attention::FORWARD,
+    attention::DECODE,
+    attention::MERGE,
+    attention::STATS,
+    attention::SELECT,
+];
 
 /// The op of a name.
 pub fn find(op: &str) -> Res<&'static Family> {

@@ -5,9 +5,10 @@
 //! way to multiply: unpack to a workspace, then the dense kernel.
 
 use super::block::words;
+use super::order::{copy_kernel, gather_kernel};
 use super::pack::{PackProblem, pack_kernel};
 use super::source::Source;
-use super::unpack::{UnpackProblem, gather_kernel, unpack_kernel};
+use super::unpack::{UnpackProblem, unpack_kernel};
 use crate::gemm::config::GemmConfig;
 use crate::gemm::plan::{GemmError, plan};
 use crate::gemm::problem::{BLayout, GemmProblem, Packed, ProblemError, Weight};
@@ -124,17 +125,30 @@ impl PackProblem {
     }
 }
 
-/// The plan of a packing: the source's tensors, with `perm` I32 `[k]` -> `packed` I32 `[batch, blocks_n, blocks_k, words]`.
+/// The plan of a packing: the source's tensors -> `packed` I32 `[batch, blocks_n, blocks_k, words]`. With `perm` it takes it as `order` I32
+/// `[k]` and gives it back as `perm`, which goes with the packed weight.
 ///
 /// Variables: `batch`, `n`, `k`, `group`.
 pub fn pack_plan(arch: Arch, p: &PackProblem) -> Result<OpPlan, GemmError> {
-    let kernel = p.kernel(arch)?;
+    let mut kernels = vec![p.kernel(arch)?];
+    let mut launches = vec![pack_launch(p, &kernels[0], "batch")?];
     let mut tensors = source_tensors(p, "batch")?;
-    tensors.extend(p.perm.then(perm_tensor).transpose()?);
+    if p.perm {
+        let to = perm_tensor()?;
+        tensors.push(PlanTensor { name: "order".into(), ..to.clone() });
+        tensors.push(PlanTensor { role: Role::Output, ..to });
+        launches[0].binds.insert("perm".into(), "order".into());
+        let id = "gemm_pack_order";
+        let mut k = KernelBuilder::new(id, arch);
+        copy_kernel(&mut k)?;
+        let copy = kernel(id.into(), [("kind", "order".to_string())], k);
+        let binds = binds([("order", "order"), ("perm", "perm")]);
+        launches.push(PlanLaunch { kernel: copy.id.clone(), binds, sets: BTreeMap::new() });
+        kernels.push(copy);
+    }
     tensors.push(packed_tensor(p.packed, p.gates, "batch", Role::Output)?);
-    let launches = vec![pack_launch(p, &kernel, "batch")?];
-    let plan = Plan { id: kernel.id.clone(), op: "gemm_pack".into(), class: p.class(), tensors, launches, requires: Vec::new() };
-    Ok(OpPlan { plan, kernels: vec![kernel] })
+    let (id, op) = (kernels[0].id.clone(), "gemm_pack".into());
+    Ok(OpPlan { plan: Plan { id, op, class: p.class(), tensors, launches, requires: Vec::new() }, kernels })
 }
 
 /// The plan that unpacks and multiplies densely: `packed` instead of `b`, which is a workspace.

@@ -1,5 +1,5 @@
 //! The unpack kernel: the packed form to dense weights, rounded as the multiplying kernels round, for the path that dequantises
-//! once and multiplies densely; and the gather that puts columns of a in the order of a packed weight.
+//! once and multiplies densely.
 
 use super::block::{COLS, ROWS, code_words, scale_words};
 use super::format::Format;
@@ -124,46 +124,6 @@ pub fn unpack_kernel(k: &mut KernelBuilder, p: &UnpackProblem) -> Result<(), Lay
             let col = r.add(col, col0);
             r.store_tile(&b, w, &[lead, row, col], p.k_align);
         });
-    });
-    Ok(())
-}
-
-/// Records the gather kernel: `a` `[batch, m, k]`, `perm` I32 `[k]` -> `a_perm` `[batch, m, k]` with column `i` of it column `perm[i]` of a.
-///
-/// Scalars: `batch`, `m`, `k`.
-pub fn gather_kernel(k: &mut KernelBuilder, dtype: DType) -> Result<(), LayoutError> {
-    const WIDE: u32 = 256;
-    const TALL: u32 = 8;
-    for name in ["batch", "m", "k"] {
-        k.shape(name);
-    }
-    let matrix = [Dim::param("batch"), Dim::param("m"), Dim::param("k")];
-    let a = k.tensor("a", dtype, matrix.clone());
-    let perm = k.tensor("perm", DType::I32, [Dim::param("k")]);
-    let out = k.tensor("a_perm", dtype, matrix);
-    k.grid([format!("ceil_div(k,{WIDE})"), format!("ceil_div(m,{TALL})"), "batch".into()]);
-    let shape = [TALL, WIDE];
-    let like = RegTile { dtype: DType::I32, shape, layout: blocked(WARPS * 32, shape, 1)? };
-    k.role("main", WARPS, None, Unit::Role, |r| {
-        let (x, y, batch) = (r.cta_id(0), r.cta_id(1), r.cta_id(2));
-        let (col0, row0) = (r.mul(x, WIDE), r.mul(y, TALL));
-        let (m, cols) = (r.param("m"), r.param("k"));
-        let col = r.iota(1, r.col_vec(&like, DType::I32));
-        let col = with(r, "add", col, col0);
-        let col_inside = super::pack::below(r, col, cols);
-        let from = r.load_elems(&perm, &[], col, Some(col_inside));
-        let row = r.iota(0, r.row_vec(&like, DType::I32));
-        let row = with(r, "add", row, row0);
-        let row_inside = super::pack::below(r, row, m);
-        let start = with(r, "mul", row, cols);
-        let [start, from, to] = [start, from, col].map(|v| r.broadcast(v, like.clone()));
-        let mask = RegTile { dtype: DType::I1, ..like.clone() };
-        let (row_inside, col_inside) = (r.broadcast(row_inside, mask.clone()), r.broadcast(col_inside, mask));
-        let inside = r.binary("and", row_inside, col_inside);
-        let (from, to) = (r.binary("add", start, from), r.binary("add", start, to));
-        // 16-bit floats are F32 on the way: the same number again.
-        let moved = r.load_elems(&a, &[batch], from, Some(inside));
-        r.store_elems(&out, &[batch], to, moved, Some(inside));
     });
     Ok(())
 }
