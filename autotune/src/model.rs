@@ -96,6 +96,10 @@ pub fn seconds(d: &DeviceProfile, s: Sizes, c: &Candidate) -> f64 {
     // Operands that do not stay in L2 between waves come again.
     let again = if moved > d.l2_capacity { (waves - 1.0).max(0.0) * 0.1 * moved } else { 0.0 };
     let mut time = (cycles / d.clock_hz).max((moved + again) / d.memory_bytes) + d.launch_seconds;
+    if matches!(c.config, GemmConfig::Wgmma(w) if w.pad) {
+        // Operands are copied, byte by byte, in two launches.
+        time += 8.0 * (s.m + n_wide) * s.k / d.memory_bytes + 2.0 * d.launch_seconds;
+    }
     if c.splits > 1 {
         // Partials go out and come back, mostly through L2, and a second launch follows.
         let partial = 2.0 * splits * s.m * n_wide * 4.0;

@@ -5,7 +5,7 @@
 //! | `ask` | keys and tensors of `gen run`, and the refusals every op shares |
 //! | `case` | one problem with its data and what must come out of it |
 //! | `attention/` | attention: forward, decode, merge, page selection |
-//! | `gemm/` | dense matrix multiplication |
+//! | `gemm/` | matrix multiplication, dense and grouped by expert |
 
 pub mod ask;
 mod attention;
@@ -62,9 +62,10 @@ pub struct About {
 }
 
 /// Every op.
-pub static OPS: [Family; 7] = [
+pub static OPS: [Family; 8] = [
     gemm::FAMILY,
-    gemm::pack::FAMILY,
+    gemm::GROUPED,
+    gemm::PACK,
     attention::FORWARD,
     attention::DECODE,
     attention::MERGE,

@@ -41,6 +41,8 @@ pub struct Reference {
     pub lowp: Vec<f64>,
     /// Slack for sums in another order, for each element.
     pub slack: Vec<f64>,
+    /// Magnitudes of what was summed, for each element.
+    magnitude: Vec<f64>,
 }
 
 /// f32 sums in another order, and approximate exponentials and reciprocals (2 and 1 ulp, PTX ISA 9.7.3): relative to the
@@ -88,6 +90,7 @@ pub fn reference(p: &GemmProblem, o: &Operands) -> Reference {
                 out.value.push(y);
                 out.lowp.push(if p.output == DType::I32 { y } else { round(y32, p.output) });
                 // The output's own rounding may fall the other way. Integers are what they are.
+                out.magnitude.push(slack);
                 let exact = p.output == DType::I32;
                 out.slack.push(if exact { 0.0 } else { slack * ORDER_SLACK + half_step(y, p.output) });
             }
@@ -151,7 +154,19 @@ fn sums(p: &GemmProblem, o: &Operands, [z, row, col]: [usize; 3], a: &[f64], b: 
     Sums { exact: exact * factor, single: single * of_a as f32 * of_b as f32, magnitude: magnitude * factor.abs() }
 }
 
+/// What Hopper's tensor cores may drop of a sum of 8-bit floats, relative to the sum of magnitudes: every addend of a k32 step loses
+/// what lies below 13 bits of the largest, twice at the least.
+const FP8_SLACK: f64 = 1.0 / (1u64 << 12) as f64;
+
 impl Reference {
+    /// The same with slack for what tensor cores drop of sums of 8-bit floats. Other sums they keep.
+    pub fn on_tensor_cores(mut self, p: &GemmProblem) -> Self {
+        if p.input.is_fp8() {
+            self.slack.iter_mut().zip(&self.magnitude).for_each(|(slack, m)| *slack += m * FP8_SLACK);
+        }
+        self
+    }
+
     /// The first element out of bound: index, value, reference, bound.
     pub fn first_miss(&self, found: &[f64]) -> Option<(usize, f64, f64, f64)> {
         let bound = |i: usize| 2.0 * (self.lowp[i] - self.value[i]).abs() + self.slack[i];

@@ -64,8 +64,10 @@ fn entry(PlanIndex(index): PlanIndex, p: &OpPlan) -> Res<Entry> {
     let kind = |k: &TemplateKernel, kind: &str| k.config.get("kind").is_some_and(|found| found == kind);
     let unpacks = p.kernels.iter().any(|k| kind(k, "unpack"));
     // The kernel that multiplies: what packs, unpacks, pads or gathers before it has no config of a gemm.
+    let pads = p.kernels.iter().any(|k| kind(k, "pad"));
     let config_of = |k: &TemplateKernel| {
-        let axes: Vec<String> = k.config.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let mut axes: Vec<String> = k.config.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        axes.extend(pads.then(|| "pad=1".to_string()));
         axes.join(",").parse::<GemmConfig>().ok()
     };
     let found = p.kernels.iter().enumerate().find_map(|(i, k)| config_of(k).map(|c| (i, c)));

@@ -1,0 +1,137 @@
+//! A grouped GEMM with its data: sizes, and the comparison with the reference, expert by expert.
+
+use super::super::super::ask::safetensors_dtype;
+use super::super::super::case::{Case, Check, Output};
+use crate::error::{Res, failed, failure};
+use crate::tensors::{Tensors, to_f64};
+use serde_json::json;
+use tilewright_runtime::expr::{VarId, Vars};
+use tilewright_templates::gemm::{GemmProblem, Groups, Operands, reference};
+
+/// Work (multiply-adds) up to which the result is compared with the reference.
+const REFERENCE_LIMIT: usize = 1 << 29;
+
+/// Sizes of a grouped GEMM.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    /// Rows of each expert.
+    pub counts: Vec<usize>,
+    /// Rows there is room for in each expert's matrix, where rows are not sorted.
+    pub max_m: usize,
+    /// Columns of d.
+    pub n: usize,
+    /// Length of the sums.
+    pub k: usize,
+    /// Rows that `gather` picks from.
+    pub rows: Option<usize>,
+}
+
+impl Sizes {
+    /// Rows of all experts.
+    pub fn tokens(&self) -> usize {
+        self.counts.iter().sum()
+    }
+
+    /// Rows of d, those of nobody included.
+    fn all_rows(&self, p: &GemmProblem) -> usize {
+        if p.groups == Groups::Offsets { self.tokens() } else { self.counts.len() * self.max_m }
+    }
+
+    /// First row of each expert, in d as one matrix.
+    fn first(&self, p: &GemmProblem, expert: usize) -> usize {
+        if p.groups == Groups::Offsets { self.counts[..expert].iter().sum() } else { expert * self.max_m }
+    }
+
+    /// The variables of expressions. `m` is what an expert may expect, for the choice among plans.
+    pub fn vars(&self, p: &GemmProblem) -> Res<Vars> {
+        let e = self.counts.len();
+        let expected = self.tokens().div_ceil(e.max(1));
+        let mut v = Vars::gemm(expected as i64, self.n as i64, self.k as i64);
+        let rows = self.rows.map(|rows| ("rows", rows));
+        let extent = if p.groups == Groups::Offsets { ("tokens", self.tokens()) } else { ("max_m", self.max_m) };
+        for (name, value) in [("e", e), extent].into_iter().chain(rows) {
+            v.set(VarId::of(name), value as i64).map_err(failure)?;
+        }
+        Ok(v)
+    }
+}
+
+/// A problem of these sizes on these inputs.
+pub fn case(p: GemmProblem, s: Sizes, alpha: f32, inputs: Tensors) -> Res<Case> {
+    let sorted = p.groups == Groups::Offsets;
+    let shape = if sorted { vec![s.tokens(), s.n] } else { vec![s.counts.len(), s.max_m, s.n] };
+    let rows = if sorted { String::new() } else { format!(" of {}", s.max_m) };
+    let gather = if s.rows.is_some() { ",gather=1" } else { "" };
+    let unused = (s.all_rows(&p) - s.tokens()) * s.n * p.output.bytes() as usize;
+    Ok(Case {
+        sizes: format!("rows {:?}{rows} n {} k {}", s.counts, s.n, s.k),
+        class: p.class() + gather,
+        vars: s.vars(&p)?,
+        scalars: vec![("alpha", alpha)],
+        outputs: vec![Output { name: "d", dtype: safetensors_dtype(p.output), shape }],
+        unused: unused as u64,
+        check: check(p, s, alpha),
+        inputs,
+    })
+}
+
+/// Compares each expert's rows with the f64 reference where that is affordable; rows past a count may hold anything.
+fn check(p: GemmProblem, s: Sizes, alpha: f32) -> Check {
+    Box::new(move |inputs, outputs, _| {
+        let wide = s.n * p.gates() as usize;
+        let work = s.tokens() * wide * s.k;
+        if work > REFERENCE_LIMIT {
+            return Ok(json!({"reference": null, "why": format!("{work} multiply-adds are more than {REFERENCE_LIMIT}")}));
+        }
+        let numbers = |name: &str| inputs.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data));
+        let (a, b, bias, residual) = (numbers("a")?, numbers("b")?, numbers("bias")?, numbers("residual")?);
+        let a = if s.rows.is_some() { gathered(&a, &ints(inputs, "gather"), s.k) } else { a };
+        let d = outputs.get("d").ok_or_else(|| failure("no output d"))?;
+        let found = to_f64(d.dtype, &d.data)?;
+        let (mut worst, mut elements, mut unknown) = (0.0f64, 0, 0);
+        for (expert, count) in s.counts.iter().enumerate() {
+            let first = s.first(&p, expert);
+            let part = |of: &[f64], len: usize, from: usize| of.get(from..from + len).unwrap_or_default().to_vec();
+            let o = Operands {
+                shape: [1, *count, s.n, s.k],
+                a: part(&a, count * s.k, first * s.k),
+                b: part(&b, wide * s.k, expert * wide * s.k),
+                bias: part(&bias, if p.bias { wide } else { 0 }, expert * wide),
+                residual: part(&residual, if p.residual { count * s.n } else { 0 }, first * s.n),
+                alpha: f64::from(alpha),
+                ..Operands::default()
+            };
+            if [&o.a, &o.b, &o.bias, &o.residual].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
+                unknown += 1;
+                continue;
+            }
+            let want = reference(&p, &o);
+            let mine = &found[first * s.n..][..count * s.n];
+            if let Some((i, x, value, bound)) = want.first_miss(mine) {
+                let (row, col) = (first + i / s.n, i % s.n);
+                return failed(format!(
+                    "expert {expert}: d at row {row}, column {col} is {x}, the f64 reference {value}, the bound {bound:e}"
+                ));
+            }
+            worst = mine.iter().zip(&want.value).map(|(x, y)| (x - y).abs()).fold(worst, f64::max);
+            elements += mine.len();
+        }
+        if unknown > 0 && elements == 0 {
+            return Ok(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}));
+        }
+        Ok(json!({"reference": "f64", "elements": elements, "max_error": worst, "bound": "2*|lowp-ref| + slack",
+                  "experts_with_infinities_or_nans": unknown}))
+    })
+}
+
+/// Rows of `k` in the order of an index; a negative number gives zeros.
+fn gathered(a: &[f64], index: &[i32], k: usize) -> Vec<f64> {
+    let row = |i: &i32| usize::try_from(*i).ok().and_then(|i| a.get(i * k..(i + 1) * k)).map_or(vec![0.0; k], <[f64]>::to_vec);
+    index.iter().flat_map(row).collect()
+}
+
+/// A tensor's I32 elements; none where it is not given.
+pub fn ints(tensors: &Tensors, name: &str) -> Vec<i32> {
+    let data = tensors.get(name).map_or(&[][..], |t| &t.data);
+    data.chunks_exact(4).map(|c| i32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
+}

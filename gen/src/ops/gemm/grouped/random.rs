@@ -1,0 +1,92 @@
+//! What a grouped plan is verified on: routings that leave experts without rows, give one all, fill tiles to the row.
+
+use super::super::super::ask::safetensors_dtype;
+use super::super::super::case::{Case, Random, Trial};
+use super::case::{Sizes, case};
+use super::problem;
+use crate::error::{Res, failure};
+use crate::tensors::{Tensor, Tensors, from_f64};
+use crate::verify::Level;
+use safetensors::Dtype;
+use tilewright_ir::DType;
+use tilewright_templates::gemm::{BLayout, GemmProblem, Groups, Weight};
+
+/// Cases at boundary trip counts and ragged sizes, rounded to what the plan requires.
+pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
+    let (p, gather) = problem(&t.plan.class)?;
+    if p.weight != Weight::Same {
+        return Err(failure(format!("{}: packed weights of experts have no verification cases yet", t.plan.class)));
+    }
+    let last = t.plan.launches.len() - 1;
+    let axis = |name: &str| t.axis(last, name).unwrap_or(64);
+    let (bm, bn, bk, stages) = (axis("bm"), axis("bn") / p.gates() as usize, axis("bk"), axis("stages"));
+    let mut wanted = vec![(vec![0, 1, bm + 1, 0, 3], bn + 9, bk + 9), (vec![bm - 1, bm, 0], 24, stages * bk), (vec![0, 0], 8, 8)];
+    if t.level == Level::Full {
+        wanted.extend([
+            (vec![2 * bm + 3], 2 * bn + 1, (stages + 1) * bk),
+            (vec![1; 19], 17, (stages - 1) * bk + 5),
+            ((1..=12).map(|i| 3 * bm / (2 * i)).collect(), bn, 2 * bk - 3),
+            (vec![0, 0, 0, 0, 0, 0, 0, 0, 0, bm / 2], bn + 1, (2 * stages + 1) * bk),
+        ]);
+    }
+    let mut list = Vec::new();
+    for (i, (counts, n, k)) in wanted.into_iter().enumerate() {
+        let tokens: usize = counts.iter().sum();
+        let max_m = counts.iter().max().map_or(1, |m| m + i % 3);
+        let sizes = Sizes { counts, max_m: max_m.max(1), n, k, rows: gather.then_some(tokens / 2 + 1) };
+        if let Some(s) = nearest(t, &p, &sizes)? {
+            let inputs = inputs(&p, &s, t.seed + i as u64);
+            list.push(case(p, s, 0.75, inputs)?);
+        }
+    }
+    Ok(list)
+}
+
+/// The sizes with n and k rounded up to the first that the plan takes.
+fn nearest(t: &Trial<'_>, p: &GemmProblem, s: &Sizes) -> Res<Option<Sizes>> {
+    for step_k in [1usize, 2, 4, 8] {
+        for step_n in [1usize, 2, 8] {
+            let s = Sizes { n: s.n.next_multiple_of(step_n), k: s.k.next_multiple_of(step_k), ..s.clone() };
+            if (t.fits)(&s.vars(p)?) {
+                return Ok(Some(s));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Random numbers in -1..1 that the dtypes hold exactly, and what says whose rows are whose.
+fn inputs(p: &GemmProblem, s: &Sizes, seed: u64) -> Tensors {
+    let mut random = Random::new(seed);
+    let (e, tokens, n, k) = (s.counts.len(), s.tokens(), s.n, s.k);
+    let wide = n * p.gates() as usize;
+    let sorted = p.groups == Groups::Offsets;
+    let rows = |cols: usize| if sorted { vec![tokens, cols] } else { vec![e, s.max_m, cols] };
+    let b = if p.b == BLayout::Nk { vec![e, wide, k] } else { vec![e, k, wide] };
+    let all: [(&str, DType, bool, Vec<usize>); 4] = [
+        ("a", p.input, true, s.rows.map_or(rows(k), |rows| vec![rows, k])),
+        ("b", p.input, true, b),
+        ("bias", p.input, p.bias, vec![e, wide]),
+        ("residual", p.output, p.residual, rows(n)),
+    ];
+    let mut draw = |d: DType, shape: Vec<usize>| {
+        let count = shape.iter().product::<usize>();
+        Tensor { dtype: safetensors_dtype(d), data: from_f64(d, (0..count).map(|_| random.unit())), shape }
+    };
+    let mut tensors: Tensors =
+        all.into_iter().filter(|(_, _, given, _)| *given).map(|(name, d, _, shape)| (name.to_string(), draw(d, shape))).collect();
+    let mut add = |name: &str, values: Vec<usize>| {
+        let data = values.iter().flat_map(|x| (*x as i32).to_le_bytes()).collect();
+        tensors.insert(name.to_string(), Tensor { dtype: Dtype::I32, shape: vec![values.len()], data });
+    };
+    if sorted {
+        let end = |i: usize| s.counts[..i].iter().sum();
+        add("offsets", (0..=e).map(end).collect());
+    } else {
+        add("counts", s.counts.clone());
+    }
+    if let Some(rows) = s.rows {
+        add("gather", (0..tokens).map(|_| random.below(rows)).collect());
+    }
+    tensors
+}

@@ -1,0 +1,186 @@
+//! `gen run gemm_grouped`: its keys and tensors, and a config that fits them.
+
+use super::super::super::ask::{Ask, dtype_of, safetensors_dtype};
+use super::super::super::case::Request;
+use super::case::{Sizes, case, ints};
+use crate::error::{Res, bad_input, usage};
+use safetensors::Dtype;
+use tilewright_ir::{Arch, DType};
+use tilewright_templates::gemm::*;
+
+const KEYS: [&str; 5] = ["out", "act", "alpha", "b", "config"];
+const TENSORS: [&str; 7] = ["a", "b", "offsets", "counts", "bias", "residual", "gather"];
+
+/// Checks keys and tensors against each other.
+pub fn request(ask: Ask) -> Res<Request> {
+    if ask.key("weight").is_some() {
+        return usage("key `weight`: gemm_grouped takes b in the dtype of a; packed weights of experts have no loader yet");
+    }
+    ask.only_keys(&KEYS)?;
+    if let Some(name) = ask.tensors.keys().find(|n| !TENSORS.contains(&n.as_str())) {
+        return usage(format!(
+            "unknown tensor `{name}`: expected a, b, offsets or counts, and optionally bias, residual, gather"
+        ));
+    }
+    let groups = match (ask.tensors.contains_key("offsets"), ask.tensors.contains_key("counts")) {
+        (true, false) => Groups::Offsets,
+        (false, true) => Groups::Counts,
+        (true, true) => return usage("tensors `offsets` and `counts`: expected one of them, the rows are sorted or masked"),
+        (false, false) => return usage("tensors `offsets` and `counts` are missing: expected one, which rows are whose"),
+    };
+    let (a, b) = (ask.need("a")?, ask.need("b")?);
+    let input = dtype_of("a", a, &[DType::BF16, DType::F16])?;
+    let layout = ask.parsed("b")?.unwrap_or(BLayout::Nk);
+    let act = ask.parsed("act")?.unwrap_or(Act::None);
+    let outputs = |d: &DType| matches!(d, DType::BF16 | DType::F16 | DType::F32);
+    let output = ask.value("out", "bf16, f16 or f32", outputs)?.unwrap_or(input);
+    let (bias, residual) = (ask.tensors.contains_key("bias"), ask.tensors.contains_key("residual"));
+    let p = GemmProblem { output, b: layout, act, bias, residual, groups, ..GemmProblem::plain(input) };
+    if dtype_of("b", b, &[input]).is_err() {
+        return usage(format!("tensor `b` is {}: expected a's dtype, {:?}", b.describe(), a.dtype));
+    }
+    let s = sizes(&ask, &p)?;
+    let (e, wide) = (s.counts.len(), s.n * p.gates() as usize);
+    if bias {
+        ask.expect("bias", safetensors_dtype(input), &[e, wide])?;
+    }
+    if residual {
+        let rows = if groups == Groups::Offsets { vec![s.tokens(), s.n] } else { vec![e, s.max_m, s.n] };
+        ask.expect("residual", safetensors_dtype(output), &rows)?;
+    }
+    let alpha = ask.value("alpha", "a number", |_| true)?.unwrap_or(1.0);
+    let config: Option<GemmConfig> = ask.parsed("config")?;
+    let gather = s.rows.is_some();
+    let chosen = s.clone();
+    Ok(Request {
+        case: case(p, s, alpha, ask.tensors)?,
+        pinned: config.is_some(),
+        plans: Box::new(move |arch| {
+            let config = config.unwrap_or_else(|| default_config(arch, &p, &chosen));
+            Ok(vec![grouped_plan(arch, &p, &config, gather).map_err(bad_input)?])
+        }),
+    })
+}
+
+/// The sizes; names those that do not fit, and what is wrong with offsets, counts and gather.
+fn sizes(ask: &Ask, p: &GemmProblem) -> Res<Sizes> {
+    let (a, b) = (ask.need("a")?, ask.need("b")?);
+    let (offsets, gather) = (p.groups == Groups::Offsets, ask.tensors.contains_key("gather"));
+    let form = match (offsets, gather) {
+        (true, false) => "[tokens, k] with `offsets`",
+        (true, true) => "[rows, k] with `gather`",
+        (false, false) => "[e, max_m, k] with `counts`",
+        (false, true) => return usage("tensor `gather` goes with `offsets`: masked rows lie where they are"),
+    };
+    let rank = if offsets { 2 } else { 3 };
+    if a.shape.len() != rank {
+        return usage(format!("tensor `a` is {}: expected {form}", a.describe()));
+    }
+    let order = if p.b == BLayout::Nk { "[e, n, k]" } else { "[e, k, n]" };
+    let [e, rows, cols] = b.shape[..] else {
+        return usage(format!("tensor `b` is {}: expected {order}", b.describe()));
+    };
+    let (wide, kb) = if p.b == BLayout::Nk { (rows, cols) } else { (cols, rows) };
+    let k = a.shape[rank - 1];
+    if kb != k {
+        return usage(format!("k differs: a is {:?} with k = {k}, b is {:?} as {order} with k = {kb}", a.shape, b.shape));
+    }
+    if !wide.is_multiple_of(p.gates() as usize) {
+        return usage(format!("act=swiglu: b has {wide} columns of weights, which are not gate and up of equal number"));
+    }
+    if e == 0 || k == 0 || wide == 0 {
+        return usage(format!("a is {:?}, b is {:?}: every size but the rows must be at least 1", a.shape, b.shape));
+    }
+    if a.shape.iter().chain(&b.shape).any(|s| *s > i32::MAX as usize / 4) {
+        return usage(format!("a is {:?}, b is {:?}: sizes are limited to {}", a.shape, b.shape, i32::MAX / 4));
+    }
+    let n = wide / p.gates() as usize;
+    if offsets {
+        let tokens = if gather { gathered_tokens(ask, a.shape[0])? } else { a.shape[0] };
+        let counts = by_offsets(ask, e, tokens)?;
+        return Ok(Sizes { counts, max_m: 0, n, k, rows: gather.then_some(a.shape[0]) });
+    }
+    if a.shape[0] != e {
+        return usage(format!("experts differ: a is {:?}, b is {:?}", a.shape, b.shape));
+    }
+    let max_m = a.shape[1];
+    Ok(Sizes { counts: by_counts(ask, e, max_m)?, max_m, n, k, rows: None })
+}
+
+/// Rows of each expert from offsets that ascend from 0 to `tokens`.
+fn by_offsets(ask: &Ask, e: usize, tokens: usize) -> Res<Vec<usize>> {
+    ask.expect("offsets", Dtype::I32, &[e + 1])?;
+    let ends = ints(&ask.tensors, "offsets");
+    if ends[0] != 0 {
+        return usage(format!("tensor `offsets` starts at {}: expected 0", ends[0]));
+    }
+    if let Some(i) = (0..e).find(|i| ends[i + 1] < ends[*i]) {
+        return usage(format!("tensor `offsets` does not ascend: {} at {i}, then {}", ends[i], ends[i + 1]));
+    }
+    if ends[e] as usize != tokens {
+        return usage(format!("tensor `offsets` ends at {}: expected {tokens}, the sorted rows", ends[e]));
+    }
+    Ok(ends.windows(2).map(|w| (w[1] - w[0]) as usize).collect())
+}
+
+/// Rows of each expert from counts in 0..=`max_m`.
+fn by_counts(ask: &Ask, e: usize, max_m: usize) -> Res<Vec<usize>> {
+    ask.expect("counts", Dtype::I32, &[e])?;
+    let counts = ints(&ask.tensors, "counts");
+    if let Some(i) = counts.iter().position(|c| *c < 0 || *c as usize > max_m) {
+        return usage(format!("tensor `counts` is {} for expert {i}: expected 0 to {max_m}, the rows a has for each", counts[i]));
+    }
+    Ok(counts.into_iter().map(|c| c as usize).collect())
+}
+
+/// Sorted rows, from an index of rows of a; a negative number asks for a row of zeros.
+fn gathered_tokens(ask: &Ask, rows: usize) -> Res<usize> {
+    let t = ask.need("gather")?;
+    let [tokens] = t.shape[..] else { return usage(format!("tensor `gather` is {}: expected I32 [tokens]", t.describe())) };
+    ask.expect("gather", Dtype::I32, &[tokens])?;
+    let index = ints(&ask.tensors, "gather");
+    if let Some(i) = index.iter().position(|row| *row >= 0 && *row as usize >= rows) {
+        return usage(format!("tensor `gather` is {} at {i}: a has {rows} rows", index[i]));
+    }
+    Ok(tokens)
+}
+
+/// A config that fits the sizes: tiles of 64 rows where an expert has few.
+fn default_config(arch: Arch, p: &GemmProblem, s: &Sizes) -> GemmConfig {
+    let multiple = |x: usize, of: &[u32]| of.iter().copied().find(|a| x.is_multiple_of(*a as usize)).unwrap_or(1);
+    let few = s.tokens().div_ceil(s.counts.len()) <= 64;
+    let rows_aligned = s.k.is_multiple_of(8) && (p.b == BLayout::Nk || s.n.is_multiple_of(8));
+    if arch.is_hopper() && rows_aligned {
+        let (bm, math_wgs) = if few { (64, 1) } else { (128, 2) };
+        let bn = 128 * p.gates();
+        return GemmConfig::Wgmma(WgmmaConfig {
+            bm,
+            bn,
+            bk: 64,
+            stages: (200 * 1024 / ((bm + bn) * 128)).min(8),
+            math_wgs,
+            schedule: Schedule::Cooperative,
+            cluster: Cluster::One,
+            raster: 8,
+            n_align: multiple(s.n, &[8, 2]),
+            split: false,
+            promote: false,
+            pad: false,
+        });
+    }
+    let common = if p.b == BLayout::Nk { s.k } else { s.k | s.n };
+    // Both k and n where b lies as [k, n]: the lowest bit that either has set divides both.
+    let load_align = multiple(1 << common.trailing_zeros().min(3), &[8, 4, 2]);
+    GemmConfig::Mma(MmaConfig {
+        bm: if few { 16 } else { 64 },
+        bn: 64,
+        bk: 32,
+        stages: 3,
+        warps_m: if few { 1 } else { 2 },
+        warps_n: if few { 4 } else { 2 },
+        raster: 8,
+        load_align,
+        n_align: multiple(s.n, &[2]),
+        split: false,
+    })
+}

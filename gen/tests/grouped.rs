@@ -1,0 +1,194 @@
+//! `gen run gemm_grouped` against sums in f64: sorted, masked and gathered rows; and what it refuses.
+
+mod common;
+
+use common::*;
+use safetensors::tensor::Dtype;
+
+type Tensor = (&'static str, Dtype, Vec<usize>, Vec<u8>);
+
+fn i32s(v: &[i32]) -> Vec<u8> {
+    v.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// What a run left behind.
+struct Ran {
+    /// Exit status.
+    code: i32,
+    /// The last line of stderr.
+    line: String,
+    /// Shape and elements of d, where the run succeeded.
+    d: Option<(Vec<usize>, Vec<f64>)>,
+    report: serde_json::Value,
+}
+
+/// Runs the op on tensors.
+fn run(target: &str, tensors: &[Tensor], set: &[&str]) -> Ran {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (input, output, report) = (path("in"), path("out"), path("report"));
+    save(input.as_ref(), tensors);
+    let mut args = vec!["run", "gemm_grouped", "--target", target, "--input", &input, "--output", &output, "--report", &report];
+    set.iter().for_each(|s| args.extend(["--set", s]));
+    let out = gen_in(&root(), &args);
+    let (code, line) = outcome(&out);
+    let d = (code == 0).then(|| load(output.as_ref(), "d"));
+    assert!(code == 0 || !dir.path().join("out").exists(), "an output was written");
+    let report = std::fs::read(&report).map_or(serde_json::Value::Null, |b| serde_json::from_slice(&b).unwrap());
+    Ran { code, line, d, report }
+}
+
+struct Layer {
+    counts: Vec<usize>,
+    /// Rows there is room for in each expert's matrix; 0: the rows are sorted.
+    max_m: usize,
+    n: usize,
+    k: usize,
+    swiglu: bool,
+    /// Rows that an index picks from.
+    gather: Option<usize>,
+    bias: bool,
+}
+
+impl Layer {
+    /// The row of a that goes into row `i` of expert `e`; `None` for zeros.
+    fn source(&self, e: usize, i: usize) -> Option<usize> {
+        let sorted = self.counts[..e].iter().sum::<usize>() + i;
+        match self.gather {
+            Some(_) if sorted % 5 == 4 => None,
+            Some(rows) => Some(sorted * 7 % rows),
+            None if self.max_m > 0 => Some(e * self.max_m + i),
+            None => Some(sorted),
+        }
+    }
+
+    fn check(&self, target: &str, set: &[&str]) {
+        let (e, tokens) = (self.counts.len(), self.counts.iter().sum::<usize>());
+        let wide = if self.swiglu { 2 * self.n } else { self.n };
+        let masked = self.max_m > 0;
+        let rows = self.gather.unwrap_or(if masked { e * self.max_m } else { tokens });
+        let (mut a, b, bias) = (random(rows * self.k, 1), random(e * wide * self.k, 2), random(e * wide, 3));
+        if masked {
+            // Nobody's rows must not be felt.
+            for (expert, count) in self.counts.iter().enumerate() {
+                let (from, to) = (expert * self.max_m + count, (expert + 1) * self.max_m);
+                a[from * self.k..to * self.k].fill(f64::NAN);
+            }
+        }
+        let shape = if masked { vec![e, self.max_m, self.k] } else { vec![rows, self.k] };
+        let mut tensors =
+            vec![("a", Dtype::BF16, shape, bf16_bytes(&a)), ("b", Dtype::BF16, vec![e, wide, self.k], bf16_bytes(&b))];
+        if masked {
+            let counts: Vec<i32> = self.counts.iter().map(|c| *c as i32).collect();
+            tensors.push(("counts", Dtype::I32, vec![e], i32s(&counts)));
+        } else {
+            let ends: Vec<i32> = (0..=e).map(|i| self.counts[..i].iter().sum::<usize>() as i32).collect();
+            tensors.push(("offsets", Dtype::I32, vec![e + 1], i32s(&ends)));
+        }
+        if self.bias {
+            tensors.push(("bias", Dtype::BF16, vec![e, wide], bf16_bytes(&bias)));
+        }
+        if self.gather.is_some() {
+            let index = (0..e).flat_map(|x| (0..self.counts[x]).map(move |i| self.source(x, i).map_or(-1, |row| row as i32)));
+            tensors.push(("gather", Dtype::I32, vec![tokens], i32s(&index.collect::<Vec<_>>())));
+        }
+        let Ran { code, line, d, report } = run(target, &tensors, set);
+        assert_eq!(code, 0, "{line}");
+        assert_eq!(report["findings"].as_array().map(Vec::len), Some(0), "{report}");
+        let (shape, d) = d.unwrap();
+        assert_eq!(shape, if masked { vec![e, self.max_m, self.n] } else { vec![tokens, self.n] });
+        for expert in 0..e {
+            for i in 0..self.counts[expert] {
+                let row = if masked { expert * self.max_m + i } else { self.counts[..expert].iter().sum::<usize>() + i };
+                let sum = |col: usize| -> f64 {
+                    let w = &b[(expert * wide + col) * self.k..][..self.k];
+                    let x =
+                        self.source(expert, i).map_or(0.0, |s| a[s * self.k..][..self.k].iter().zip(w).map(|(x, w)| x * w).sum());
+                    x + if self.bias { bias[expert * wide + col] } else { 0.0 }
+                };
+                for col in 0..self.n {
+                    let x = sum(col);
+                    let want = if self.swiglu { x / (1.0 + (-x).exp()) * sum(self.n + col) } else { x };
+                    let found = d[row * self.n + col];
+                    assert!(
+                        (found - want).abs() <= want.abs() / 256.0 + 1e-4,
+                        "expert {expert} row {i} col {col}: {found} {want}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+const PLAIN: Layer = Layer { counts: Vec::new(), max_m: 0, n: 72, k: 136, swiglu: false, gather: None, bias: false };
+
+#[test]
+fn sorted_masked_and_gathered_rows() {
+    let counts = || vec![3, 0, 70, 1, 64];
+    Layer { counts: counts(), ..PLAIN }.check("sm90", &[]);
+    Layer { counts: counts(), max_m: 71, swiglu: true, bias: true, ..PLAIN }.check("sm90", &["act=swiglu"]);
+    Layer { counts: counts(), gather: Some(9), ..PLAIN }.check("sm90", &[]);
+    Layer { counts: counts(), bias: true, n: 37, k: 51, ..PLAIN }.check("sm90", &[]);
+    Layer { counts: counts(), max_m: 70, n: 40, k: 64, ..PLAIN }.check("sm80", &[]);
+    Layer { counts: vec![400], gather: Some(33), n: 33, k: 66, swiglu: true, ..PLAIN }.check("sm80", &["act=swiglu"]);
+    let config = "config=kind=wgmma,bm=64,bn=64,bk=64,stages=3,wgs=2,schedule=pingpong,cluster=1x2,raster=4,n_align=8,split=0";
+    Layer { counts: vec![1; 30], ..PLAIN }.check("sm90", &[config]);
+}
+
+#[test]
+fn no_rows_at_all() {
+    for target in ["sm80", "sm90"] {
+        Layer { counts: vec![0; 4], ..PLAIN }.check(target, &[]);
+        Layer { counts: vec![0; 4], max_m: 9, ..PLAIN }.check(target, &[]);
+        Layer { counts: vec![0; 4], gather: Some(3), ..PLAIN }.check(target, &[]);
+    }
+}
+
+#[test]
+fn refusals_say_what_was_expected() {
+    let zeros =
+        |name: &'static str, shape: &[usize]| (name, Dtype::BF16, shape.to_vec(), vec![0u8; 2 * shape.iter().product::<usize>()]);
+    let numbers = |name: &'static str, v: &[i32]| (name, Dtype::I32, vec![v.len()], i32s(v));
+    let (a, b) = (zeros("a", &[10, 16]), zeros("b", &[3, 8, 16]));
+    let masked = zeros("a", &[3, 4, 16]);
+    let good = numbers("offsets", &[0, 4, 4, 10]);
+    let base = || vec![a.clone(), b.clone(), good.clone()];
+    let refused = |tensors: Vec<Tensor>, set: &[&str], words: &[&str]| {
+        let Ran { code, line, .. } = run("sm90", &tensors, set);
+        assert_eq!(code, 2, "{line}");
+        words.iter().for_each(|w| assert!(line.contains(w), "`{w}` is not in: {line}"));
+    };
+    let offsets = |v: &[i32]| vec![a.clone(), b.clone(), numbers("offsets", v)];
+    refused(offsets(&[0, 5, 4, 10]), &[], &["`offsets` does not ascend", "5 at 1, then 4"]);
+    refused(offsets(&[1, 5, 6, 10]), &[], &["`offsets` starts at 1", "0"]);
+    refused(offsets(&[0, 5, 6, 9]), &[], &["`offsets` ends at 9", "10"]);
+    refused(offsets(&[0, 5, 6, 11]), &[], &["`offsets` ends at 11", "10"]);
+    refused(offsets(&[0, 5, 10]), &[], &["`offsets` is I32 [3]", "[4]"]);
+    refused(vec![a.clone(), b.clone(), zeros("offsets", &[4])], &[], &["`offsets` is BF16", "I32"]);
+    refused(vec![a.clone(), b.clone()], &[], &["`offsets` and `counts` are missing"]);
+    refused([base(), vec![numbers("counts", &[1, 2, 3])]].concat(), &[], &["one of them"]);
+    let counts = |v: &[i32]| vec![masked.clone(), b.clone(), numbers("counts", v)];
+    refused(counts(&[1, 5, 0]), &[], &["`counts` is 5 for expert 1", "0 to 4"]);
+    refused(counts(&[1, -1, 0]), &[], &["`counts` is -1 for expert 1"]);
+    refused(counts(&[1, 2]), &[], &["`counts` is I32 [2]", "[3]"]);
+    refused(vec![a.clone(), b.clone(), numbers("counts", &[1, 2, 3])], &[], &["`a` is BF16 [10, 16]", "[e, max_m, k]"]);
+    refused(vec![zeros("a", &[2, 4, 16]), b.clone(), numbers("counts", &[1, 2, 3])], &[], &["experts differ"]);
+    refused(vec![masked.clone(), b.clone(), good.clone()], &[], &["`a` is BF16 [3, 4, 16]", "[tokens, k]"]);
+    refused(vec![a.clone(), zeros("b", &[8, 16]), good.clone()], &[], &["`b` is BF16 [8, 16]", "[e, n, k]"]);
+    refused(vec![a.clone(), zeros("b", &[3, 8, 24]), good.clone()], &[], &["k = 16", "k = 24"]);
+    refused(vec![a.clone(), zeros("b", &[3, 9, 16]), good.clone()], &["act=swiglu"], &["gate and up"]);
+    refused([base(), vec![zeros("bias", &[8])]].concat(), &[], &["`bias` is BF16 [8]", "[3, 8]"]);
+    refused([base(), vec![zeros("residual", &[8, 10])]].concat(), &[], &["`residual`", "[10, 8]"]);
+    refused([base(), vec![zeros("c", &[1])]].concat(), &[], &["unknown tensor `c`"]);
+    refused([base(), vec![numbers("gather", &[0; 9])]].concat(), &[], &["`offsets` ends at 10", "9"]);
+    refused(
+        [base(), vec![numbers("gather", &[0, 1, 2, 3, 4, 5, 6, 7, 8, 10])]].concat(),
+        &[],
+        &["`gather` is 10 at 9", "10 rows"],
+    );
+    refused([counts(&[1, 2, 3]), vec![numbers("gather", &[0])]].concat(), &[], &["`gather` goes with `offsets`"]);
+    refused(base(), &["split_k=2"], &["unknown key `split_k`"]);
+    refused(base(), &["weight=int4"], &["weight"]);
+    let pair = "config=kind=wgmma,bm=64,bn=64,bk=64,stages=3,wgs=1,schedule=coop,cluster=2x1,raster=4,n_align=8,split=0";
+    refused(base(), &[pair], &["two experts"]);
+}
