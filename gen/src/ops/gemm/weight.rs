@@ -279,3 +279,29 @@ fn packed_configs(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> Vec<
     let order = rank(&DeviceProfile::typical(arch), Sizes { m: m as f64, n: n as f64, k: k as f64 }, &candidates);
     order.into_iter().map(|i| list[i]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids of the plans for m tokens and a layer of 8192 by 4096, best first.
+    fn ids(arch: Arch, m: usize, k: usize, path: Path) -> Vec<String> {
+        let weight = Weight::Packed(Packed { bits: 4, group: 128, zero: true });
+        let p = GemmProblem { weight, ..GemmProblem::plain(DType::BF16) };
+        plans(arch, &p, [1, m, 8192, k], path, None, 1).unwrap().into_iter().map(|p| p.plan.id).collect()
+    }
+
+    #[test]
+    fn many_tokens_unpack_first_and_few_do_not() {
+        for (arch, few, many) in [(Arch::Sm90a, 128, 1024), (Arch::Sm80, 32, 256)] {
+            let unpacks = |m, path| ids(arch, m, 4096, path)[0].contains("_dequantised_");
+            assert_eq!([few, many].map(|m| unpacks(m, Path::Auto)), [false, true], "{arch}");
+            assert_eq!([few, many].map(|m| unpacks(m, Path::Packed)), [false, false], "{arch}");
+            assert_eq!([few, many].map(|m| unpacks(m, Path::Dequantised)), [true, true], "{arch}");
+        }
+        // Rows of a that TMA does not take go to the kernel that copies them.
+        assert!(ids(Arch::Sm90a, 8, 3884, Path::Packed).iter().all(|id| !id.contains("wgmma")));
+        // Whatever is built first, unpacking is there when it cannot be.
+        assert!(ids(Arch::Sm90a, 8, 4096, Path::Auto).last().is_some_and(|id| id.contains("_dequantised_")));
+    }
+}

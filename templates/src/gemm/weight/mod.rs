@@ -36,7 +36,7 @@ pub use mma::mma;
 pub use order::{copy_kernel, gather_kernel};
 pub use pack::{PackProblem, pack_kernel};
 pub(in crate::gemm) use plan::packed_tensor;
-pub use plan::{WeightClass, crossover, dequantised_plan, pack_plan, with_perm, with_source};
+pub use plan::{WeightClass, crossover, dense, dequantised_plan, pack_plan, unpacked_first, with_perm, with_source};
 pub use source::{Source, Stored};
 pub use unpack::{UnpackProblem, unpack_kernel};
 pub use wgmma::wgmma;

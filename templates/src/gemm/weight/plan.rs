@@ -153,15 +153,23 @@ pub fn pack_plan(arch: Arch, p: &PackProblem) -> Result<OpPlan, GemmError> {
 
 /// The plan that unpacks and multiplies densely: `packed` instead of `b`, which is a workspace.
 pub fn dequantised_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<OpPlan, GemmError> {
-    let Weight::Packed(packed) = p.weight else { return Err(ProblemError::Class(p.class()).into()) };
-    let dense = GemmProblem { weight: Weight::Same, b: BLayout::Nk, ..*p };
-    let mut op = plan(arch, &dense, c, splits)?;
     let k_align = match c {
-        GemmConfig::Wgmma(_) => 8,
         GemmConfig::Mma(c) => c.load_align,
-        // It multiplies packed weights itself, which the dense class refuses.
-        GemmConfig::WeightWgmma(_) | GemmConfig::WeightMma(_) => 8,
+        GemmConfig::Wgmma(c) if c.pad => 1,
+        // The rest multiplies packed weights itself, which the dense class refuses.
+        _ => 8,
     };
+    unpacked_first(arch, p, plan(arch, &dense(p), c, splits)?, k_align)
+}
+
+/// The class of the multiplication that a class comes to when its weight is unpacked.
+pub fn dense(p: &GemmProblem) -> GemmProblem {
+    GemmProblem { weight: Weight::Same, b: BLayout::Nk, ..*p }
+}
+
+/// Unpacks to a workspace before a plan of the [`dense`] class, whose rows of `b` are multiples of `k_align` weights.
+pub fn unpacked_first(arch: Arch, p: &GemmProblem, mut op: OpPlan, k_align: u32) -> Result<OpPlan, GemmError> {
+    let Weight::Packed(packed) = p.weight else { return Err(ProblemError::Class(p.class()).into()) };
     let problem = UnpackProblem { packed, dtype: p.input, gates: p.gates(), k_align };
     let id = format!("gemm_unpack_{}_{}{}_a{k_align}", p.weight, p.input, if p.gates() == 2 { "_gates" } else { "" });
     let mut k = KernelBuilder::new(&id, arch);
