@@ -179,7 +179,7 @@ pub fn unpacked_first(arch: Arch, p: &GemmProblem, mut op: OpPlan, k_align: u32)
     let b = tensor_of(&mut op.plan, "b");
     b.role = Role::Workspace;
     let lead = b.shape[0].text().to_string();
-    let binds = binds([("packed", "packed"), ("packed_halves", "packed"), ("b", "b")]);
+    let binds = binds([("packed", "packed"), ("b", "b")]);
     let sets = sets(blocks(p.gates(), &lead))?;
     op.plan.tensors.push(packed_tensor(packed, p.gates(), &lead, Role::Input)?);
     op.plan.launches.insert(0, PlanLaunch { kernel: kernel.id.clone(), binds, sets });
