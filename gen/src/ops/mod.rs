@@ -64,9 +64,10 @@ pub struct About {
 }
 
 /// Every op.
-pub static OPS: [Family; 8] = [
+pub static OPS: [Family; 9] = [
     gemm::FAMILY,
     gemm::GROUPED,
+    gemm::PACK,
     quantize::FAMILY,
     attention::FORWARD,
     attention::DECODE,

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use tilewright_ir::DType;
 use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_runtime::manifest::Kernel;
+use tilewright_templates::gemm::weight::WeightClass;
 use tilewright_templates::gemm::{BLOCK, GemmProblem, Operands, Scale, Weight, quant_miss, reference};
 
 /// Sizes of a GEMM: batch, m, n, k.
@@ -121,7 +122,7 @@ fn told(mut verdict: Value, path: Option<&str>) -> Value {
 }
 
 /// Random numbers in -1..1 that the dtypes hold exactly, of I8 in its whole range, factors from 0 to 2: the same in every run.
-fn random_inputs(p: &GemmProblem, [batch, m, n, k]: Shape, seed: u64) -> Tensors {
+pub fn random_inputs(p: &GemmProblem, [batch, m, n, k]: Shape, seed: u64) -> Tensors {
     let mut random = Random::new(seed);
     let wide = n * p.gates() as usize;
     let blocks = |x: usize| x.div_ceil(BLOCK as usize);
@@ -158,7 +159,11 @@ pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
     // The first launches may only copy.
     let axis = |name: &str| (0..t.plan.launches.len()).find_map(|l| t.axis(l, name)).unwrap_or(64);
     let (bm, bn, bk, stages) = (axis("bm"), axis("bn"), axis("bk"), axis("stages"));
-    let p = GemmProblem::from_class(&t.plan.class).map_err(failure)?;
+    let class = WeightClass::from_class(&t.plan.class).map_err(failure)?;
+    let p = class.problem;
+    if let Some(packed) = class.packed() {
+        return super::weight_case::cases(t, &class, packed);
+    }
     let mut list = Vec::new();
     for wanted in shapes(t.level, bm, bn / p.gates() as usize, bk, stages) {
         if let Some(shape) = nearest(t, wanted)? {
@@ -170,7 +175,7 @@ pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
 }
 
 /// Shapes to try, before they are rounded to what a plan requires.
-fn shapes(level: Level, bm: usize, bn: usize, bk: usize, stages: usize) -> Vec<Shape> {
+pub fn shapes(level: Level, bm: usize, bn: usize, bk: usize, stages: usize) -> Vec<Shape> {
     let mut list = vec![[1, 1, 8, 8], [2, bm + 5, bn + 9, bk + 9]];
     if level == Level::Full {
         let trips = [1, stages - 1, stages, stages + 1, 2 * stages + 1];
