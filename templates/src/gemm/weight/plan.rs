@@ -139,9 +139,21 @@ pub fn pack_plan(arch: Arch, p: &PackProblem) -> Result<OpPlan, GemmError> {
 
 /// The plan that unpacks and multiplies densely: `packed` instead of `b`, which is a workspace.
 pub fn dequantised_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<OpPlan, GemmError> {
+    let op = plan(arch, &dense(p)?, c, splits)?;
+    with_unpacked(arch, op, p, c)
+}
+
+/// The class that multiplies what a packed weight unpacks to.
+pub(crate) fn dense(p: &GemmProblem) -> Result<GemmProblem, GemmError> {
+    match p.weight {
+        Weight::Packed(_) => Ok(GemmProblem { weight: Weight::Same, b: BLayout::Nk, ..*p }),
+        Weight::Same => Err(ProblemError::Class(p.class()).into()),
+    }
+}
+
+/// Unpacks first: `packed` instead of `b` of a plan of the [`dense`] class of `p`, which becomes a workspace.
+pub(crate) fn with_unpacked(arch: Arch, mut op: OpPlan, p: &GemmProblem, c: &GemmConfig) -> Result<OpPlan, GemmError> {
     let Weight::Packed(packed) = p.weight else { return Err(ProblemError::Class(p.class()).into()) };
-    let dense = GemmProblem { weight: Weight::Same, b: BLayout::Nk, ..*p };
-    let mut op = plan(arch, &dense, c, splits)?;
     let k_align = match c {
         GemmConfig::Wgmma(_) => 8,
         GemmConfig::Mma(c) => c.load_align,
