@@ -26,7 +26,8 @@ pub fn check_words(ask: &Ask) -> Res<()> {
         return usage(format!("key `b` says how b lies, which weight={name} has no use for"));
     }
     ask.only_keys(&KEYS)?;
-    for key in ["bits", "group", "zero", "n"].into_iter().filter(|k| name != "packed" && ask.key(k).is_some()) {
+    let own = ["bits", "group", "zero", "n"].into_iter().find(|k| ask.key(k).is_some());
+    if let Some(key) = own.filter(|_| name != "packed") {
         return usage(format!("key `{key}` goes with weight=packed: weight={name} has it from its tensors"));
     }
     let parts = parts(name);
