@@ -78,10 +78,12 @@ pub fn seconds(d: &DeviceProfile, s: Sizes, c: &Candidate) -> f64 {
     let waves = (tiles / at_once).ceil() * if t.ping_pong { 2.0 } else { 1.0 };
     let active = tiles.min(sms);
     // One k block of one tile on one SM, cycles.
-    let tensor = 2.0 * t.bm * t.bn * t.bk / (d.tensor_flops * t.tensor_share);
-    let loaded = (t.bm + t.bn) * t.bk * 2.0;
-    let smem = (loaded + (t.bm + t.bn * t.a_reads) * t.bk * 2.0) / d.smem_bytes;
-    let l2 = (t.bm / t.share_a + t.bn / t.share_b) * t.bk * 2.0 * active / d.l2_bytes.min(64.0 * active);
+    let bytes = f64::from(c.problem.input.bytes());
+    // Bytes are multiplied at twice the rate of 16 bits.
+    let tensor = bytes * t.bm * t.bn * t.bk / (d.tensor_flops * t.tensor_share);
+    let loaded = (t.bm + t.bn) * t.bk * bytes;
+    let smem = (loaded + (t.bm + t.bn * t.a_reads) * t.bk * bytes) / d.smem_bytes;
+    let l2 = (t.bm / t.share_a + t.bn / t.share_b) * t.bk * bytes * active / d.l2_bytes.min(64.0 * active);
     let issue = loaded / 16.0 / 32.0 * t.copy_cycles;
     let latency = d.load_latency / (t.stages - 1.0).max(1.0);
     let block = tensor.max(smem).max(l2).max(issue).max(latency);
@@ -90,10 +92,14 @@ pub fn seconds(d: &DeviceProfile, s: Sizes, c: &Candidate) -> f64 {
     let exposed = if t.ping_pong { 0.25 * epilogue } else { epilogue };
     let fill = d.load_latency * if t.persistent { 1.0 } else { waves };
     let cycles = waves * (blocks_k * block + exposed) + fill;
-    let moved = s.m * s.k * 2.0 + n_wide * s.k * 2.0 + s.m * s.n * f64::from(c.problem.output.bytes());
+    let moved = s.m * s.k * bytes + n_wide * s.k * bytes + s.m * s.n * f64::from(c.problem.output.bytes());
     // Operands that do not stay in L2 between waves come again.
     let again = if moved > d.l2_capacity { (waves - 1.0).max(0.0) * 0.1 * moved } else { 0.0 };
     let mut time = (cycles / d.clock_hz).max((moved + again) / d.memory_bytes) + d.launch_seconds;
+    if matches!(c.config, GemmConfig::Wgmma(w) if w.pad) {
+        // Operands are copied, byte by byte, in two launches.
+        time += 8.0 * (s.m + n_wide) * s.k / d.memory_bytes + 2.0 * d.launch_seconds;
+    }
     if c.splits > 1 {
         // Partials go out and come back, mostly through L2, and a second launch follows.
         let partial = 2.0 * splits * s.m * n_wide * 4.0;
@@ -172,6 +178,8 @@ mod tests {
             raster: 8,
             n_align: 8,
             split: false,
+            promote: false,
+            pad: false,
         })
     }
 

@@ -106,6 +106,8 @@ fn gemm(c: &mut Criterion) {
         raster: 8,
         n_align: 8,
         split: false,
+        promote: false,
+        pad: false,
     };
     let kernel = build(Arch::Sm90a, &GemmProblem::plain(DType::BF16), &GemmConfig::Wgmma(config)).expect("a legal config");
     let lowered = lower(kernel.kernel).expect("a sound kernel");

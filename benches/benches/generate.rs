@@ -20,6 +20,8 @@ fn generate(c: &mut Criterion) {
         raster: 8,
         n_align: 8,
         split: false,
+        promote: false,
+        pad: false,
     };
     let config = GemmConfig::Wgmma(config);
     let make = || lower(build(Arch::Sm90a, &p, &config).expect("a legal config").kernel).expect("a sound kernel").lane;

@@ -11,6 +11,9 @@ Phases, each in its own process, so that a crash or a hang costs one case and no
   attention-check, attention
            the same for attention: every plan checked, then prefill, decode, block-sparse and page selection against
            torch and against what memory and the dense kernel allow; attention.py has them
+  mixed-check, mixed
+           the same for GEMMs of packed weights, 8-bit operands and experts: every plan checked, then layers of language
+           models against torch and, with --peers, what other libraries have; gemm_mixed.py has them
   plans    every GEMM plan of the pack on 4096^3 and 8192^3, then on the LLM shapes, for tuning
 
 The report (gpu-report.json in --out, else $OUT, else here) is rewritten by rename after every case. Exit status: 0 all
@@ -31,9 +34,11 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBRARY = "libtilewright_runtime.so"
 REPORT = "gpu-report.json"
-PHASES = ("check", "sweep", "attention-check", "attention", "plans")
+PHASES = ("check", "sweep", "mixed-check", "mixed", "attention-check", "attention", "plans")
 # Share of the time left that a phase may use; the last takes what remains.
-SHARE = {"check": 0.2, "sweep": 0.3, "attention-check": 0.25, "attention": 0.8, "plans": 1.0}
+SHARE = {
+    "check": 0.15, "sweep": 0.25, "mixed-check": 0.2, "mixed": 0.5, "attention-check": 0.25, "attention": 0.8, "plans": 1.0,
+}
 
 OK, UNFIT = 0, 4
 FASTEST = 0
@@ -302,6 +307,13 @@ def unsupported(fields):
     return None
 
 
+def is_mixed(op, fields):
+    """Whether phase mixed-check has the plans of a class."""
+    return op == "gemm_grouped" or op == "gemm" and (
+        fields.get("weight", "same") != "same" or fields.get("groups", "batch") != "batch" or fields.get("a") in ("e4m3", "e5m2", "i8")
+    )
+
+
 def torch_dtype(name):
     import torch
 
@@ -439,8 +451,8 @@ def phase_check(runtime, manifest, part, deadline):
     for shape in CHECK_SHAPES:
         for plan in manifest["plans"]:
             fields, used = parse_class(plan["class"]), [kernels[launch["kernel"]] for launch in plan["launches"]]
-            if plan["op"] in ATTENTION_OPS:
-                continue  # phase attention-check has them
+            if plan["op"] in ATTENTION_OPS or is_mixed(plan["op"], fields):
+                continue  # phases attention-check and mixed-check have them
             why = f"op {plan['op']}" if plan["op"] != "gemm" else unsupported(fields)
             if why:
                 unchecked[plan["id"]] = why
@@ -757,10 +769,13 @@ def worker(arguments):
     part.data["manifest_hash"] = runtime.lib.tw_manifest_hash(runtime.pack).decode()
     part.data["runtime"] = runtime.lib.tw_version().decode()
     import attention
+    import gemm_mixed
 
+    options = {"full": arguments.full, "only": arguments.mixed, "peers_folder": arguments.peers}
     {
         "check": phase_check, "sweep": phase_sweep, "plans": phase_plans, "attention-check": attention.phase_check,
-        "attention": attention.phase_sweep,
+        "attention": attention.phase_sweep, "mixed-check": gemm_mixed.phase_check,
+        "mixed": lambda *given: gemm_mixed.phase_sweep(*given, **options),
     }[arguments.worker](runtime, manifest, part, arguments.deadline)
     part.save()
 
@@ -769,6 +784,9 @@ def run_phase(phase, arguments, part_path, deadline, merge):
     """Starts workers until the phase is through: each one that dies or stalls costs the case it was at."""
     command = [sys.executable, os.path.abspath(__file__), "--worker", phase, "--lib", arguments.lib, "--pack", arguments.pack]
     command += ["--part", part_path, "--deadline", str(deadline)]
+    given = vars(arguments)
+    command += [word for name in ("mixed", "peers") if given.get(name) for word in (f"--{name}", given[name])]
+    command += ["--full"] if given.get("full") else []
     while True:
         child = subprocess.Popen(command)
         stalled, changed, stamp = False, time.time(), None
@@ -803,8 +821,9 @@ def geomean(values):
 
 def summarise(report):
     import attention
+    import gemm_mixed
 
-    cases = [case for phase in ("check", "attention-check") for case in report.get(phase, {}).get("cases", {}).values()]
+    cases = [case for phase in ("check", "attention-check", "mixed-check") for case in report.get(phase, {}).get("cases", {}).values()]
     rows = [row for row in report.get("sweep", {}).get("cases", {}).values() if row.get("status") == "ok"]
     groups = {"all": rows}
     for row in rows:
@@ -821,6 +840,7 @@ def summarise(report):
         "failures": sum(case["status"] in ("failed", "crashed", "hung") for case in every),
         "geomean_of_cublas": {name: geomean([row["of_cublas"] for row in group]) for name, group in groups.items()},
         "best_plan": best, "attention": attention.headline(report.get("attention", {}).get("cases", {})),
+        "mixed": gemm_mixed.headline(report.get("mixed", {}).get("cases", {})),
     }
 
 
@@ -833,6 +853,10 @@ def main():
     parser.add_argument("--stall-s", type=float, default=60, help="seconds without a result after which a case is killed")
     parser.add_argument("--phases", default=",".join(PHASES), help="which to run, comma-separated (default: all)")
     parser.add_argument("--device", type=int, default=0, help="CUDA device (default: 0)")
+    parser.add_argument("--full", action="store_true", help="every case of the mixed sweep (default: a short list)")
+    parser.add_argument("--quick", dest="full", action="store_false", help="the short list of the mixed sweep (the default)")
+    parser.add_argument("--mixed", metavar="GLOB", help="of the mixed sweep only cases whose name matches")
+    parser.add_argument("--peers", metavar="DIR", help="folder of peers of the mixed sweep; gemm_mixed_peers.py says what it holds")
     for hidden in ("--worker", "--part"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     parser.add_argument("--deadline", type=float, help=argparse.SUPPRESS)
@@ -906,6 +930,10 @@ def main():
     for group in ("prefill", "decode"):
         ratio = summary["attention"][f"{group}_of_best_peer"]
         print(f"attention {group}: {f'geomean {ratio:.3f} x the best peer' if ratio else 'not measured'}")
+    import gemm_mixed
+
+    for line in gemm_mixed.closing_lines(summary["mixed"]):
+        print(line)
     sys.exit(2 if report["problems"] and not report.get("manifest_hash") else 1 if summary["failures"] or report["problems"] else 0)
 
 

@@ -5,6 +5,7 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
 use std::path::Path;
+use tilewright_runtime::fp8::Fp8;
 
 /// A dense row-major tensor.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,13 +47,21 @@ pub fn write(path: &Path, tensors: &Tensors) -> Res<()> {
     crate::files::write_whole(path, &bytes)
 }
 
-/// The elements as numbers: bf16, f16 and f32.
+/// The elements as numbers.
 pub fn to_f64(dtype: Dtype, data: &[u8]) -> Res<Vec<f64>> {
     Ok(match dtype {
         Dtype::F32 => data.chunks_exact(4).map(|c| f64::from(f32::from_le_bytes([c[0], c[1], c[2], c[3]]))).collect(),
         Dtype::BF16 => data.chunks_exact(2).map(|c| bf16::from_le_bytes([c[0], c[1]]).to_f64()).collect(),
         Dtype::F16 => data.chunks_exact(2).map(|c| f16::from_le_bytes([c[0], c[1]]).to_f64()).collect(),
-        other => return usage(format!("{other:?} tensors are not numbers here: expected F32, F16 or BF16")),
+        Dtype::F8_E4M3 => data.iter().map(|b| f64::from(Fp8::E4M3.decode(*b))).collect(),
+        Dtype::F8_E5M2 => data.iter().map(|b| f64::from(Fp8::E5M2.decode(*b))).collect(),
+        Dtype::I8 => data.iter().map(|b| f64::from(*b as i8)).collect(),
+        Dtype::I32 => data.chunks_exact(4).map(|c| f64::from(i32::from_le_bytes([c[0], c[1], c[2], c[3]]))).collect(),
+        other => {
+            return usage(format!(
+                "{other:?} tensors are not numbers here: expected F32, F16, BF16, F8_E4M3, F8_E5M2, I8 or I32"
+            ));
+        }
     })
 }
 
@@ -61,6 +70,10 @@ pub fn from_f64(dtype: tilewright_ir::DType, values: impl Iterator<Item = f64>) 
     use tilewright_ir::DType;
     match dtype {
         DType::BF16 => values.flat_map(|x| bf16::from_f64(x).to_le_bytes()).collect(),
+        DType::E4M3 => values.map(|x| Fp8::E4M3.encode(x)).collect(),
+        DType::E5M2 => values.map(|x| Fp8::E5M2.encode(x)).collect(),
+        DType::I8 => values.map(|x| x.round_ties_even().clamp(-128.0, 127.0) as i8 as u8).collect(),
+        DType::I32 => values.flat_map(|x| (x as i32).to_le_bytes()).collect(),
         DType::F16 => values.flat_map(|x| f16::from_f64(x).to_le_bytes()).collect(),
         _ => values.flat_map(|x| (x as f32).to_le_bytes()).collect(),
     }

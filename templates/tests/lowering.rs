@@ -7,7 +7,20 @@ use tilewright_ir::{Arch, DType, lane, tile};
 use tilewright_templates::gemm::*;
 
 fn wgmma_config(bm: u32, bn: u32, stages: u32, math_wgs: u32, schedule: Schedule, cluster: Cluster) -> WgmmaConfig {
-    WgmmaConfig { bm, bn, bk: 64, stages, math_wgs, schedule, cluster, raster: 8, n_align: 8, split: false }
+    WgmmaConfig {
+        bm,
+        bn,
+        bk: 64,
+        stages,
+        math_wgs,
+        schedule,
+        cluster,
+        raster: 8,
+        n_align: 8,
+        split: false,
+        promote: false,
+        pad: false,
+    }
 }
 
 fn cases() -> Vec<(Arch, GemmProblem, GemmConfig)> {

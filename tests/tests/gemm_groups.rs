@@ -168,6 +168,7 @@ impl Grouped {
             GemmConfig::Wgmma(c) => c.bm,
             GemmConfig::Mma(c) => c.bm,
             GemmConfig::WeightWgmma(c) => c.bm,
+            GemmConfig::WeightMma(c) => c.bm,
         };
         let kernel = build(arch, &p, &c).unwrap_or_else(|e| panic!("{c}: {e}")).kernel;
         let product = runner().build(&kernel).unwrap_or_else(|e| panic!("{c}: {e}"));
@@ -233,6 +234,7 @@ impl Grouped {
                 bias: part(&bias, if p.bias { wide } else { 0 }, expert * wide * usize::from(p.bias)),
                 residual: part(&residual, if p.residual { count * n } else { 0 }, first * n * usize::from(p.residual)),
                 alpha: 0.75,
+                ..Operands::default()
             };
             let miss = reference(&GemmProblem { weight: Weight::Same, ..*p }, &o).first_miss(&d[first * n..][..count * n]);
             assert_eq!(miss, None, "expert {expert} of {counts:?}, n {n} k {k}, schedule {seed}");
@@ -261,7 +263,20 @@ fn pack(p: &GemmProblem, packed: Packed, e: usize, [n, k]: [usize; 2], seed: u64
 
 fn hopper(bm: u32, bn: u32, stages: u32, math_wgs: u32) -> WgmmaConfig {
     let (schedule, cluster) = (Schedule::Cooperative, Cluster::One);
-    WgmmaConfig { bm, bn, bk: 64, stages, math_wgs, schedule, cluster, raster: 8, n_align: 8, split: false }
+    WgmmaConfig {
+        bm,
+        bn,
+        bk: 64,
+        stages,
+        math_wgs,
+        schedule,
+        cluster,
+        raster: 8,
+        n_align: 8,
+        split: false,
+        promote: false,
+        pad: false,
+    }
 }
 
 fn with(groups: Groups) -> GemmProblem {

@@ -75,7 +75,15 @@ impl Problem {
         let dense = GemmProblem { weight: Weight::Same, ..p };
         let want = reference(
             &dense,
-            &Operands { shape: self.shape, a: a.clone(), b, bias: bias.clone(), residual: residual.clone(), alpha: 0.75 },
+            &Operands {
+                shape: self.shape,
+                a: a.clone(),
+                b,
+                bias: bias.clone(),
+                residual: residual.clone(),
+                alpha: 0.75,
+                ..Operands::default()
+            },
         );
         let bytes = [encode(p.input, &a), i32s(&words), encode(p.input, &bias), encode(p.output, &residual)];
         let mut inputs: Vec<(&str, &[u8])> = vec![("a", &bytes[0]), ("packed", &bytes[1])];

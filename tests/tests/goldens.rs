@@ -44,6 +44,8 @@ fn tile_ir_of_the_hopper_kernel() {
         raster: 8,
         n_align: 8,
         split: false,
+        promote: false,
+        pad: false,
     };
     let p = GemmProblem { act: Act::Silu, bias: true, ..GemmProblem::plain(DType::BF16) };
     let k = build(Arch::Sm90a, &p, &GemmConfig::Wgmma(c)).unwrap();

@@ -17,7 +17,15 @@ benches/gpu. Needs no LLVM. Prints the folder's name to stdout.
 /// The most a kit may weigh, so that it goes anywhere in one piece.
 const LIMIT_BYTES: u64 = 60 << 20;
 
-const SCRIPTS: [&str; 4] = ["run.py", "attention.py", "attention_check.py", "differential.py"];
+const SCRIPTS: [&str; 7] = [
+    "run.py",
+    "attention.py",
+    "attention_check.py",
+    "gemm_mixed.py",
+    "gemm_mixed_data.py",
+    "gemm_mixed_peers.py",
+    "differential.py",
+];
 
 /// Programs for the comparison of the emulator with the GPU.
 const RANDOM_PROGRAMS: &str = "300";

@@ -86,6 +86,9 @@ pub fn safetensors_dtype(d: DType) -> Dtype {
         DType::BF16 => Dtype::BF16,
         DType::F16 => Dtype::F16,
         DType::I32 => Dtype::I32,
+        DType::I8 => Dtype::I8,
+        DType::E4M3 => Dtype::F8_E4M3,
+        DType::E5M2 => Dtype::F8_E5M2,
         _ => Dtype::F32,
     }
 }

@@ -9,6 +9,7 @@ use assert_cmd::Command;
 use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::path::{Path, PathBuf};
+use tilewright_runtime::fp8::Fp8;
 
 /// The workspace, where library.toml is.
 pub fn root() -> PathBuf {
@@ -57,6 +58,8 @@ pub fn load(path: &Path, name: &str) -> (Vec<usize>, Vec<f64>) {
         Dtype::F16 => t.data().chunks(2).map(|c| half::f16::from_le_bytes([c[0], c[1]]).to_f64()).collect(),
         Dtype::I32 => t.data().chunks(4).map(|c| f64::from(i32::from_le_bytes([c[0], c[1], c[2], c[3]]))).collect(),
         Dtype::F32 => t.data().chunks(4).map(|c| f64::from(f32::from_le_bytes([c[0], c[1], c[2], c[3]]))).collect(),
+        Dtype::F8_E4M3 => t.data().iter().map(|b| f64::from(Fp8::E4M3.decode(*b))).collect(),
+        Dtype::I8 => t.data().iter().map(|b| f64::from(*b as i8)).collect(),
         other => panic!("{other:?}"),
     };
     (t.shape().to_vec(), values)

@@ -1,7 +1,8 @@
 //! The config space of GEMM, and why a point is illegal.
 
-use super::problem::{BLayout, GemmProblem, Groups, Weight};
+use super::problem::{BLayout, GemmProblem, Groups, Scale, Weight};
 use super::weight::{WeightMmaConfig, WeightWgmmaConfig};
+use tilewright_ir::DType;
 
 /// How the math warpgroups share the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +64,11 @@ pub struct WgmmaConfig {
     pub n_align: u32,
     /// Writes f32 partial sums of a part of k.
     pub split: bool,
+    /// Of bytes: the sums of each stage are added to others in f32, since the tensor cores of Hopper keep only about 14 bits of
+    /// a sum of 8-bit floats (DeepSeek-V3 Technical Report, 3.3.2). Block scales need it.
+    pub promote: bool,
+    /// Of bytes: a first launch copies rows that TMA cannot address to rows it can, and turns b as `[k, n]` into `[n, k]`.
+    pub pad: bool,
 }
 
 /// The Ampere kernel, also Hopper's for rows TMA cannot address.
@@ -176,10 +182,16 @@ impl WgmmaConfig {
 
     fn why_illegal(&self, p: &GemmProblem) -> Option<String> {
         let rows = self.warpgroup_rows();
+        // Sums of the stage and sums of all, 64 rows over 128 threads.
+        let sums = rows / 64 * self.bn;
         let cols = self.out_cols(p);
-        let row_step = if p.b == BLayout::Kn { 16 } else { 8 };
+        let bytes = p.bytes();
+        // Bytes as [k, n] are copied to [n, k] first.
+        let kn = p.b == BLayout::Kn && !bytes;
+        let row_step = if kn { 16 } else { 8 };
         let share = |tile: u32, by: u32| by == 1 || (tile / by).is_multiple_of(8);
-        let b_rows = if p.b == BLayout::Kn { self.bk } else { cols };
+        let b_rows = if kn { self.bk } else { cols };
+        let elements = 128 / p.input.bytes();
         let rules = [
             (!(1..=3).contains(&self.math_wgs), format!("{} math warpgroups: 1 to 3", self.math_wgs)),
             (self.schedule == Schedule::PingPong && self.math_wgs != 2, "ping-pong takes two warpgroups".to_string()),
@@ -192,7 +204,10 @@ impl WgmmaConfig {
                 !self.bn.is_multiple_of(p.gates() * row_step) || cols == 0 || cols > 256,
                 format!("{cols} columns: wgmma takes 8 to 256 in steps of {row_step} for this layout of b"),
             ),
-            (self.bk != 64, format!("bk = {}: a stage's rows fill one 128-byte swizzle span, 64 elements", self.bk)),
+            (
+                self.bk != elements,
+                format!("bk = {}: a stage's rows fill one 128-byte swizzle span, {elements} elements", self.bk),
+            ),
             (!(2..=12).contains(&self.stages), format!("{} stages: 2 to 12", self.stages)),
             (!share(self.bm, self.cluster.sharing_a()), "half an a tile must be whole swizzle patterns of 8 rows".to_string()),
             (!share(b_rows, self.cluster.sharing_b()), "half a b tile must be whole swizzle patterns of 8 rows".to_string()),
@@ -200,6 +215,33 @@ impl WgmmaConfig {
             (
                 p.groups != Groups::Batch && self.cluster == Cluster::TwoM,
                 "two CTAs along m share b, and tiles that follow each other in a list may belong to two experts".to_string(),
+            ),
+            ((self.promote || self.pad) && !bytes, "promote and pad are for 8-bit operands".to_string()),
+            (
+                bytes && p.b == BLayout::Kn && !self.pad,
+                "b as [k, n] of bytes: wgmma takes bytes with k contiguous only; pad=1 turns b first".to_string(),
+            ),
+            (self.pad && p.groups != Groups::Batch, "a grouped gemm has no copies of its operands".to_string()),
+            (p.block_scaled() && !self.promote, "block scales multiply the sums of each stage: promote=1".to_string()),
+            (
+                self.promote && p.sums() == DType::I32,
+                "integer sums are exact: promote=1 is for 8-bit floats and block scales".to_string(),
+            ),
+            (
+                self.promote && sums + 40 > self.registers().1,
+                format!("two sets of sums, {sums} registers a thread, beside 40 others: smaller tiles or more warpgroups"),
+            ),
+            (
+                p.b_scale == Scale::Block && (cols == 0 || !128u32.is_multiple_of(cols)),
+                format!("{cols} columns: a tile lies inside one block of 128 columns of b"),
+            ),
+            (
+                p.quant && cols != 128,
+                format!("{cols} columns: a quantised output has a factor for each row of a tile of 128 columns"),
+            ),
+            (
+                p.input == DType::I8 && cols > 32 && !cols.is_multiple_of(16),
+                format!("{cols} columns: wgmma of i8 takes 8, 16, 24, 32, then steps of 16"),
             ),
             (self.raster == 0, "raster must be at least 1".to_string()),
             (!matches!(self.n_align, 1 | 2 | 8), format!("n_align = {}: 1, 2 or 8", self.n_align)),
@@ -232,6 +274,8 @@ impl MmaConfig {
             ),
             (!(2..=8).contains(&self.stages), format!("{} stages: 2 to 8", self.stages)),
             (p.groups != Groups::Batch && self.split, GROUPS_SPLIT.to_string()),
+            (p.bytes(), format!("multiplies 16-bit operands, not {}", p.input)),
+            (p.quant, "a quantised output needs the kernel of TMA and wgmma".to_string()),
             (self.raster == 0, "raster must be at least 1".to_string()),
             (!matches!(self.load_align, 1 | 2 | 4 | 8), format!("load_align = {}: 1, 2, 4 or 8", self.load_align)),
             (!matches!(self.n_align, 1 | 2), format!("n_align = {}: 1 or 2", self.n_align)),

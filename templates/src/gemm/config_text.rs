@@ -9,7 +9,7 @@ impl GemmConfig {
     /// Name and value of every axis, sorted by name.
     pub fn axes(&self) -> Vec<(&'static str, String)> {
         let mut list: Vec<(&'static str, String)> = match self {
-            GemmConfig::Wgmma(c) => vec![
+            GemmConfig::Wgmma(c) => [
                 ("kind", "wgmma".into()),
                 ("bm", c.bm.to_string()),
                 ("bn", c.bn.to_string()),
@@ -21,7 +21,11 @@ impl GemmConfig {
                 ("raster", c.raster.to_string()),
                 ("n_align", c.n_align.to_string()),
                 ("split", u8::from(c.split).to_string()),
-            ],
+            ]
+            .into_iter()
+            .chain(c.promote.then(|| ("promote", "1".into())))
+            .chain(c.pad.then(|| ("pad", "1".into())))
+            .collect(),
             GemmConfig::Mma(c) => vec![
                 ("kind", "mma".into()),
                 ("bm", c.bm.to_string()),
@@ -68,8 +72,10 @@ impl GemmConfig {
             GemmConfig::Wgmma(c) => {
                 let schedule = if c.schedule == Schedule::PingPong { "pp" } else { "coop" };
                 let cluster = ["1x1", "2x1", "1x2"][c.cluster as usize];
+                let promote = if c.promote { "_promote" } else { "" };
+                let pad = if c.pad { "_pad" } else { "" };
                 format!(
-                    "wgmma_{}x{}x{}_s{}_w{}_{schedule}_{cluster}_g{}_a{}{split}",
+                    "wgmma_{}x{}x{}_s{}_w{}_{schedule}_{cluster}_g{}_a{}{promote}{pad}{split}",
                     c.bm, c.bn, c.bk, c.stages, c.math_wgs, c.raster, c.n_align
                 )
             }
@@ -111,12 +117,22 @@ impl FromStr for GemmConfig {
                 return Err(fail(format!("axis `{k}` stands twice")));
             }
         }
+        // Named only where they are set.
+        let mut flag = |key: &str| match fields.remove(key) {
+            None | Some("0") => Ok(false),
+            Some("1") => Ok(true),
+            Some(v) => Err(fail(format!("{key} = `{v}`: 0 or 1"))),
+        };
+        let (promote, pad) = (flag("promote")?, flag("pad")?);
         let mut take = |key: &str| fields.remove(key).ok_or_else(|| fail(format!("axis `{key}` is missing")));
         let number = |key: &str, v: &str| v.parse::<u32>().map_err(|_| fail(format!("{key} = `{v}` is not a number")));
         let choice = |key: &str, v: &str, names: &[&str]| {
             names.iter().position(|n| *n == v).ok_or_else(|| fail(format!("{key} = `{v}`: expected one of {}", names.join(", "))))
         };
         let kind = choice("kind", take("kind")?, &["wgmma", "mma", "weight_wgmma", "weight_mma"])?;
+        if kind != 0 && (promote || pad) {
+            return Err(fail("promote and pad are axes of kind=wgmma".to_string()));
+        }
         let mut n = |key: &str| take(key).and_then(|v| number(key, v));
         let (bm, bn, bk, stages, split) =
             (n("bm")?, n("bn")?, n("bk")?, n("stages")?, n(if kind == 2 { "stream" } else { "split" })? != 0);
@@ -130,7 +146,20 @@ impl FromStr for GemmConfig {
                 [Schedule::Cooperative, Schedule::PingPong][choice("schedule", take("schedule")?, &["coop", "pingpong"])?];
             let cluster =
                 [Cluster::One, Cluster::TwoM, Cluster::TwoN][choice("cluster", take("cluster")?, &["1x1", "2x1", "1x2"])?];
-            GemmConfig::Wgmma(WgmmaConfig { bm, bn, bk, stages, math_wgs, schedule, cluster, raster, n_align, split })
+            GemmConfig::Wgmma(WgmmaConfig {
+                bm,
+                bn,
+                bk,
+                stages,
+                math_wgs,
+                schedule,
+                cluster,
+                raster,
+                n_align,
+                split,
+                promote,
+                pad,
+            })
         } else if kind == 3 {
             let (wgs, depth, load_align, ctas) = (n("wgs")?, n("depth")?, n("load_align")?, n("ctas")?);
             GemmConfig::WeightMma(WeightMmaConfig { bm, bn, wgs, stages, depth, load_align, ctas, split })

@@ -4,6 +4,7 @@
 //! change below this floor: see `docs/how-to/add-a-template.md`.
 
 use super::problem::{Act, GemmProblem, Groups};
+use super::scale::EpilogueScales;
 use tilewright_ir::DType;
 use tilewright_ir::tile::{Dim, KernelBuilder, RegTile, RoleBuilder, Scalar, TensorRef, TileRef};
 
@@ -20,15 +21,18 @@ pub struct EpilogueAt {
     pub col: Scalar,
 }
 
-/// From f32 accumulator tiles (one, or gate and up) to the f32 output tile of the same layout.
+/// From accumulator tiles (one, or gate and up; f32, of bytes i32) to the f32 output tile of the same layout, or i32 sums.
 pub type EpilogueFn<'a> = dyn Fn(&mut RoleBuilder, &[TileRef], EpilogueAt) -> TileRef + 'a;
 
-/// The standard epilogue: `act(alpha * acc + bias) + residual`.
+/// The standard epilogue: `act(alpha * scales * acc + bias) + residual`.
 #[derive(Clone, Debug)]
 pub struct Epilogue {
     act: Act,
+    /// The sums themselves are the output.
+    sums_out: bool,
     /// Each expert has a bias of its own.
     grouped: bool,
+    scales: EpilogueScales,
     bias: Option<TensorRef>,
     residual: Option<TensorRef>,
     /// Neighbours along n that may be accessed at once.
@@ -41,19 +45,31 @@ impl Epilogue {
         k.scalar("alpha", DType::F32);
         let experts = (p.groups != Groups::Batch).then(|| p.groups.matrices());
         let wide = Dim { param: Some("n".into()), factor: p.gates() };
-        let bias = p.bias.then(|| k.tensor("bias", p.input, experts.into_iter().chain([wide])));
+        let bias = p.bias.then(|| k.tensor("bias", p.bias_dtype(), experts.into_iter().chain([wide])));
         let [lead, rows] = p.groups.rows();
         let matrix = [lead, rows, Dim::param("n")];
         let residual = p.residual.then(|| k.tensor("residual", p.output, matrix));
-        Epilogue { act: p.act, grouped: p.groups != Groups::Batch, bias, residual, vec: n_align }
+        let scales = EpilogueScales::declare(k, p);
+        Epilogue {
+            act: p.act,
+            scales,
+            sums_out: p.output == DType::I32,
+            grouped: p.groups != Groups::Batch,
+            bias,
+            residual,
+            vec: n_align,
+        }
     }
 
     /// Emits it.
     pub fn emit(&self, r: &mut RoleBuilder, acc: &[TileRef], at: EpilogueAt) -> TileRef {
+        if self.sums_out {
+            return acc[0];
+        }
         let alpha = r.param("alpha");
         let mut parts = Vec::new();
         for (gate, tile) in acc.iter().enumerate() {
-            let mut x = r.scale(*tile, alpha);
+            let mut x = self.scales.apply(r, *tile, gate, at, alpha);
             if let Some(bias) = &self.bias {
                 let n = r.param("n");
                 let col = if gate == 0 { at.col } else { r.add(at.col, n) };

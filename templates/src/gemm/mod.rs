@@ -10,6 +10,8 @@
 //! | `wgmma` | the Hopper kernel: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 //! | `mma` | the Ampere kernel: cp.async, ldmatrix, mma.sync |
 //! | `grouped/` | rows sorted by expert: lists of tiles, gathered rows, the plan |
+//! | `scale` | factors of 8-bit operands: where they meet which sums |
+//! | `pad` | copies operands of bytes to rows that TMA can address |
 //! | `reduce` | sums split-K partials in a fixed order |
 //! | `reference` | f64, and the bound a kernel is held to |
 //! | `weight/` | weights of a few bits: formats, the packed form, sources, packing and unpacking |
@@ -20,10 +22,12 @@ mod config_text;
 mod epilogue;
 mod grouped;
 mod mma;
+mod pad;
 mod plan;
 mod problem;
 mod reduce;
 mod reference;
+mod scale;
 mod space;
 mod tiles;
 pub mod weight;
@@ -36,5 +40,6 @@ pub use mma::mma;
 pub use plan::{GemmError, build, plan, reduce_kernel};
 pub use problem::{Act, BLayout, GemmProblem, Groups, Packed, ProblemError, Scale, Weight};
 pub use reference::{Operands, Reference, reference};
+pub use scale::BLOCK;
 pub use space::space;
 pub use wgmma::wgmma;

@@ -1,10 +1,11 @@
 //! GEMM as launches: one kernel, or partial sums and their reduction.
 
-use super::config::{ConfigError, GemmConfig, ReduceConfig};
+use super::config::{ConfigError, GemmConfig, ReduceConfig, WgmmaConfig};
 use super::epilogue::Epilogue;
-use super::problem::{Act, BLayout, GemmProblem, Groups, ProblemError, Weight};
+use super::problem::{Act, BLayout, GemmProblem, Groups, ProblemError, Scale, Weight};
+use super::scale::BLOCK;
 use super::weight::{self, WeightWgmmaConfig};
-use super::{mma, reduce, wgmma};
+use super::{mma, pad, reduce, wgmma};
 use crate::manifest::{dtype, expr};
 use crate::plan::{OpPlan, TemplateKernel};
 use std::collections::BTreeMap;
@@ -56,6 +57,9 @@ pub enum GemmError {
     /// A plan of one class for another op.
     #[error("class `{0}` has groups: its plans are those of gemm_grouped")]
     Grouped(String),
+    /// A quantised output of partial sums.
+    #[error("quant=128 needs whole sums in one kernel: split_k is 1")]
+    Quant,
     /// An expression of the plan does not parse: a mistake in the template.
     #[error("plan expression: {0}")]
     Expr(#[from] ParseError),
@@ -65,6 +69,13 @@ pub enum GemmError {
 pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKernel, GemmError> {
     p.check()?;
     c.check(p)?;
+    // What a first launch copies is like any other operand to the kernel.
+    let (p, c) = match c {
+        GemmConfig::Wgmma(w) if w.pad => {
+            (&GemmProblem { b: BLayout::Nk, ..*p }, &GemmConfig::Wgmma(WgmmaConfig { pad: false, ..*w }))
+        }
+        _ => (p, c),
+    };
     let id = format!("gemm_{}_{}", p.slug(), c.slug());
     let mut k = KernelBuilder::new(&id, arch);
     match c {
@@ -91,10 +102,14 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
         }
     }
     let config = c.axes().into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-    let stream = matches!(c, GemmConfig::WeightWgmma(WeightWgmmaConfig { stream: true, .. }));
-    let order = if c.split() || stream { "k16.seq.part" } else { "k16.seq" };
+    let (step, promoted) = match c {
+        GemmConfig::Wgmma(c) if p.bytes() => ("k32", c.promote),
+        _ => ("k16", false),
+    };
+    let part = c.split() || matches!(c, GemmConfig::WeightWgmma(WeightWgmmaConfig { stream: true, .. }));
+    let order = [step, if promoted { ".k128" } else { "" }, ".seq", if part { ".part" } else { "" }].concat();
     let main_loop_wgmmas = match c {
-        GemmConfig::Wgmma(c) => Some(c.bk / 16 * (c.warpgroup_rows() / 64) * p.gates()),
+        GemmConfig::Wgmma(c) => Some(c.bk * p.input.bytes() / 32 * (c.warpgroup_rows() / 64) * p.gates()),
         GemmConfig::Mma(_) | GemmConfig::WeightMma(_) => None,
         GemmConfig::WeightWgmma(_) => Some(WeightWgmmaConfig::BK / 16 * p.gates()),
     };
@@ -102,7 +117,7 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
         id,
         template: TEMPLATE,
         config,
-        numerics: numerics(p, order),
+        numerics: numerics(p, &order),
         main_loop_wgmmas,
         hides_exponentials: false,
         budget: None,
@@ -182,8 +197,23 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     let weights_name = weights.name.clone();
     tensors.push(weights);
     let mut extra = Vec::new();
+    for (name, scale, rows) in [("a_scale", p.a_scale, "m"), ("b_scale", p.b_scale, &wide[..])] {
+        let blocks = |x: &str| format!("ceil_div({x},{BLOCK})");
+        let shape = match scale {
+            Scale::None => continue,
+            Scale::Tensor => vec![dim("1")],
+            Scale::Row => vec![dim("batch"), dim(rows)],
+            Scale::Block if name == "a_scale" => vec![dim("batch"), dim(rows), blocks("k")],
+            Scale::Block => vec![dim("batch"), blocks(rows), blocks("k")],
+        };
+        tensors.push(tensor(name, Dtype::F32, &shape, Role::Input)?);
+    }
+    let scales = |which: fn(Scale) -> bool| {
+        let all = [("a_scale", p.a_scale), ("b_scale", p.b_scale)].into_iter();
+        all.filter(move |(_, s)| which(*s)).map(|(name, _)| name)
+    };
     if p.bias {
-        tensors.push(tensor("bias", input, std::slice::from_ref(&wide), Role::Input)?);
+        tensors.push(tensor("bias", dtype(p.bias_dtype()), std::slice::from_ref(&wide), Role::Input)?);
         extra.push("bias");
     }
     let matrix = [dim("batch"), dim("m"), dim("n")];
@@ -196,6 +226,21 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     let binds = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let same = |names: &[&str]| -> BTreeMap<String, String> { names.iter().map(|n| (n.to_string(), n.to_string())).collect() };
     let mut id = format!("gemm_{}_{}", p.slug(), c.with_split(false).slug());
+    // The product's operands, and its k: copies where rows had to be.
+    let (mut a, mut b, mut copied) = ("a", &weights_name[..], BTreeMap::new());
+    if let GemmConfig::Wgmma(WgmmaConfig { pad: true, .. }) = c {
+        let columns = pad::padded_k();
+        for (from, to, rows, turn) in [("a", "a_rows", "m", false), ("b", "b_rows", &wide[..], p.b == BLayout::Kn)] {
+            tensors.push(tensor(to, input, &[dim("batch"), dim(rows), columns.clone()], Role::Workspace)?);
+            let kernel = pad_kernel(arch, p.input, turn)?;
+            let rows = if turn { dim(rows) } else { format!("batch*{rows}") };
+            let sets = BTreeMap::from([("rows".to_string(), expr(&rows)?)]);
+            launches.push(PlanLaunch { kernel: kernel.id.clone(), binds: binds(&[("x", from), ("y", to)]), sets });
+            kernels.push(kernel);
+        }
+        (a, b) = ("a_rows", "b_rows");
+        copied.insert("k".to_string(), expr(&columns)?);
+    }
     if splits > 1 {
         if matches!(c, GemmConfig::WeightWgmma(_)) {
             return Err(GemmError::SplitStream(c.to_string()));
@@ -203,10 +248,15 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         if p.weight != Weight::Same && p.gates() == 2 {
             return Err(GemmError::SplitGates(p.class()));
         }
+        if p.quant {
+            return Err(GemmError::Quant);
+        }
         id += &format!("_x{splits}");
         let lead = format!("{splits}*batch");
-        tensors.push(tensor("partial", Dtype::F32, &[lead, dim("m"), wide.clone()], Role::Workspace)?);
-        let part = GemmProblem { output: DType::F32, act: Act::None, bias: false, residual: false, ..*p };
+        tensors.push(tensor("partial", dtype(p.sums()), &[lead, dim("m"), wide.clone()], Role::Workspace)?);
+        let inner = |s: Scale| if s == Scale::Block { s } else { Scale::None };
+        let (a_scale, b_scale) = (inner(p.a_scale), inner(p.b_scale));
+        let part = GemmProblem { output: p.sums(), act: Act::None, bias: false, residual: false, a_scale, b_scale, ..*p };
         let partial = build(arch, &part, &c.with_split(true))?;
         let n_align = match c {
             GemmConfig::Wgmma(c) => c.n_align.min(4),
@@ -217,23 +267,27 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         let sum = reduce_kernel(arch, p, &ReduceConfig { rows: 8, cols: 256, n_align: if n_align > 2 { 4 } else { n_align } })?;
         let splits = expr(&splits.to_string())?;
         let mut sets = BTreeMap::from([("splits".to_string(), splits.clone())]);
-        launches.push(PlanLaunch { kernel: sum.id.clone(), binds: same(&extra), sets: sets.clone() });
-        launches[0].binds.extend::<BTreeMap<String, String>>(binds(&[("partial", "partial"), ("d", "d")]));
+        extra.extend(scales(|s| matches!(s, Scale::Tensor | Scale::Row)));
+        let mut of_sum = same(&extra);
+        of_sum.extend(same(&["partial", "d"]));
+        let summing = PlanLaunch { kernel: sum.id.clone(), binds: of_sum, sets: sets.clone() };
         sets.insert("n".to_string(), expr(&wide)?);
-        launches.insert(
-            0,
-            PlanLaunch {
-                kernel: partial.id.clone(),
-                binds: binds(&[("a", "a"), (&weights_name, &weights_name), ("d", "partial")]),
-                sets,
-            },
-        );
+        sets.extend(copied);
+        let mut of_parts: BTreeMap<String, String> = binds(&[("a", a), (&weights_name, b), ("d", "partial")]);
+        of_parts.extend(same(&scales(|s| s == Scale::Block).collect::<Vec<_>>()));
+        launches.extend([PlanLaunch { kernel: partial.id.clone(), binds: of_parts, sets }, summing]);
         kernels.extend([partial, sum]);
     } else {
         let kernel = build(arch, p, &c.with_split(false))?;
+        extra.extend(scales(|s| s != Scale::None));
         let mut all = same(&extra);
-        all.extend(same(&["a", &weights_name, "d"]));
-        launches.push(PlanLaunch { kernel: kernel.id.clone(), binds: all, sets: BTreeMap::new() });
+        all.extend::<BTreeMap<String, String>>(binds(&[("a", a), (&weights_name, b), ("d", "d")]));
+        if p.quant {
+            let blocks = format!("ceil_div(n,{BLOCK})");
+            tensors.push(tensor("d_scale", Dtype::F32, &[dim("batch"), dim("m"), blocks], Role::Output)?);
+            all.extend(same(&["d_scale"]));
+        }
+        launches.push(PlanLaunch { kernel: kernel.id.clone(), binds: all, sets: copied });
         kernels.push(kernel);
         if let GemmConfig::WeightWgmma(c) = c
             && c.stream
@@ -255,7 +309,29 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     Ok(OpPlan { plan, kernels })
 }
 
+/// The kernel that copies rows of bytes for TMA, from `[k, rows]` if `turn`.
+fn pad_kernel(arch: Arch, input: DType, turn: bool) -> Result<TemplateKernel, GemmError> {
+    let id = format!("gemm_{}_{input}", if turn { "turn" } else { "pad" });
+    let mut k = KernelBuilder::new(&id, arch);
+    if turn {
+        pad::turn_rows(&mut k, input)?
+    } else {
+        pad::pad_rows(&mut k, input)?
+    };
+    let axes = [("kind", "pad".to_string()), ("dtype", input.to_string()), ("turn", u8::from(turn).to_string())];
+    Ok(TemplateKernel {
+        id,
+        template: TEMPLATE,
+        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
+        numerics: Numerics { accumulator: dtype(input), order: "none".into(), batch_invariant: true, gelu: None },
+        main_loop_wgmmas: None,
+        hides_exponentials: false,
+        budget: None,
+        kernel: k.finish(),
+    })
+}
+
 fn numerics(p: &GemmProblem, order: &str) -> Numerics {
     let gelu = (p.act == Act::Gelu).then_some(Gelu::Tanh);
-    Numerics { accumulator: Dtype::F32, order: order.into(), batch_invariant: true, gelu }
+    Numerics { accumulator: dtype(p.sums()), order: order.into(), batch_invariant: true, gelu }
 }

@@ -78,7 +78,7 @@ pub enum Groups {
 pub struct GemmProblem {
     /// Dtype of a; of b unless `weight` says otherwise; of bias unless it has 8 bits (then BF16).
     pub input: DType,
-    /// Dtype of d and residual: BF16, F16 or F32.
+    /// Dtype of d and residual: BF16, F16, F32, E4M3, or I32 for bare sums of I8.
     pub output: DType,
     /// Layout of b.
     pub b: BLayout,
@@ -96,17 +96,28 @@ pub struct GemmProblem {
     pub b_scale: Scale,
     /// Which rows meet which matrix.
     pub groups: Groups,
+    /// d is quantised: each row has a factor `d_scale [m, ceil(n/128)]` for each 128 columns.
+    pub quant: bool,
 }
 
 /// A class that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProblemError {
     /// Inputs of another dtype.
-    #[error("gemm inputs are bf16 or f16, not {0}")]
+    #[error("gemm inputs are bf16, f16, e4m3, e5m2 or i8, not {0}")]
     Input(DType),
     /// An output of another dtype.
-    #[error("gemm outputs are bf16, f16 or f32, not {0}")]
+    #[error("gemm outputs are bf16, f16, f32 or e4m3, not {0}")]
     Output(DType),
+    /// I32 out of something else than bare sums of bytes.
+    #[error("i32 is the output of i8 x i8 alone: no scales, bias, activation or residual")]
+    Sums,
+    /// Factors of an operand that is no byte, or packed weights times bytes.
+    #[error("scales belong to e4m3, e5m2 and i8 operands with weights of their dtype, not to {0} with weight={1}")]
+    Scales(DType, Weight),
+    /// A quantised output of another dtype.
+    #[error("a quantised output is e4m3, not {0}")]
+    Quant(DType),
     /// A name nobody knows.
     #[error("{key} = `{value}`: expected one of {expected}")]
     Name {
@@ -119,7 +130,7 @@ pub enum ProblemError {
     },
     /// A class text that is not one.
     #[error(
-        "`{0}` is no gemm class: expected a=..,b=..,out=..,act=..,bias=..,residual=.. and, where not the default, weight=..,a_scale=..,b_scale=..,groups=.."
+        "`{0}` is no gemm class: expected a=..,b=..,out=..,act=..,bias=..,residual=.. and, where not the default, weight=..,a_scale=..,b_scale=..,groups=..,quant=128"
     )]
     Class(String),
 }
@@ -138,18 +149,50 @@ impl GemmProblem {
             a_scale: Scale::None,
             b_scale: Scale::None,
             groups: Groups::Batch,
+            quant: false,
         }
     }
 
     /// Checks the dtypes.
     pub fn check(&self) -> Result<(), ProblemError> {
-        if !matches!(self.input, DType::BF16 | DType::F16) {
+        if !matches!(self.input, DType::BF16 | DType::F16) && !self.bytes() {
             return Err(ProblemError::Input(self.input));
         }
-        if !matches!(self.output, DType::BF16 | DType::F16 | DType::F32) {
-            return Err(ProblemError::Output(self.output));
+        let scaled = [self.a_scale, self.b_scale].iter().any(|s| *s != Scale::None);
+        if scaled && !self.bytes() || self.bytes() && self.weight != Weight::Same {
+            return Err(ProblemError::Scales(self.input, self.weight));
         }
-        Ok(())
+        if self.quant && self.output != DType::E4M3 {
+            return Err(ProblemError::Quant(self.output));
+        }
+        match self.output {
+            DType::BF16 | DType::F16 | DType::F32 | DType::E4M3 => Ok(()),
+            DType::I32 => {
+                let bare = self.act == Act::None && !self.bias && !self.residual && !scaled;
+                if self.input == DType::I8 && bare { Ok(()) } else { Err(ProblemError::Sums) }
+            }
+            other => Err(ProblemError::Output(other)),
+        }
+    }
+
+    /// a has 8-bit elements.
+    pub fn bytes(&self) -> bool {
+        self.input == DType::I8 || self.input.is_fp8()
+    }
+
+    /// Some factors belong to blocks of 128 along k: sums of 128 are scaled before they are added up.
+    pub fn block_scaled(&self) -> bool {
+        self.a_scale == Scale::Block || self.b_scale == Scale::Block
+    }
+
+    /// Dtype of the sums that reach the epilogue, or the reduction of a split k.
+    pub fn sums(&self) -> DType {
+        if self.input == DType::I8 && !self.block_scaled() { DType::I32 } else { DType::F32 }
+    }
+
+    /// Dtype of bias: a's, BF16 beside bytes.
+    pub fn bias_dtype(&self) -> DType {
+        if self.bytes() { DType::BF16 } else { self.input }
     }
 
     /// Columns of b for one output column: 2 for swiglu.
@@ -176,6 +219,7 @@ impl GemmProblem {
             ("a_scale", self.a_scale != plain.a_scale, self.a_scale.to_string()),
             ("b_scale", self.b_scale != plain.b_scale, self.b_scale.to_string()),
             ("groups", self.groups != plain.groups, self.groups.to_string()),
+            ("quant", self.quant, "128".to_string()),
         ];
         all.into_iter().filter(|(_, differs, _)| *differs).map(|(key, _, value)| (key, value)).collect()
     }
@@ -213,6 +257,7 @@ impl GemmProblem {
                 "a_scale" => problem.a_scale = value.parse()?,
                 "b_scale" => problem.b_scale = value.parse()?,
                 "groups" => problem.groups = value.parse()?,
+                "quant" if value == "128" => problem.quant = true,
                 _ => return Err(bad()),
             }
         }
@@ -231,8 +276,12 @@ impl GemmProblem {
                 s += name;
             }
         }
-        for (_, value) in self.unusual() {
-            s += &format!("_{value}");
+        for (key, value) in self.unusual() {
+            match key {
+                "a_scale" | "b_scale" => s += &format!("_{}{value}", &key[..1]),
+                "quant" => s += "_quant",
+                _ => s += &format!("_{value}"),
+            }
         }
         s
     }
@@ -305,6 +354,18 @@ mod tests {
             assert!(p.class().ends_with(",weight=int4g32z,groups=counts"), "{}", p.class());
             assert_eq!(GemmProblem::from_class(&p.class()), Ok(p));
         }
+        let p =
+            GemmProblem { a_scale: Scale::Row, b_scale: Scale::Block, output: DType::E4M3, ..GemmProblem::plain(DType::E5M2) };
+        assert!(p.class().ends_with(",a_scale=row,b_scale=block"), "{}", p.class());
+        assert_eq!(GemmProblem::from_class(&p.class()), Ok(p));
+        let p = GemmProblem { quant: true, ..p };
+        assert_eq!(GemmProblem::from_class(&p.class()), Ok(p));
+        let sums = GemmProblem { output: DType::I32, ..GemmProblem::plain(DType::I8) };
+        assert_eq!(sums.check(), Ok(()));
+        assert_eq!(GemmProblem { bias: true, ..sums }.check(), Err(ProblemError::Sums));
+        assert_eq!(GemmProblem { a_scale: Scale::Row, ..sums }.check(), Err(ProblemError::Sums));
+        let scaled = GemmProblem { a_scale: Scale::Row, ..GemmProblem::plain(DType::BF16) };
+        assert!(scaled.check().unwrap_err().to_string().contains("scales belong to"));
         assert!(GemmProblem::from_class("a=bf16,b=nk").is_err());
         assert!(GemmProblem::from_class("a=bf16,b=nk,out=bf16,act=none,bias=0,residual=0,color=red").is_err());
         assert!(GemmProblem::from_class("a=f32,b=nk,out=f32,act=none,bias=0,residual=0").is_err());

@@ -9,24 +9,24 @@ use tilewright_ir::tile::{Dim, KernelBuilder, RegTile, Unit};
 
 const WARPS: u32 = 8;
 
-/// Records the kernel: `partial [splits*batch, m, gates*n]` f32 -> `d [batch, m, n]`.
+/// Records the kernel: `partial [splits*batch, m, gates*n]` f32 (i32 of i8) -> `d [batch, m, n]`.
 pub fn reduce(k: &mut KernelBuilder, p: &GemmProblem, c: &ReduceConfig, epilogue: &EpilogueFn) -> Result<(), LayoutError> {
     for name in ["m", "n", "batch", "splits"] {
         k.shape(name);
     }
     let wide = Dim { param: Some("n".into()), factor: p.gates() };
-    let partial = k.tensor("partial", DType::F32, [Dim::param("splits*batch"), Dim::param("m"), wide]);
+    let partial = k.tensor("partial", p.sums(), [Dim::param("splits*batch"), Dim::param("m"), wide]);
     let d = k.tensor("d", p.output, [Dim::param("batch"), Dim::param("m"), Dim::param("n")]);
     k.grid([format!("ceil_div(n,{})", c.cols), format!("ceil_div(m,{})", c.rows), "batch".into()]);
     if c.n_align > 1 {
         k.require(format!("n % {} == 0", c.n_align));
     }
     let shape = [c.rows, c.cols];
-    let like = RegTile { dtype: DType::F32, shape, layout: blocked(WARPS * 32, shape, 4)? };
+    let like = RegTile { dtype: p.sums(), shape, layout: blocked(WARPS * 32, shape, 4)? };
     k.role("main", WARPS, None, Unit::Role, |r| {
         let (x, y, batch) = (r.cta_id(0), r.cta_id(1), r.cta_id(2));
         let (row, col) = (r.mul(y, c.rows), r.mul(x, c.cols));
-        let zero = r.float(0.0);
+        let zero = if p.sums() == DType::I32 { r.int(0) } else { r.float(0.0) };
         let zero = r.splat(zero, like.clone());
         let sums: Vec<_> = (0..p.gates()).map(|_| r.tile_cell(zero)).collect();
         let splits = r.param("splits");

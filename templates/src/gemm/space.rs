@@ -2,7 +2,7 @@
 
 use super::config::{Cluster, GemmConfig, MmaConfig, Schedule, WgmmaConfig};
 use super::problem::GemmProblem;
-use tilewright_ir::{Arch, DType};
+use tilewright_ir::Arch;
 
 /// Legal configs for a target, sorted by id; the compiler's own limits (shared memory, registers) come on top.
 pub fn space(arch: Arch, p: &GemmProblem) -> Vec<GemmConfig> {
@@ -18,7 +18,10 @@ pub fn space(arch: Arch, p: &GemmProblem) -> Vec<GemmConfig> {
 }
 
 fn wgmma_space(p: &GemmProblem, list: &mut Vec<GemmConfig>) {
-    let out_bytes = if p.output == DType::F32 { 0 } else { 2 };
+    let bk = 128 / p.input.bytes();
+    let out_bytes = if p.output.bytes() == 2 { 2 } else { 0 };
+    let rows: &[(bool, bool)] =
+        if p.bytes() { &[(false, false), (true, false), (false, true), (true, true)] } else { &[(false, false)] };
     for (bm, math_wgs, schedule) in [
         (64, 1, Schedule::Cooperative),
         (128, 1, Schedule::Cooperative),
@@ -31,25 +34,29 @@ fn wgmma_space(p: &GemmProblem, list: &mut Vec<GemmConfig>) {
         for bn in (8..=256).step_by(8).filter(|n| *n <= 64 || n % 16 == 0) {
             for cluster in [Cluster::One, Cluster::TwoM, Cluster::TwoN] {
                 // As many stages as fit beside the epilogue's buffers: depth is derived, not searched.
-                let stage = (bm + bn) * 64 * 2;
-                let probe =
-                    WgmmaConfig { bm, bn, bk: 64, stages: 2, math_wgs, schedule, cluster, raster: 8, n_align: 8, split: false };
+                let stage = (bm + bn) * 128;
+                let probe = WgmmaConfig {
+                    bm,
+                    bn,
+                    bk,
+                    stages: 2,
+                    math_wgs,
+                    schedule,
+                    cluster,
+                    raster: 8,
+                    n_align: 8,
+                    split: false,
+                    promote: false,
+                    pad: false,
+                };
                 let staging = 2 * math_wgs * 64 * probe.chunk(p) * out_bytes;
                 let stages = ((227 * 1024 - 1024 - staging) / stage).min(8);
                 for n_align in [1, 2, 8] {
                     for raster in [8, 16] {
                         for split in [false, true] {
-                            list.push(GemmConfig::Wgmma(WgmmaConfig {
-                                bm,
-                                bn,
-                                bk: 64,
-                                stages,
-                                math_wgs,
-                                schedule,
-                                cluster,
-                                raster,
-                                n_align,
-                                split,
+                            list.extend(rows.iter().map(|&(promote, pad)| {
+                                let at = WgmmaConfig { stages, raster, n_align, split, promote, pad, ..probe };
+                                GemmConfig::Wgmma(at)
                             }));
                         }
                     }
@@ -98,11 +105,13 @@ fn mma_space(arch: Arch, list: &mut Vec<GemmConfig>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tilewright_ir::DType;
 
     #[test]
     fn ids_read_back_and_refusals_say_why() {
         let p = GemmProblem::plain(DType::BF16);
-        let all = space(Arch::Sm90a, &p);
+        let all = [p, GemmProblem::plain(DType::E4M3)].iter().flat_map(|p| space(Arch::Sm90a, p)).collect::<Vec<_>>();
+        assert!(all.iter().any(|c| c.to_string().contains("promote=1")));
         assert!(all.len() > 1000, "{}", all.len());
         for c in &all {
             assert_eq!(c.to_string().parse::<GemmConfig>().as_ref(), Ok(c));

@@ -86,7 +86,10 @@ impl Case {
         let residual = if p.residual { random.list(p.output, batch * m * n) } else { Vec::new() };
         let dense = GemmProblem { weight: Weight::Same, ..p };
         let bytes = (encode(p.input, &a), i32s(&words), encode(p.input, &bias), encode(p.output, &residual));
-        let want = reference(&dense, &Operands { shape: self.shape, a, b, bias, residual, alpha: f64::from(ALPHA) });
+        let want = reference(
+            &dense,
+            &Operands { shape: self.shape, a, b, bias, residual, alpha: f64::from(ALPHA), ..Operands::default() },
+        );
         Data { want, a: bytes.0, packed: bytes.1, bias: bytes.2, residual: bytes.3 }
     }
 

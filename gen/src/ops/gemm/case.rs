@@ -10,7 +10,7 @@ use std::rc::Rc;
 use tilewright_ir::DType;
 use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_runtime::manifest::Kernel;
-use tilewright_templates::gemm::{GemmProblem, Operands, Weight, reference};
+use tilewright_templates::gemm::{BLOCK, GemmProblem, Operands, Scale, Weight, reference};
 
 /// Sizes of a GEMM: batch, m, n, k.
 pub type Shape = [usize; 4];
@@ -34,7 +34,8 @@ pub fn case_of(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, in
         sizes: format!("batch {batch} m {m} n {n} k {k}"),
         class: problem.class(),
         vars: vars(shape)?,
-        scalars: vec![("alpha", alpha)],
+        // Bare sums have no factor.
+        scalars: if problem.output == DType::I32 { Vec::new() } else { vec![("alpha", alpha)] },
         outputs: vec![Output { name: "d", dtype: safetensors_dtype(problem.output), shape: d }],
         unused: 0,
         check: check(problem, shape, alpha, weights),
@@ -65,12 +66,14 @@ fn check(p: GemmProblem, shape: Shape, alpha: f32, weights: Weights) -> Check {
             b: weights(inputs)?,
             bias: numbers(inputs, "bias")?,
             residual: numbers(inputs, "residual")?,
+            a_scale: numbers(inputs, "a_scale")?,
+            b_scale: numbers(inputs, "b_scale")?,
             alpha: f64::from(alpha),
         };
-        if [&o.a, &o.b, &o.bias, &o.residual].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
+        if [&o.a, &o.b, &o.bias, &o.residual, &o.a_scale, &o.b_scale].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
             return Ok(told(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}), path));
         }
-        let reference = reference(&p, &o);
+        let reference = reference(&p, &o).on_tensor_cores(&p);
         let d = outputs.get("d").ok_or_else(|| failure("no output d"))?;
         let found = to_f64(d.dtype, &d.data)?;
         if let Some((i, x, want, bound)) = reference.first_miss(&found) {
@@ -101,32 +104,50 @@ pub fn told(mut verdict: Value, path: Option<&str>) -> Value {
     verdict
 }
 
-/// Random numbers in -1..1 that the dtypes hold exactly: the same in every run.
+/// Random numbers in -1..1 that the dtypes hold exactly, of I8 in its whole range, factors from 0 to 2: the same in every run.
 fn random_inputs(p: &GemmProblem, [batch, m, n, k]: Shape, seed: u64) -> Tensors {
     let mut random = Random::new(seed);
     let wide = n * p.gates() as usize;
-    let all: [(&str, DType, bool, Vec<usize>); 4] = [
+    let blocks = |x: usize| x.div_ceil(BLOCK as usize);
+    let scale = |scale: Scale, rows: usize, blocked: usize| match scale {
+        Scale::None | Scale::Tensor => vec![1],
+        Scale::Row => vec![batch, rows],
+        Scale::Block => vec![batch, blocked, blocks(k)],
+    };
+    let all: [(&str, DType, bool, Vec<usize>); 6] = [
         ("a", p.input, true, vec![batch, m, k]),
         ("b", p.input, true, vec![batch, wide, k]),
-        ("bias", p.input, p.bias, vec![wide]),
+        ("bias", p.bias_dtype(), p.bias, vec![wide]),
+        ("a_scale", DType::F32, p.a_scale != Scale::None, scale(p.a_scale, m, m)),
+        ("b_scale", DType::F32, p.b_scale != Scale::None, scale(p.b_scale, wide, blocks(wide))),
         ("residual", p.output, p.residual, vec![batch, m, n]),
     ];
-    let mut draw = |d: DType, shape: Vec<usize>| {
+    let mut draw = |name: &str, d: DType, shape: Vec<usize>| {
         let count = shape.iter().product::<usize>();
-        Tensor { dtype: safetensors_dtype(d), data: from_f64(d, (0..count).map(|_| random.unit())), shape }
+        let (range, middle) = match name {
+            "a_scale" | "b_scale" => (1.0, 1.0),
+            _ => (if d == DType::I8 { 127.0 } else { 1.0 }, 0.0),
+        };
+        let values = (0..count).map(|_| middle + range * random.unit());
+        Tensor { dtype: safetensors_dtype(d), data: from_f64(d, values), shape }
     };
-    all.into_iter().filter(|(_, _, given, _)| *given).map(|(name, d, _, shape)| (name.to_string(), draw(d, shape))).collect()
+    all.into_iter()
+        .filter(|(_, _, given, _)| *given)
+        .map(|(name, d, _, shape)| (name.to_string(), draw(name, d, shape)))
+        .collect()
 }
 
 /// Boundary trip counts of the main loop and ragged edges, rounded to what the plan requires.
 pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
-    let axis = |name: &str| t.axis(0, name).unwrap_or(64);
+    // The first launches may only copy.
+    let axis = |name: &str| (0..t.plan.launches.len()).find_map(|l| t.axis(l, name)).unwrap_or(64);
     let (bm, bn, bk, stages) = (axis("bm"), axis("bn"), axis("bk"), axis("stages"));
     let p = GemmProblem::from_class(&t.plan.class).map_err(failure)?;
     let mut list = Vec::new();
     for wanted in shapes(t.level, bm, bn / p.gates() as usize, bk, stages) {
         if let Some(shape) = nearest(t, wanted)? {
-            list.push(case(p, shape, true, 0.75, random_inputs(&p, shape, t.seed))?);
+            let alpha = if p.output == DType::I32 { 1.0 } else { 0.75 };
+            list.push(case(p, shape, true, alpha, random_inputs(&p, shape, t.seed))?);
         }
     }
     Ok(list)
@@ -146,7 +167,7 @@ fn shapes(level: Level, bm: usize, bn: usize, bk: usize, stages: usize) -> Vec<S
 
 /// The wanted shape with n and k rounded up to the first that the plan takes: exact sizes first, then alignments.
 fn nearest(t: &Trial<'_>, [batch, m, n, k]: Shape) -> Res<Option<Shape>> {
-    for step_k in [1usize, 2, 4, 8, 64, 256, 512, 1024] {
+    for step_k in [1usize, 2, 4, 8, 16, 64, 256, 512, 1024] {
         for step_n in [1usize, 2, 8] {
             let shape = [batch, m, n.next_multiple_of(step_n), k.next_multiple_of(step_k)];
             if (t.fits)(&vars(shape)?) {

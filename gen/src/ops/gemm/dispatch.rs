@@ -15,7 +15,7 @@ const N_EDGES: [i64; 4] = [512, 2048, 6144, 16384];
 const K_EDGES: [i64; 3] = [1024, 4096, 12288];
 
 /// Kinds of kernels that may come before the one that multiplies.
-const BEFORE: [&str; 3] = ["pack", "unpack", "gather_columns"];
+const BEFORE: [&str; 4] = ["pack", "unpack", "gather_columns", "pad"];
 
 /// What ranking needs of a plan.
 struct Entry {
@@ -69,7 +69,10 @@ fn entry(PlanIndex(index): PlanIndex, p: &OpPlan) -> Res<Entry> {
     // The kernel that multiplies: what packs, unpacks or gathers comes before it.
     let main = p.kernels.iter().position(|k| !BEFORE.iter().any(|b| kind(k, b)));
     let main = main.ok_or_else(|| failure(format!("plan {} multiplies nothing", p.plan.id)))?;
-    let axes: Vec<String> = p.kernels[main].config.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let mut axes: Vec<String> = p.kernels[main].config.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    if p.kernels.iter().any(|k| kind(k, "pad")) {
+        axes.push("pad=1".to_string());
+    }
     let config = axes.join(",").parse().map_err(failure)?;
     let splits = p.plan.launches[main].sets.get("splits").and_then(|e| e.text().parse().ok()).unwrap_or(1);
     let problem = if unpacks { GemmProblem { weight: Weight::Same, ..problem } } else { problem };

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `request` | keys and tensors of a run, and the config for it |
+//! | `scales` | scales of 8-bit operands |
 //! | `case` | inputs, the comparison with the reference, verification shapes |
 //! | `weight` | the same with weights of a few bits instead of b |
 //! | `checkpoint` | weights of a few bits as files have them |
@@ -14,6 +15,7 @@ mod checkpoint;
 mod dispatch;
 mod grouped;
 mod request;
+mod scales;
 mod weight;
 
 pub use grouped::FAMILY as GROUPED;
@@ -30,7 +32,10 @@ use tilewright_templates::plan::{OpPlan, TemplateKernel};
 pub const FAMILY: Family = Family {
     op: "gemm",
     about,
-    configs: |arch| space(arch, &GemmProblem::plain(DType::BF16)).iter().map(GemmConfig::axes).collect(),
+    configs: |arch| {
+        let classes = [DType::BF16, DType::E4M3].map(GemmProblem::plain);
+        classes.iter().flat_map(|p| space(arch, p)).map(|c| c.axes()).collect()
+    },
     class: "a=bf16,b=nk,out=bf16,act=none,bias=0,residual=0",
     request: request::request,
     plans,
@@ -42,10 +47,10 @@ pub const FAMILY: Family = Family {
 fn about() -> About {
     About {
         templates: vec!["wgmma", "mma", "reduce"],
-        inputs: vec!["bf16", "f16"],
-        outputs: vec!["bf16", "f16", "f32"],
+        inputs: vec!["bf16", "f16", "e4m3", "e5m2", "i8"],
+        outputs: vec!["bf16", "f16", "f32", "e4m3", "i32"],
         keys: vec![
-            ("out", json!(["bf16", "f16", "f32"])),
+            ("out", json!(["bf16", "f16", "f32", "e4m3", "i32"])),
             ("act", json!(["none", "relu", "gelu", "silu", "swiglu"])),
             ("alpha", json!("f32")),
             ("b", json!(["nk", "kn"])),

@@ -3,6 +3,7 @@
 use super::super::ask::{Ask, dtype_of, safetensors_dtype};
 use super::super::case::Request;
 use super::case::{Shape, case};
+use super::scales;
 use crate::error::{Res, bad_input, failure, usage};
 use crate::tensors::Tensor;
 use tilewright_autotune::{Candidate, DeviceProfile, Sizes, rank};
@@ -10,22 +11,22 @@ use tilewright_ir::{Arch, DType};
 use tilewright_templates::gemm::*;
 
 /// Checks keys and tensors against each other.
-pub fn request(ask: Ask) -> Res<Request> {
+pub fn request(mut ask: Ask) -> Res<Request> {
     if ask.key("weight").is_some() {
         return super::weight::request(ask);
     }
     ask.only_keys(&["out", "act", "alpha", "b", "split_k", "config"])?;
-    const TENSORS: [&str; 4] = ["a", "b", "bias", "residual"];
+    const TENSORS: [&str; 6] = ["a", "b", "bias", "residual", "a_scale", "b_scale"];
     if let Some(name) = ask.tensors.keys().find(|n| !TENSORS.contains(&n.as_str())) {
-        let hint = if name.contains("scale") { "; scaled 8-bit inputs are not built yet" } else { "" };
-        return usage(format!("unknown tensor `{name}`: expected a, b, and optionally bias, residual{hint}"));
+        return usage(format!("unknown tensor `{name}`: expected a, b, and optionally bias, residual, a_scale, b_scale"));
     }
     let (a, b) = (ask.need("a")?, ask.need("b")?);
-    let input = dtype_of("a", a, &[DType::BF16, DType::F16])?;
+    let input = dtype_of("a", a, &[DType::BF16, DType::F16, DType::E4M3, DType::E5M2, DType::I8])?;
     let layout = ask.parsed("b")?.unwrap_or(BLayout::Nk);
     let act = ask.parsed("act")?.unwrap_or(Act::None);
-    let outputs = |d: &DType| matches!(d, DType::BF16 | DType::F16 | DType::F32);
-    let output = ask.value("out", "bf16, f16 or f32", outputs)?.unwrap_or(input);
+    let outputs = |d: &DType| matches!(d, DType::BF16 | DType::F16 | DType::F32 | DType::E4M3 | DType::I32);
+    let narrow = matches!(input, DType::BF16 | DType::F16);
+    let output = ask.value("out", "bf16, f16, f32, e4m3 or i32", outputs)?.unwrap_or(if narrow { input } else { DType::BF16 });
     let (bias, residual) = (ask.tensors.contains_key("bias"), ask.tensors.contains_key("residual"));
     let problem = GemmProblem { output, b: layout, act, bias, residual, ..GemmProblem::plain(input) };
     let (shape, batched) = shape(&problem, a, b)?;
@@ -33,12 +34,25 @@ pub fn request(ask: Ask) -> Res<Request> {
     if dtype_of("b", b, &[input]).is_err() {
         return usage(format!("tensor `b` is {}: expected a's dtype, {:?}", b.describe(), a.dtype));
     }
+    let wide = n * problem.gates() as usize;
+    if !problem.bytes()
+        && let Some(name) = ["a_scale", "b_scale"].into_iter().find(|name| ask.tensors.contains_key(*name))
+    {
+        return usage(format!("tensor `{name}`: only F8_E4M3, F8_E5M2 and I8 operands have scales, a is {:?}", a.dtype));
+    }
     if bias {
-        ask.expect("bias", safetensors_dtype(input), &[n * problem.gates() as usize])?;
+        ask.expect("bias", safetensors_dtype(problem.bias_dtype()), &[n * problem.gates() as usize])?;
     }
     if residual {
         let whole = [batch, m, n];
         ask.expect("residual", safetensors_dtype(output), if batched { &whole } else { &whole[1..] })?;
+    }
+    let a_scale = scales::take(&mut ask, "a_scale", m, shape, batched)?;
+    let b_scale = scales::take(&mut ask, "b_scale", wide, shape, batched)?;
+    let problem = GemmProblem { a_scale, b_scale, ..problem };
+    problem.check().map_err(bad_input)?;
+    if output == DType::I32 && ask.key("alpha").is_some() {
+        return usage("key `alpha`: out=i32 gives the sums as they are");
     }
     let alpha = ask.value("alpha", "a number", |_| true)?.unwrap_or(1.0);
     let splits: Option<u32> = ask.value("split_k", "a whole number from 1", |s| *s >= 1)?;
@@ -95,7 +109,34 @@ pub(super) fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -
     let multiple = |x: usize, of: &[u32]| of.iter().copied().find(|a| x.is_multiple_of(*a as usize)).unwrap_or(1);
     let rows_aligned = k.is_multiple_of(8) && (p.b == BLayout::Nk || n.is_multiple_of(8));
     let mut list = Vec::new();
-    if arch.is_hopper() && rows_aligned {
+    if p.bytes() {
+        if !arch.is_hopper() {
+            return usage(format!("{} x {}: 8-bit operands are multiplied on sm90 only, the target is {arch}", p.input, p.input));
+        }
+        let n_align = multiple(n, &[8, 2]);
+        let pad = p.b == BLayout::Kn || !k.is_multiple_of(16);
+        // 8-bit floats lose bits inside the tensor cores; integers do not.
+        let promote = p.input != DType::I8 || p.block_scaled();
+        for (bm, bn, math_wgs) in
+            [(128, 256, 2), (128, 192, 2), (128, 128, 2), (64, 256, 1), (64, 128, 1), (64, 64, 1), (64, 32, 1), (128, 64, 2)]
+        {
+            let stages = (200 * 1024 / ((bm + bn) * 128)).min(8);
+            list.push(GemmConfig::Wgmma(WgmmaConfig {
+                bm,
+                bn,
+                bk: 128,
+                stages,
+                math_wgs,
+                schedule: Schedule::Cooperative,
+                cluster: Cluster::One,
+                raster: 8,
+                n_align,
+                split: false,
+                promote,
+                pad,
+            }));
+        }
+    } else if arch.is_hopper() && rows_aligned {
         let n_align = multiple(n, &[8, 2]);
         for (bm, bn, math_wgs) in [(128, 256, 2), (128, 128, 2), (64, 128, 1), (64, 64, 1), (64, 32, 1)] {
             let stages = (200 * 1024 / ((bm + bn) * 128)).min(8);
@@ -110,6 +151,8 @@ pub(super) fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -
                 raster: 8,
                 n_align,
                 split: false,
+                promote: false,
+                pad: false,
             }));
         }
     }

@@ -55,7 +55,8 @@ pub fn request(mut ask: Ask) -> Res<Request> {
     ask.only_keys(&KEYS)?;
     let from_file = name != "packed";
     let parts: &[&str] = if from_file { checkpoint::names(&name) } else { &["packed", "perm"] };
-    for key in ["bits", "group", "zero", "n"].into_iter().filter(|k| from_file && ask.key(k).is_some()) {
+    let own = ["bits", "group", "zero", "n"].into_iter().find(|k| from_file && ask.key(k).is_some());
+    if let Some(key) = own {
         return usage(format!("key `{key}` goes with weight=packed: weight={name} has it from its tensors"));
     }
     const OWN: [&str; 3] = ["a", "bias", "residual"];

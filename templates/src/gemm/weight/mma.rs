@@ -83,8 +83,18 @@ struct Held {
 
 /// Where a warpgroup stands in its ring.
 struct Turn {
-    read: Cell,
-    write: Cell,
+    /// The stage of this block.
+    slot: Cell,
+    /// That of the block before.
+    before: Cell,
+}
+
+/// Which blocks have successors to load.
+#[derive(Clone, Copy, PartialEq)]
+enum Loads {
+    All,
+    Some,
+    None,
 }
 
 impl<'a> Ctx<'a> {
@@ -249,23 +259,39 @@ impl<'a> Ctx<'a> {
             let copy = r.add(ring, s);
             self.load_a(r, work, block, copy);
         }
-        let turn = Turn { read: r.scalar_cell(0), write: r.scalar_cell(c.stages - 1) };
+        let turn = Turn { slot: r.scalar_cell(0), before: r.scalar_cell(c.stages - 1) };
         let mut result = Ok(());
-        r.for_range(work.first, work.to, c.depth * c.wgs, |r, block| {
+        let mut blocks = |r: &mut RoleBuilder, block: Scalar, loads: Loads| {
             for (d, held) in held.iter().enumerate() {
-                let mut body = |r: &mut RoleBuilder, block| {
-                    let done = self.block(r, work, block, ring, &turn, held, &acc);
+                let mut one = |r: &mut RoleBuilder, block| {
+                    let done = self.block(r, work, block, ring, &turn, held, &acc, loads);
                     result = std::mem::replace(&mut result, Ok(())).and(done);
                 };
-                if d == 0 {
-                    body(r, block);
+                let block = r.add(block, d as u32 * c.wgs);
+                if d == 0 || loads == Loads::All {
+                    one(r, block);
                 } else {
-                    let block = r.add(block, d as u32 * c.wgs);
                     let exists = r.cmp(CmpPred::Lt, block, work.to);
-                    r.if_then(exists, |r| body(r, block));
+                    r.if_then(exists, |r| one(r, block));
                 }
             }
+        };
+        // Blocks whose successors exist, then the last ones: the loop that counts asks nothing of its loads.
+        let step = c.depth * c.wgs;
+        let end = r.sub(work.to, (2 * c.depth - 1) * c.wgs);
+        let next = r.scalar_cell(work.first);
+        r.for_range(work.first, end, step, |r, block| {
+            blocks(r, block, Loads::All);
+            let further = r.add(block, step);
+            r.set(next, further);
         });
+        let rest = r.get(next);
+        if c.depth == 1 {
+            let exists = r.cmp(CmpPred::Lt, rest, work.to);
+            r.if_then(exists, |r| blocks(r, rest, Loads::None));
+        } else {
+            r.for_range(rest, work.to, step, |r, block| blocks(r, block, Loads::Some));
+        }
         r.copy_wait(0);
         result.map(|()| acc)
     }
@@ -280,48 +306,58 @@ impl<'a> Ctx<'a> {
         turn: &Turn,
         held: &[Held],
         acc: &[Cell],
+        loads: Loads,
     ) -> Result<(), LayoutError> {
         let c = self.c;
+        let (slot, before) = (r.get(turn.slot), r.get(turn.before));
         r.copy_wait(i64::from(c.stages) - 2);
         r.sync();
+        // Every warp is past the block before: its stage is the next to fill.
         let ahead = r.add(block, (c.stages - 1) * c.wgs);
-        let stage = r.get(turn.write);
-        let copy = r.add(ring, stage);
+        let copy = r.add(ring, before);
         self.load_a(r, work, ahead, copy);
-        let stage = r.get(turn.read);
-        let copy = r.add(ring, stage);
+        let copy = r.add(ring, slot);
         let x = r.staging(&self.ring, copy);
         let next = r.add(block, c.depth * c.wgs);
         let chunk_k = Format::of(self.packed.bits).chunk_k as u32;
         let chunks = BLOCK_K / chunk_k;
         let step = RegTile { dtype: self.p.input, shape: [64, 16], layout: mma_a(64, 16, 4, 1)? };
         for chunk in 0..chunks {
+            // A chunk of a is fewer registers than one of decoded weights up to 16 tokens: the smaller waits for the other.
+            let ahead = c.bm <= 16;
+            let fragment = |r: &mut RoleBuilder, s| r.load_b(x, chunk * chunk_k / 16 + s, GRID, false);
+            let tokens = (0..if ahead { chunk_k / 16 } else { 0 }).map(|s| fragment(r, s)).collect::<Result<Vec<_>, _>>()?;
             let mut weights = Vec::new();
             for (i, h) in held.iter().enumerate() {
-                weights.push(self.decode(r, h, chunk, chunk_k));
+                let w = self.decode(r, h, chunk, chunk_k);
                 // The registers are free again: what comes next is loaded into them.
-                let at = self.place(r, work, i as u32, next);
-                let codes = r.load_run(&self.weight, &at, chunk * CHUNK as u32, self.chunk.words.clone());
-                r.set_tile(h.codes[chunk as usize], codes);
-                if chunk + 1 == chunks {
-                    self.load_factors(r, h, &at);
+                match loads {
+                    Loads::All => self.load_chunk(r, work, i as u32, next, h, chunk),
+                    Loads::Some => {
+                        let exists = r.cmp(CmpPred::Lt, next, work.to);
+                        r.if_then(exists, |r| self.load_chunk(r, work, i as u32, next, h, chunk));
+                    }
+                    Loads::None => {}
                 }
+                for (b, s) in tokens.iter().zip(0..) {
+                    let a = r.part(w, [0, 16 * s], step.clone());
+                    r.mma_sync(acc[i], a, *b);
+                }
+                weights.push(w);
             }
-            for s in 0..chunk_k / 16 {
-                let b = r.load_b(x, chunk * chunk_k / 16 + s, GRID, false)?;
+            for s in tokens.len() as u32..chunk_k / 16 {
+                let b = fragment(r, s)?;
                 for (w, acc) in weights.iter().zip(acc) {
                     let a = r.part(*w, [0, 16 * s], step.clone());
                     r.mma_sync(*acc, a, b);
                 }
             }
         }
-        for cell in [turn.read, turn.write] {
-            let s = r.get(cell);
-            let next = r.add(s, 1);
-            let wrap = r.cmp(CmpPred::Eq, next, c.stages);
-            let next = r.select(wrap, 0, next);
-            r.set(cell, next);
-        }
+        let further = r.add(slot, 1);
+        let wraps = r.cmp(CmpPred::Eq, further, c.stages);
+        let further = r.select(wraps, 0, further);
+        r.set(turn.before, slot);
+        r.set(turn.slot, further);
         Ok(())
     }
 
@@ -338,37 +374,37 @@ impl<'a> Ctx<'a> {
         self.chunk.decode(r, codes, scales, zeros)
     }
 
-    /// Begins the loads of a block.
+    /// Begins the loads of a warpgroup's first blocks. Where there is none, the last is loaded: it is not used.
     fn start(&self, r: &mut RoleBuilder, work: &Work, row_block: u32, block: Scalar) -> Held {
-        let at = self.place(r, work, row_block, block);
+        let last = r.sub(work.to, 1);
+        let block = r.min(block, last);
         let chunks = code_words(self.packed) / CHUNK as u32;
-        let codes = (0..chunks)
-            .map(|chunk| {
-                let codes = r.load_run(&self.weight, &at, chunk * CHUNK as u32, self.chunk.words.clone());
-                r.tile_cell(codes)
-            })
-            .collect();
+        let codes = (0..chunks).map(|_| r.tile_place(self.chunk.words.clone())).collect();
         let scales = r.tile_place(self.factors.clone());
         let zeros = self.packed.zero.then(|| r.tile_place(self.factors.clone()));
         let held = Held { codes, scales, zeros };
-        self.load_factors(r, &held, &at);
+        (0..chunks).for_each(|chunk| self.load_chunk(r, work, row_block, block, &held, chunk));
         held
     }
 
-    fn load_factors(&self, r: &mut RoleBuilder, h: &Held, at: &[Scalar]) {
-        let first = code_words(self.packed);
-        let scales = r.load_run(&self.weight, at, first, self.factors.clone());
-        r.set_tile(h.scales, scales);
-        if let Some(cell) = h.zeros {
-            let zeros = r.load_run(&self.weight, at, first + scale_words(self.packed), self.factors.clone());
-            r.set_tile(cell, zeros);
+    /// Begins the load of a chunk of codes, with the last also that of scales and zeros.
+    fn load_chunk(&self, r: &mut RoleBuilder, work: &Work, row_block: u32, block: Scalar, h: &Held, chunk: u32) {
+        let at = self.place(r, work, row_block, block);
+        let codes = r.load_run(&self.weight, &at, chunk * CHUNK as u32, self.chunk.words.clone());
+        r.set_tile(h.codes[chunk as usize], codes);
+        if (chunk + 1) as usize == h.codes.len() {
+            let first = code_words(self.packed);
+            let scales = r.load_run(&self.weight, &at, first, self.factors.clone());
+            r.set_tile(h.scales, scales);
+            if let Some(cell) = h.zeros {
+                let zeros = r.load_run(&self.weight, &at, first + scale_words(self.packed), self.factors.clone());
+                r.set_tile(cell, zeros);
+            }
         }
     }
 
-    /// The coordinates of a block. Where there is none, those of the last: its loads are not needed and do no harm.
+    /// The coordinates of a block. Past the last rows they are those of the last: nothing of it is stored.
     fn place(&self, r: &mut RoleBuilder, work: &Work, row_block: u32, block: Scalar) -> [Scalar; 3] {
-        let last = r.sub(work.to, 1);
-        let block = r.min(block, last);
         let mut row = r.add(work.block_n, row_block);
         if self.c.row_blocks() > self.p.gates() {
             let n = r.param("n");
@@ -382,10 +418,12 @@ impl<'a> Ctx<'a> {
 
     /// Copies a's columns of a block into the ring; zeros past k, and past the CTA's blocks.
     fn load_a(&self, r: &mut RoleBuilder, work: &Work, block: Scalar, copy: Scalar) {
-        let kdim = r.param("k");
-        let at = r.mul(block, BLOCK_K);
-        let exists = r.cmp(CmpPred::Lt, block, work.to);
-        let at = r.select(exists, at, kdim);
+        let mut at = r.mul(block, BLOCK_K);
+        if self.c.split {
+            let kdim = r.param("k");
+            let exists = r.cmp(CmpPred::Lt, block, work.to);
+            at = r.select(exists, at, kdim);
+        }
         let to = r.staging(&self.ring, copy);
         r.copy_async(&self.a, to, &[work.batch, work.row, at], self.c.load_align);
         r.copy_commit();

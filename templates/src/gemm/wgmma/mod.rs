@@ -3,13 +3,13 @@
 //! Cooperative: the warpgroups split the rows of one tile. Ping-pong: they take turns at tiles, and one's epilogue runs
 //! under the other's main loop (CUTLASS, "efficient_gemm" notes). Persistent: as many CTAs as fit, each walks tiles.
 
+mod promote;
 mod work;
 
 use super::config::{Schedule, WgmmaConfig};
 use super::epilogue::{EpilogueAt, EpilogueFn};
 use super::grouped::store_some_rows;
 use super::problem::{BLayout, GemmProblem};
-use tilewright_ir::DType;
 use tilewright_ir::layout::LayoutError;
 use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, RoleBuilder, Scalar, Staging, TileRef, Unit};
 use work::{Ctx, Work};
@@ -87,9 +87,13 @@ impl Ctx<'_> {
 
     /// Multiplies all k tiles; one stage stays in flight while the next is waited for.
     fn main_loop(&self, r: &mut RoleBuilder, w: &Work, wg: Scalar) -> Result<Vec<Cell>, LayoutError> {
+        if self.c.promote {
+            return self.promoted_loop(r, w, wg);
+        }
         let gates = self.p.gates();
         let rows = self.c.warpgroup_rows();
-        let acc: Result<Vec<Cell>, LayoutError> = (0..gates).map(|_| r.wgmma_acc([rows, self.c.bn / gates])).collect();
+        let acc: Result<Vec<Cell>, LayoutError> =
+            (0..gates).map(|_| r.wgmma_acc_for(self.p.input, [rows, self.c.bn / gates])).collect();
         let acc = acc?;
         r.for_range(w.k[0], w.k[1], 1, |r, kt| {
             let s = r.wait(&self.ring);
@@ -131,7 +135,7 @@ impl Ctx<'_> {
                 let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [row, col], [64, chunk])).collect();
                 let at = EpilogueAt { batch: w.matrix, weight: w.b, row: r.add(first_row, row), col: r.add(w.col, col) };
                 let y = if self.c.split { parts?[0] } else { epilogue(r, &parts?, at) };
-                let y = r.cast(y, if self.c.split { DType::F32 } else { self.p.output });
+                let y = r.cast(y, if self.c.split { self.p.sums() } else { self.p.output });
                 // A box would also write rows of the next group.
                 let left = w.rows.map(|rows| {
                     let before = r.add(offset, row);

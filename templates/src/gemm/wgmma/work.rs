@@ -3,8 +3,8 @@
 use crate::gemm::config::{Cluster, WgmmaConfig};
 use crate::gemm::grouped::TileList;
 use crate::gemm::problem::{BLayout, GemmProblem, Groups};
+use crate::gemm::scale::BlockScales;
 use crate::gemm::tiles::{Raster, TileAt};
-use tilewright_ir::DType;
 use tilewright_ir::tile::{Dim, KernelBuilder, Pipe, ProbeAxis, RoleBuilder, Scalar, Staging, TensorRef};
 
 /// The kernel's resources.
@@ -16,6 +16,8 @@ pub(super) struct Ctx<'a> {
     pub d: TensorRef,
     pub ring: Pipe,
     pub staging: Option<Staging>,
+    /// Factors inside the main loop.
+    pub blocks: BlockScales,
     /// The tiles of a grouped GEMM.
     pub list: Option<TileList>,
 }
@@ -48,7 +50,7 @@ impl<'a> Ctx<'a> {
             BLayout::Kn => ([matrices, Dim::param("k"), n], [bk, bn / gates]),
         };
         let b = k.tensor("b", p.input, dims);
-        let output = if c.split { DType::F32 } else { p.output };
+        let output = if c.split { p.sums() } else { p.output };
         let lead = if c.split { Dim::param("splits*batch") } else { lead };
         let d = k.tensor("d", output, [lead, rows, Dim::param("n")]);
         let list = (p.groups != Groups::Batch).then(|| TileList::walked(k, p.groups, bm));
@@ -73,7 +75,8 @@ impl<'a> Ctx<'a> {
         if list.is_none() {
             k.probe("m", cm, ProbeAxis::Tiles);
         }
-        Ctx { p, c, a, b, d, ring, staging, list }
+        let blocks = BlockScales::declare(k, p);
+        Ctx { p, c, a, b, d, ring, staging, blocks, list }
     }
 
     /// Tiles this cluster walks: first, end, step, and the raster that places them.

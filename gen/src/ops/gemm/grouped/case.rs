@@ -102,6 +102,7 @@ fn check(p: GemmProblem, s: Sizes, alpha: f32, weights: Weights) -> Check {
                 bias: part(&bias, if p.bias { wide } else { 0 }, expert * wide),
                 residual: part(&residual, if p.residual { count * s.n } else { 0 }, first * s.n),
                 alpha: f64::from(alpha),
+                ..Operands::default()
             };
             if [&o.a, &o.b, &o.bias, &o.residual].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
                 unknown += 1;

@@ -203,6 +203,8 @@ pub fn default_config(arch: Arch, p: &GemmProblem, s: &Sizes) -> GemmConfig {
             raster: 8,
             n_align: multiple(s.n, &[8, 2]),
             split: false,
+            promote: false,
+            pad: false,
         });
     }
     let common = if p.b == BLayout::Nk { s.k } else { s.k | s.n };

@@ -1,0 +1,169 @@
+//! GEMM of 8-bit operands, kernel by kernel: dtypes, scale rules, configs and epilogues on the emulator against sums in f64.
+
+use tilewright_emulator::Numerics;
+use tilewright_ir::{Arch, DType};
+use tilewright_templates::gemm::*;
+use tilewright_tests::numbers::{Random, decode, encode, random};
+use tilewright_tests::{Built, Runner};
+
+fn config(bm: u32, bn: u32, math_wgs: u32, promote: bool) -> WgmmaConfig {
+    WgmmaConfig {
+        bm,
+        bn,
+        bk: 128,
+        stages: 3,
+        math_wgs,
+        schedule: Schedule::Cooperative,
+        cluster: Cluster::One,
+        raster: 8,
+        n_align: 1,
+        split: false,
+        promote,
+        pad: false,
+    }
+}
+
+fn class(input: DType, output: DType, a_scale: Scale, b_scale: Scale) -> GemmProblem {
+    GemmProblem { output, a_scale, b_scale, ..GemmProblem::plain(input) }
+}
+
+fn build_for(p: &GemmProblem, c: &WgmmaConfig) -> Built {
+    let kernel = build(Arch::Sm90a, p, &GemmConfig::Wgmma(*c)).unwrap_or_else(|e| panic!("{e}")).kernel;
+    let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
+    runner.build(&kernel).unwrap_or_else(|e| panic!("{} {c:?}: {e}", p.class()))
+}
+
+/// Factors from 1/8 to 8, some of them zero.
+fn factors(n: usize, seed: u64) -> Vec<f64> {
+    let mut r = Random::new(seed);
+    (0..n).map(|_| if r.bits().is_multiple_of(16) { 0.0 } else { f64::from(2f64.powf(3.0 * r.unit()) as f32) }).collect()
+}
+
+/// Made-up operands of a class; bytes use the whole range of their dtype.
+fn operands(p: &GemmProblem, shape @ [batch, m, n, k]: [usize; 4], seed: u64) -> Operands {
+    let wide = n * p.gates() as usize;
+    let blocks = |x: usize| x.div_ceil(BLOCK as usize);
+    let count = |scale, rows: usize, blocked: usize| match scale {
+        Scale::None => 0,
+        Scale::Tensor => 1,
+        Scale::Row => batch * rows,
+        Scale::Block => batch * blocked,
+    };
+    Operands {
+        shape,
+        a: random(batch * m * k, p.input, 1 + seed),
+        b: random(batch * wide * k, p.input, 2 + seed),
+        bias: if p.bias { random(wide, p.bias_dtype(), 3 + seed) } else { Vec::new() },
+        residual: if p.residual { random(batch * m * n, p.output, 4 + seed) } else { Vec::new() },
+        a_scale: factors(count(p.a_scale, m, m * blocks(k)), 5 + seed),
+        b_scale: factors(count(p.b_scale, wide, blocks(wide) * blocks(k)), 6 + seed),
+        // Bare sums take no factor.
+        alpha: if p.output == DType::I32 { 1.0 } else { f64::from(0.37f32) },
+    }
+}
+
+fn check(built: &Built, p: &GemmProblem, shape: [usize; 4], seed: u64) {
+    let [batch, m, n, k] = shape;
+    let o = operands(p, shape, 10 * seed);
+    let ints = [("batch", batch), ("m", m), ("n", n), ("k", k)].map(|(name, v)| (name, v as i64));
+    let f32s = |v: &[f64]| encode(DType::F32, v);
+    let tensors = [
+        ("a", encode(p.input, &o.a)),
+        ("b", encode(p.input, &o.b)),
+        ("bias", encode(p.bias_dtype(), &o.bias)),
+        ("residual", encode(p.output, &o.residual)),
+        ("a_scale", f32s(&o.a_scale)),
+        ("b_scale", f32s(&o.b_scale)),
+    ];
+    let inputs: Vec<(&str, &[u8])> = tensors.iter().map(|(n, b)| (*n, &b[..])).collect();
+    let bytes = batch * m * n * p.output.bytes() as usize;
+    let ran = built.run(&ints, &[("alpha", o.alpha as f32)], &inputs, &[("d", bytes)], seed).unwrap();
+    let name = format!("{} {shape:?}", p.class());
+    assert!(ran.errors.is_empty(), "{name}: {}", ran.errors[0]);
+    assert!(ran.lints.is_empty(), "{name}: {}", ran.lints[0]);
+    assert_eq!(ran.unwritten, [0], "{name}");
+    let want = reference(p, &o);
+    assert_eq!(want.first_miss(&decode(p.output, &ran.outputs[0])), None, "{name}");
+}
+
+#[test]
+fn tensor_and_row_scales() {
+    use Scale::*;
+    for (input, output, a, b, c) in [
+        (DType::E4M3, DType::BF16, Tensor, Tensor, config(128, 128, 2, false)),
+        (DType::E4M3, DType::BF16, Row, Row, WgmmaConfig { n_align: 8, cluster: Cluster::TwoM, ..config(128, 256, 2, false) }),
+        (DType::E4M3, DType::F32, Row, Tensor, config(128, 128, 2, true)),
+        (DType::E5M2, DType::F16, None, Row, WgmmaConfig { schedule: Schedule::PingPong, ..config(64, 128, 2, true) }),
+        (DType::E4M3, DType::E4M3, Row, Row, WgmmaConfig { n_align: 2, ..config(64, 96, 1, false) }),
+        (DType::I8, DType::BF16, Row, Row, config(64, 64, 1, false)),
+        (DType::I8, DType::F32, None, Tensor, WgmmaConfig { cluster: Cluster::TwoN, ..config(128, 128, 2, false) }),
+    ] {
+        let p = class(input, output, a, b);
+        let built = build_for(&p, &c);
+        let n_step = c.n_align as usize;
+        for (i, [m, n, k]) in [[1, 1, 16], [65, 70, 384], [130, 267, 400]].into_iter().enumerate() {
+            check(&built, &p, [1, m, n.next_multiple_of(n_step), k], i as u64);
+        }
+    }
+}
+
+#[test]
+fn block_scales() {
+    use Scale::Block;
+    for (input, output, a, b, c) in [
+        (DType::E4M3, DType::BF16, Block, Block, WgmmaConfig { n_align: 8, ..config(128, 128, 2, true) }),
+        (DType::E4M3, DType::F32, Block, Block, config(64, 64, 1, true)),
+        (DType::E5M2, DType::BF16, Scale::Row, Block, WgmmaConfig { schedule: Schedule::PingPong, ..config(64, 64, 2, true) }),
+        (DType::E4M3, DType::BF16, Block, Scale::Row, config(64, 160, 1, true)),
+        (DType::I8, DType::F16, Block, Block, WgmmaConfig { cluster: Cluster::TwoN, ..config(128, 64, 2, true) }),
+    ] {
+        let p = class(input, output, a, b);
+        let built = build_for(&p, &c);
+        let n_step = c.n_align as usize;
+        for (i, [m, n, k]) in [[1, 1, 16], [65, 70, 384], [130, 267, 528]].into_iter().enumerate() {
+            check(&built, &p, [1, m, n.next_multiple_of(n_step), k], i as u64);
+        }
+    }
+}
+
+/// The tensor cores of Hopper keep about 14 bits of a sum: stages that are added in f32 end nearer to f64.
+#[test]
+fn promotion_keeps_what_the_tensor_cores_drop() {
+    let shape @ [batch, m, n, k] = [1, 24, 40, 2048];
+    let p = class(DType::E4M3, DType::F32, Scale::None, Scale::None);
+    let o = Operands { alpha: 1.0, ..operands(&p, shape, 5) };
+    let want = reference(&p, &o);
+    let ints = [("batch", batch), ("m", m), ("n", n), ("k", k)].map(|(name, v)| (name, v as i64));
+    let [plain, promoted] = [false, true].map(|promote| {
+        let built = build_for(&p, &config(64, 64, 1, promote));
+        let inputs = [("a", &encode(p.input, &o.a)[..]), ("b", &encode(p.input, &o.b))];
+        let ran = built.run_as(&ints, &[("alpha", 1.0)], &inputs, &[("d", 4 * m * n)], 0, Numerics::Exact).unwrap();
+        assert!(ran.errors.is_empty(), "{}", ran.errors[0]);
+        let d = decode(DType::F32, &ran.outputs[0]);
+        d.iter().zip(&want.value).map(|(d, w)| (d - w).powi(2)).sum::<f64>().sqrt()
+    });
+    assert!(promoted < 0.4 * plain, "{promoted:e} promoted, {plain:e} not");
+    assert!(plain > 0.0);
+}
+
+#[test]
+fn a_long_ragged_k() {
+    let p = class(DType::E4M3, DType::BF16, Scale::Block, Scale::Block);
+    check(&build_for(&p, &config(64, 64, 1, true)), &p, [1, 17, 200, 2880], 1);
+    let p = class(DType::I8, DType::I32, Scale::None, Scale::None);
+    check(&build_for(&p, &config(64, 64, 1, false)), &p, [1, 17, 100, 2880], 2);
+}
+
+#[test]
+fn epilogues_and_batches() {
+    let scales = [(Scale::Row, Scale::Row, false), (Scale::Block, Scale::Block, true), (Scale::Tensor, Scale::Block, true)];
+    for (input, act) in [(DType::E4M3, Act::Swiglu), (DType::E4M3, Act::Gelu), (DType::I8, Act::Swiglu), (DType::E5M2, Act::Relu)]
+    {
+        for (a, b, promote) in scales {
+            let p = GemmProblem { act, bias: true, residual: true, ..class(input, DType::BF16, a, b) };
+            let built = build_for(&p, &config(128, 128, 2, promote));
+            // The second half of swiglu's columns starts inside a block, and a tile of it lies in two.
+            check(&built, &p, [2, 33, 101, 272], 1);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The emulator sees it when a GEMM kernel's synchronisation breaks: every barrier, fence and wait is taken out of the PTX,
+//! one at a time.
+
+use tilewright_ir::{Arch, DType};
+use tilewright_templates::gemm::weight::{WeightWgmmaConfig, pack};
+use tilewright_templates::gemm::{GemmConfig, GemmProblem, Packed, Weight, build};
+use tilewright_tests::mutants::{Outcome, all_are_seen, outcome};
+use tilewright_tests::numbers::{encode, i32s, random};
+use tilewright_tests::{Built, Runner};
+
+/// Several tiles for each of the device's 4 multiprocessors, ragged ends, more blocks than stages.
+const SHAPE: [usize; 3] = [40, 264, 392];
+
+fn run(built: &Built, seed: u64) -> Outcome {
+    let [m, n, k] = SHAPE;
+    let codes: Vec<u8> = (0..n * k).map(|i| (i * 7919 % 16) as u8).collect();
+    let scales: Vec<f32> = (0..n * k.div_ceil(128)).map(|i| (i % 5 + 1) as f32 / 64.0).collect();
+    let packed = Packed { bits: 4, group: 128, zero: false };
+    let words = i32s(&pack(packed, DType::BF16, n, k, 1, 128, &codes, &scales, None));
+    let a = encode(DType::BF16, &random(m * k, DType::BF16, 5));
+    let sizes = [("m", m as i64), ("n", n as i64), ("k", k as i64), ("batch", 1)];
+    outcome(built.run(&sizes, &[("alpha", 1.0)], &[("a", &a), ("packed", &words)], &[("d", 2 * m * n)], seed))
+}
+
+#[test]
+fn broken_synchronisation_of_packed_weights_is_seen() {
+    let weight = Weight::Packed(Packed { bits: 4, group: 128, zero: false });
+    let p = GemmProblem { weight, ..GemmProblem::plain(DType::BF16) };
+    let c = WeightWgmmaConfig { bm: 16, bn: 128, stages: 2, raster: 8, n_align: 8, stream: false };
+    let kernel = build(Arch::Sm90a, &p, &GemmConfig::WeightWgmma(c)).unwrap();
+    let built = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker")).build(&kernel.kernel).unwrap();
+    all_are_seen(&built, 20, run, |_, _| None);
+}
