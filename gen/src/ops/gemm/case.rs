@@ -103,18 +103,18 @@ fn check(p: GemmProblem, shape: Shape, alpha: f32, weights: Weights) -> Check {
 }
 
 /// The elements of an input as numbers; none where it is not there.
-fn numbers(inputs: &Tensors, name: &str) -> Res<Vec<f64>> {
+pub fn numbers(inputs: &Tensors, name: &str) -> Res<Vec<f64>> {
     inputs.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data))
 }
 
 /// Which way a packed weight went: kernels that unpack it come before a dense multiplication.
-fn path(p: &GemmProblem, kernels: &[&Kernel]) -> Option<&'static str> {
+pub fn path(p: &GemmProblem, kernels: &[&Kernel]) -> Option<&'static str> {
     let unpacks = kernels.iter().any(|k| k.config.get("kind").is_some_and(|kind| kind == "unpack"));
     (p.weight != Weight::Same).then_some(if unpacks { "dequantised" } else { "packed" })
 }
 
 /// A verdict with the path where there is a choice of them.
-fn told(mut verdict: Value, path: Option<&str>) -> Value {
+pub fn told(mut verdict: Value, path: Option<&str>) -> Value {
     if let Some(path) = path {
         verdict["path"] = path.into();
     }
