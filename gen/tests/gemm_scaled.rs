@@ -280,7 +280,7 @@ fn what_does_not_fit_is_named() {
     refused(ok(), &["quant=128"], "sm90", &["a quantised output is e4m3, not bf16"]);
     refused(ok(), &["quant=128", "out=e4m3", "split_k=2"], "sm90", &["split_k is 1"]);
     refused(ok(), &["out=i32"], "sm90", &["i32 is the output of i8 x i8 alone"]);
-    refused(ok(), &[], "sm80", &["8-bit floats: only sm90's kernels multiply these, the target is sm80"]);
+    refused(ok(), &[], "sm80", &["8-bit floats: only sm90's kernels multiply these, the target is sm_80"]);
     let mixed = vec![bytes("a", Dtype::F8_E4M3, &[4, 256]), bytes("b", Dtype::I8, &[8, 256])];
     refused(mixed, &[], "sm90", &["tensor `b` is I8 [8, 256]: expected a's dtype"]);
     let wide = |name, rows| (name, Dtype::BF16, vec![rows, 16], vec![0; rows * 32]);
