@@ -1,9 +1,11 @@
-//! docs/attention.md names tests and configs: they exist.
+//! docs/attention.md and docs/gemm.md name tests and configs: they exist.
 
 use std::path::Path;
 use tilewright_templates::attention::{AttentionConfig, DecodeConfig};
+use tilewright_templates::gemm::GemmConfig;
 
-const PAGE: &str = include_str!("../../docs/attention.md");
+const ATTENTION: &str = include_str!("../../docs/attention.md");
+const GEMM: &str = include_str!("../../docs/gemm.md");
 
 /// The `file.rs::name` of a text.
 fn tests_of(text: &str) -> Vec<(&str, &str)> {
@@ -18,28 +20,44 @@ fn holds(file: &str, name: &str) -> bool {
     source.lines().zip(source.lines().skip(1)).any(|(above, line)| above.trim() == "#[test]" && line.trim() == head)
 }
 
-#[test]
-fn every_system_names_tests_that_exist() {
-    for system in
-        ["FlashAttention-2", "FlashAttention-3", "FlashInfer", "Hydragen", "StreamingLLM", "DuoAttention", "LServe", "Quest"]
-    {
-        let row = PAGE.lines().find(|l| l.starts_with(&format!("| {system}"))).unwrap_or_else(|| panic!("no row for {system}"));
+/// Each system has a row that names tests, and what the page names exists.
+fn check_systems(page: &str, systems: &[&str]) {
+    for system in systems {
+        let row = page.lines().find(|l| l.starts_with(&format!("| {system}"))).unwrap_or_else(|| panic!("no row for {system}"));
         assert!(!tests_of(row).is_empty(), "{system} names no test");
     }
-    for (file, name) in tests_of(PAGE) {
+    for (file, name) in tests_of(page) {
         assert!(holds(file, name), "{file} has no test {name}");
     }
+}
+
+/// Config ids of a page: whole ones, in tables and after `--set config=`.
+fn ids(page: &str) -> Vec<&str> {
+    let words = page.split([' ', '`', '\n']).map(|word| word.strip_prefix("config=").unwrap_or(word));
+    words.filter(|word| word.contains("kind=") && word.contains(',')).collect()
+}
+
+#[test]
+fn every_system_names_tests_that_exist() {
+    check_systems(
+        ATTENTION,
+        &["FlashAttention-2", "FlashAttention-3", "FlashInfer", "Hydragen", "StreamingLLM", "DuoAttention", "LServe", "Quest"],
+    );
+    check_systems(GEMM, &["AWQ", "GPTQ", "MARLIN", "SmoothQuant", "DeepSeek fp8", "COAT", "Tutel, DeepSpeed-MoE"]);
     assert!(!holds("tests/tests/docs.rs", "tests_of") && !holds("tests/tests/docs.rs", "no_such_test"));
 }
 
 #[test]
 fn configs_are_configs() {
-    // Whole ids, in the table and after `--set config=`.
-    let ids = PAGE.split([' ', '`', '\n']).map(|word| word.strip_prefix("config=").unwrap_or(word));
-    let ids: Vec<&str> = ids.filter(|word| word.contains(",kind=")).collect();
-    assert!(ids.len() >= 3, "{ids:?}");
-    for id in ids {
+    let attention = ids(ATTENTION);
+    assert!(attention.len() >= 3, "{attention:?}");
+    for id in attention {
         let known = id.parse::<AttentionConfig>().is_ok() || id.parse::<DecodeConfig>().is_ok();
         assert!(known, "`{id}` is no config");
+    }
+    let gemm = ids(GEMM);
+    assert!(gemm.len() >= 10, "{gemm:?}");
+    for id in gemm {
+        assert!(id.parse::<GemmConfig>().is_ok(), "`{id}` is no config: {:?}", id.parse::<GemmConfig>());
     }
 }
