@@ -1,8 +1,10 @@
 //! docs/attention.md and docs/gemm.md name tests and configs: they exist.
 
 use std::path::Path;
+use tilewright_ir::Arch;
 use tilewright_templates::attention::{AttentionConfig, DecodeConfig};
-use tilewright_templates::gemm::GemmConfig;
+use tilewright_templates::gemm::{GemmConfig, GemmProblem, build};
+use tilewright_tests::Runner;
 
 const ATTENTION: &str = include_str!("../../docs/attention.md");
 const GEMM: &str = include_str!("../../docs/gemm.md");
@@ -60,4 +62,35 @@ fn configs_are_configs() {
     for id in gemm {
         assert!(id.parse::<GemmConfig>().is_ok(), "`{id}` is no config: {:?}", id.parse::<GemmConfig>());
     }
+}
+
+/// The row of a class and a config in the table of what machine code costs, as it should be; None without ptxas.
+fn costs(runner: &Runner, class: &str, config: &str) -> Option<String> {
+    let output = if class.starts_with("a=f16") { "f16" } else { "bf16" };
+    let act = if class.contains("act=") { "" } else { ",act=none" };
+    let whole = format!("{class},b=nk,out={output}{act},bias=0,residual=0");
+    let problem = GemmProblem::from_class(&whole).unwrap_or_else(|e| panic!("{class}: {e}"));
+    let arch = if config.contains("kind=weight_mma") { Arch::Sm80 } else { Arch::Sm90a };
+    let kernel = build(arch, &problem, &config.parse().unwrap()).unwrap_or_else(|e| panic!("{class} {config}: {e}"));
+    let built = runner.build(&kernel.kernel).unwrap_or_else(|e| panic!("{class} {config}: {e}"));
+    let sass = built.compiled.sass?;
+    let main = sass.main().unwrap_or_else(|| panic!("{class} {config}: no loop multiplies"));
+    let c = &main.counts;
+    let kinds = [c.int, c.uniform, c.half, c.convert, c.float, c.moves, c.shared_loads(), main.instructions];
+    let each = kinds.map(|n| format!("{:.2}", f64::from(n) / f64::from(main.multiply_count())));
+    Some(format!("| `{class}` | `{config}` | {} |", each.join(" | ")))
+}
+
+#[test]
+fn the_page_says_what_machine_code_costs() {
+    let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
+    let rows: Vec<&str> = GEMM.lines().filter(|l| l.starts_with("| `a=")).collect();
+    assert!(rows.len() >= 10, "{rows:?}");
+    let mut should_be = Vec::new();
+    for row in &rows {
+        let [_, class, _, config, _] = row.splitn(5, '`').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let Some(found) = costs(&runner, class, config) else { return eprintln!("skipped: no ptxas or nvdisasm") };
+        should_be.push(found);
+    }
+    assert!(rows == should_be, "the table should be\n{}", should_be.join("\n"));
 }
