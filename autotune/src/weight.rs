@@ -154,4 +154,31 @@ mod tests {
         assert_eq!(bytes_a_weight(Packed { bits: 4, group: 128, zero: false }), 0.515625);
         assert_eq!(bytes_a_weight(Packed { bits: 8, group: 32, zero: true }), 1.125);
     }
+
+    fn stream_time([m, n, k]: [f64; 3], stream: bool) -> f64 {
+        let weight = Weight::Packed(Packed { bits: 4, group: 128, zero: false });
+        let p = GemmProblem { weight, ..GemmProblem::plain(DType::BF16) };
+        let config = wgmma(16, 128, stream);
+        let GemmConfig::WeightWgmma(w) = &config else { unreachable!() };
+        let c = Candidate { id: "x", problem: &p, config: &config, splits: 1 };
+        wgmma_seconds(&DeviceProfile::typical(Arch::Sm90a), Sizes { m, n, k }, &c, w)
+    }
+
+    #[test]
+    fn sharing_blocks_pays_where_tiles_do_not_fill_the_gpu() {
+        // 32 tiles for 132 SMs, and 224: the last wave is two thirds full.
+        for sizes in [[16.0, 4096.0, 14336.0], [16.0, 28672.0, 8192.0]] {
+            assert!(stream_time(sizes, true) < stream_time(sizes, false), "{sizes:?}");
+        }
+        // A full wave of 132 tiles.
+        let full = [16.0, 132.0 * 128.0, 4096.0];
+        assert!(stream_time(full, false) < stream_time(full, true));
+    }
+
+    #[test]
+    fn no_kernel_is_faster_than_the_bytes() {
+        let roof = 8192.0 * 28672.0 * (0.5 + 2.0 / 128.0) / DeviceProfile::typical(Arch::Sm90a).memory_bytes;
+        let t = stream_time([16.0, 28672.0, 8192.0], true);
+        assert!(t > roof && t < 2.0 * roof, "{t} against {roof}");
+    }
 }

@@ -62,8 +62,16 @@ pub struct About {
 }
 
 /// Every op.
-pub static OPS: [Family; 7] =
-    [gemm::FAMILY, gemm::GROUPED, attention::FORWARD, attention::DECODE, attention::MERGE, attention::STATS, attention::SELECT];
+pub static OPS: [Family; 8] = [
+    gemm::FAMILY,
+    gemm::GROUPED,
+    gemm::PACK,
+    attention::FORWARD,
+    attention::DECODE,
+    attention::MERGE,
+    attention::STATS,
+    attention::SELECT,
+];
 
 /// The op of a name.
 pub fn find(op: &str) -> Res<&'static Family> {

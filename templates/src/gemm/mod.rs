@@ -35,7 +35,7 @@ mod wgmma;
 
 pub use config::{Cluster, ConfigError, GemmConfig, MmaConfig, ReduceConfig, Schedule, WgmmaConfig};
 pub use epilogue::{Epilogue, EpilogueAt, EpilogueFn};
-pub use grouped::{gather_kernel, gather_rows, group_tiles, grouped_plan, tiles_kernel};
+pub use grouped::{gather_kernel, gather_rows, group_tiles, grouped_class, grouped_dequantised_plan, grouped_plan, tiles_kernel};
 pub use mma::mma;
 pub use plan::{GemmError, build, plan, reduce_kernel};
 pub use problem::{Act, BLayout, GemmProblem, Groups, Packed, ProblemError, Scale, Weight};

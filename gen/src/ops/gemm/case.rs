@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tilewright_ir::DType;
 use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_runtime::manifest::Kernel;
+use tilewright_templates::gemm::weight::WeightClass;
 use tilewright_templates::gemm::{BLOCK, GemmProblem, Operands, Scale, Weight, reference};
 
 /// Sizes of a GEMM: batch, m, n, k.
@@ -86,18 +87,18 @@ fn check(p: GemmProblem, shape: Shape, alpha: f32, weights: Weights) -> Check {
 }
 
 /// The elements of an input as numbers; none where it is not there.
-fn numbers(inputs: &Tensors, name: &str) -> Res<Vec<f64>> {
+pub fn numbers(inputs: &Tensors, name: &str) -> Res<Vec<f64>> {
     inputs.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data))
 }
 
 /// Which way a packed weight went: kernels that unpack it come before a dense multiplication.
-fn path(p: &GemmProblem, kernels: &[&Kernel]) -> Option<&'static str> {
+pub fn path(p: &GemmProblem, kernels: &[&Kernel]) -> Option<&'static str> {
     let unpacks = kernels.iter().any(|k| k.config.get("kind").is_some_and(|kind| kind == "unpack"));
     (p.weight != Weight::Same).then_some(if unpacks { "dequantised" } else { "packed" })
 }
 
 /// A verdict with the path where there is a choice of them.
-fn told(mut verdict: Value, path: Option<&str>) -> Value {
+pub fn told(mut verdict: Value, path: Option<&str>) -> Value {
     if let Some(path) = path {
         verdict["path"] = path.into();
     }
@@ -105,7 +106,7 @@ fn told(mut verdict: Value, path: Option<&str>) -> Value {
 }
 
 /// Random numbers in -1..1 that the dtypes hold exactly, of I8 in its whole range, factors from 0 to 2: the same in every run.
-fn random_inputs(p: &GemmProblem, [batch, m, n, k]: Shape, seed: u64) -> Tensors {
+pub fn random_inputs(p: &GemmProblem, [batch, m, n, k]: Shape, seed: u64) -> Tensors {
     let mut random = Random::new(seed);
     let wide = n * p.gates() as usize;
     let blocks = |x: usize| x.div_ceil(BLOCK as usize);
@@ -142,7 +143,11 @@ pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
     // The first launches may only copy.
     let axis = |name: &str| (0..t.plan.launches.len()).find_map(|l| t.axis(l, name)).unwrap_or(64);
     let (bm, bn, bk, stages) = (axis("bm"), axis("bn"), axis("bk"), axis("stages"));
-    let p = GemmProblem::from_class(&t.plan.class).map_err(failure)?;
+    let class = WeightClass::from_class(&t.plan.class).map_err(failure)?;
+    let p = class.problem;
+    if let Some(packed) = class.packed() {
+        return super::weight_case::cases(t, &class, packed);
+    }
     let mut list = Vec::new();
     for wanted in shapes(t.level, bm, bn / p.gates() as usize, bk, stages) {
         if let Some(shape) = nearest(t, wanted)? {
@@ -154,7 +159,7 @@ pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
 }
 
 /// Shapes to try, before they are rounded to what a plan requires.
-fn shapes(level: Level, bm: usize, bn: usize, bk: usize, stages: usize) -> Vec<Shape> {
+pub fn shapes(level: Level, bm: usize, bn: usize, bk: usize, stages: usize) -> Vec<Shape> {
     let mut list = vec![[1, 1, 8, 8], [2, bm + 5, bn + 9, bk + 9]];
     if level == Level::Full {
         let trips = [1, stages - 1, stages, stages + 1, 2 * stages + 1];
