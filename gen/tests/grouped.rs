@@ -172,6 +172,80 @@ fn codes_of_experts_are_decoded_or_unpacked() {
     assert!(ran.contains("gemm_unpack_"), "{ran}");
 }
 
+/// DeepSeek's: 1 x 128 activations, 128 x 128 weights; and a factor for each token and each column.
+#[test]
+fn bytes_of_experts_with_their_factors() {
+    let (counts, n, k) = ([3usize, 0, 66, 1], 136usize, 272usize);
+    let (e, tokens, source) = (counts.len(), 70, 50usize);
+    let bytes =
+        |n: usize, by: usize| -> Vec<u8> { (0..n).map(|i| (i * by % 113) as u8 | (((i * by / 7) & 1) << 7) as u8).collect() };
+    let value = |b: u8| {
+        let magnitude = match (b >> 3 & 15, b & 7) {
+            (0, m) => f64::from(m) / 512.0,
+            (x, m) => (1.0 + f64::from(m) / 8.0) * 2f64.powi(i32::from(x) - 7),
+        };
+        if b & 0x80 == 0 { magnitude } else { -magnitude }
+    };
+    let (a, b) = (bytes(source * k, 5), bytes(e * n * k, 11));
+    let f32s = |v: &[f64]| v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect::<Vec<u8>>();
+    let ends: Vec<i32> = (0..=e).map(|i| counts[..i].iter().sum::<usize>() as i32).collect();
+    let index: Vec<i32> = (0..tokens).map(|i| (i * 7 % source) as i32).collect();
+    for blocks in [true, false] {
+        let shapes = if blocks { [vec![source, 3], vec![e, 2, 3]] } else { [vec![source], vec![e, n]] };
+        let factors =
+            |i: usize| (0..shapes[i].iter().product()).map(|j: usize| (1 + j * 5 % 9) as f64 / 64.0).collect::<Vec<f64>>();
+        let (a_scale, b_scale) = (factors(0), factors(1));
+        let tensors = [
+            ("a", Dtype::F8_E4M3, vec![source, k], a.clone()),
+            ("b", Dtype::F8_E4M3, vec![e, n, k], b.clone()),
+            ("offsets", Dtype::I32, vec![e + 1], i32s(&ends)),
+            ("gather", Dtype::I32, vec![tokens], i32s(&index)),
+            ("a_scale", Dtype::F32, shapes[0].clone(), f32s(&a_scale)),
+            ("b_scale", Dtype::F32, shapes[1].clone(), f32s(&b_scale)),
+        ];
+        let Ran { code, line, d, report } = run("sm90", &tensors, &[]);
+        assert_eq!(code, 0, "{line}");
+        assert_eq!(report["findings"].as_array().map(Vec::len), Some(0), "{report}");
+        let (shape, d) = d.unwrap();
+        assert_eq!(shape, [tokens, n]);
+        for row in 0..tokens {
+            let expert = (0..e).find(|x| row < ends[x + 1] as usize).unwrap();
+            let from = index[row] as usize;
+            for col in 0..n {
+                let (mut want, mut magnitude) = (0.0, 0.0);
+                for i in 0..k {
+                    let factor = if blocks {
+                        a_scale[from * 3 + i / 128] * b_scale[(expert * 2 + col / 128) * 3 + i / 128]
+                    } else {
+                        a_scale[from] * b_scale[expert * n + col]
+                    };
+                    let x = value(a[from * k + i]) * value(b[(expert * n + col) * k + i]) * factor;
+                    (want, magnitude) = (want + x, magnitude + x.abs());
+                }
+                let found = d[row * n + col];
+                assert!((found - want).abs() <= want.abs() / 256.0 + magnitude / 4096.0, "row {row} col {col}: {found} {want}");
+            }
+        }
+    }
+    let zeros = |name, dtype, shape: &[usize], bytes: usize| {
+        (name, dtype, shape.to_vec(), vec![0u8; bytes * shape.iter().product::<usize>()])
+    };
+    let base = |k: usize| {
+        let (a, b) = (zeros("a", Dtype::I8, &[tokens, k], 1), zeros("b", Dtype::I8, &[e, 8, k], 1));
+        vec![a, b, ("offsets", Dtype::I32, vec![e + 1], i32s(&ends))]
+    };
+    let refused = |tensors: Vec<Tensor>, target: &str, words: &[&str]| {
+        let Ran { code, line, .. } = run(target, &tensors, &[]);
+        assert_eq!(code, 2, "{line}");
+        words.iter().for_each(|w| assert!(line.contains(w), "`{w}` is not in: {line}"));
+    };
+    refused(base(24), "sm90", &["k = 24", "multiple of 16"]);
+    refused(base(32), "sm80", &["sm90 only"]);
+    let with = |name, shape: &[usize]| [base(32), vec![zeros(name, Dtype::F32, shape, 4)]].concat();
+    refused(with("a_scale", &[7]), "sm90", &["`a_scale` is F32 [7]", "[70], [70, 1]"]);
+    refused(with("b_scale", &[8]), "sm90", &["`b_scale` is F32 [8]", "[4, 8], [4, 1, 1]"]);
+}
+
 #[test]
 fn no_rows_at_all() {
     for target in ["sm80", "sm90"] {

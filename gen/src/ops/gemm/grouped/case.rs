@@ -7,8 +7,9 @@ use super::super::case::{Weights, path, told};
 use crate::error::{Res, failed, failure};
 use crate::tensors::{Tensors, to_f64};
 use serde_json::json;
+use tilewright_ir::DType;
 use tilewright_runtime::expr::{VarId, Vars};
-use tilewright_templates::gemm::{GemmProblem, Groups, Operands, grouped_class, reference};
+use tilewright_templates::gemm::{BLOCK, GemmProblem, Groups, Operands, Scale, grouped_class, reference};
 
 /// Work (multiply-adds) up to which the result is compared with the reference.
 const REFERENCE_LIMIT: usize = 1 << 29;
@@ -68,7 +69,8 @@ pub fn case(p: GemmProblem, s: Sizes, alpha: f32, inputs: Tensors, weights: Weig
         sizes: format!("rows {:?}{rows} n {} k {}", s.counts, s.n, s.k),
         class: grouped_class(&p.class(), s.rows.is_some()),
         vars: s.vars(&p)?,
-        scalars: vec![("alpha", alpha)],
+        // Bare sums have no factor.
+        scalars: if p.output == DType::I32 { Vec::new() } else { vec![("alpha", alpha)] },
         outputs: vec![Output { name: "d", dtype: safetensors_dtype(p.output), shape }],
         unused: unused as u64,
         check: check(p, s, alpha, weights),
@@ -88,6 +90,14 @@ fn check(p: GemmProblem, s: Sizes, alpha: f32, weights: Weights) -> Check {
         }
         let numbers = |name| numbers(inputs, name);
         let (a, b, bias, residual) = (numbers("a")?, weights(inputs)?, numbers("bias")?, numbers("residual")?);
+        let (mut a_scale, b_scale) = (numbers("a_scale")?, numbers("b_scale")?);
+        let blocks = |x: usize| x.div_ceil(BLOCK as usize);
+        // Factors of a row of a and of an expert.
+        let of_a = if p.a_scale == Scale::Block { blocks(s.k) } else { 1 };
+        let of_b = if p.b_scale == Scale::Block { blocks(wide) * blocks(s.k) } else { wide };
+        if s.rows.is_some() && matches!(p.a_scale, Scale::Row | Scale::Block) {
+            a_scale = gathered(&a_scale, &ints(inputs, "gather"), of_a);
+        }
         let a = if s.rows.is_some() { gathered(&a, &ints(inputs, "gather"), s.k) } else { a };
         let d = outputs.get("d").ok_or_else(|| failure("no output d"))?;
         let found = to_f64(d.dtype, &d.data)?;
@@ -101,14 +111,21 @@ fn check(p: GemmProblem, s: Sizes, alpha: f32, weights: Weights) -> Check {
                 b: part(&b, wide * s.k, expert * wide * s.k),
                 bias: part(&bias, if p.bias { wide } else { 0 }, expert * wide),
                 residual: part(&residual, if p.residual { count * s.n } else { 0 }, first * s.n),
+                a_scale: match p.a_scale {
+                    Scale::None | Scale::Tensor => a_scale.clone(),
+                    _ => part(&a_scale, count * of_a, first * of_a),
+                },
+                b_scale: match p.b_scale {
+                    Scale::None | Scale::Tensor => b_scale.clone(),
+                    _ => part(&b_scale, of_b, expert * of_b),
+                },
                 alpha: f64::from(alpha),
-                ..Operands::default()
             };
-            if [&o.a, &o.b, &o.bias, &o.residual].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
+            if [&o.a, &o.b, &o.bias, &o.residual, &o.a_scale, &o.b_scale].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
                 unknown += 1;
                 continue;
             }
-            let want = reference(&p, &o);
+            let want = reference(&p, &o).on_tensor_cores(&p);
             let mine = &found[first * s.n..][..count * s.n];
             if let Some((i, x, value, bound)) = want.first_miss(mine) {
                 let (row, col) = (first + i / s.n, i % s.n);
