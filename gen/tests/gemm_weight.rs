@@ -112,6 +112,11 @@ fn the_packed_kernel_multiplies_what_was_packed() {
         let report = check(&what, "sm90", m, bf, &w, w.raw(bf, zero), &[&format!("weight=int{bits}")]);
         assert_eq!(report["verified_against"]["path"], "packed", "{what}");
     }
+    // mma.sync: Ampere, and rows of a that TMA does not take.
+    let w = Numbers::new(4, [72, 256, 64], Kind::Extreme, true, 40);
+    check("int4 on sm80", "sm80", 7, true, &w, w.raw(true, true), &["weight=int4", "path=packed"]);
+    let w = Numbers::new(8, [40, 150, 150], Kind::Random, true, 40);
+    check("int8 of odd k", "sm90", 11, false, &w, w.raw(false, true), &["weight=int8", "path=packed"]);
     let w = Numbers::new(4, [64, 256, 32], Kind::Random, true, 41).dealt();
     check("gptq by order", "sm90", 6, false, &w, w.gptq(1), &["weight=gptq", "path=packed"]);
     let w = Numbers::new(4, [2 * 72, 128, 128], Kind::Random, true, 42);

@@ -261,7 +261,7 @@ fn unpacked_weights_are_the_definition_s() {
             let words = i32s(&words);
             let vars = vars(source, dtype, e, n, columns, gates as usize, group);
             let ints: Vec<(&str, i64)> = vars.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-            let inputs = [("packed", &words[..]), ("packed_halves", &words[..])];
+            let inputs = [("packed", &words[..])];
             let ran = built.run(&ints, &[], &inputs, &[("b", want.len() * 2)], seed as u64).unwrap();
             let what = format!("{packed:?} {dtype} e {e} n {n} k {columns} gates {gates}");
             clean(&ran, &what);

@@ -177,6 +177,10 @@ impl WgmmaConfig {
     /// Columns the epilogue handles at once: one swizzle span where it divides the tile.
     pub fn chunk(&self, p: &GemmProblem) -> u32 {
         let cols = self.out_cols(p);
+        // All chunks of a quantised row are held until its factor is known.
+        if p.quant && cols.is_multiple_of(16) {
+            return 16;
+        }
         [64, 32, 16, 8].into_iter().find(|c| cols.is_multiple_of(*c)).unwrap_or(8)
     }
 
@@ -240,7 +244,7 @@ impl WgmmaConfig {
                 "factors of a quantised output are stored a tile at a time, past the rows of a group".to_string(),
             ),
             (
-                p.quant && cols != 128,
+                p.quant && (cols != 128 || self.split),
                 format!("{cols} columns: a quantised output has a factor for each row of a tile of 128 columns"),
             ),
             (

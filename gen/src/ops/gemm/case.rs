@@ -5,12 +5,14 @@ use super::super::case::{Case, Check, Output, Random, Trial};
 use crate::error::{Res, failed, failure};
 use crate::tensors::{Tensor, Tensors, from_f64, to_f64};
 use crate::verify::Level;
+use safetensors::Dtype;
 use serde_json::{Value, json};
 use std::rc::Rc;
 use tilewright_ir::DType;
 use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_runtime::manifest::Kernel;
-use tilewright_templates::gemm::{BLOCK, GemmProblem, Operands, Scale, Weight, reference};
+use tilewright_templates::gemm::weight::WeightClass;
+use tilewright_templates::gemm::{BLOCK, GemmProblem, Operands, Scale, Weight, quant_miss, reference};
 
 /// Sizes of a GEMM: batch, m, n, k.
 pub type Shape = [usize; 4];
@@ -29,14 +31,18 @@ pub fn case(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, input
 /// As [`case`] with weights that are more than the numbers of a tensor `b`.
 pub fn case_of(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, inputs: Tensors, weights: Weights) -> Res<Case> {
     let [batch, m, n, k] = shape;
-    let d = if batched { vec![batch, m, n] } else { vec![m, n] };
+    let matrix = |cols: usize| if batched { vec![batch, m, cols] } else { vec![m, cols] };
+    let mut outputs = vec![Output { name: "d", dtype: safetensors_dtype(problem.output), shape: matrix(n) }];
+    if problem.quant {
+        outputs.push(Output { name: "d_scale", dtype: Dtype::F32, shape: matrix(n.div_ceil(BLOCK as usize)) });
+    }
     Ok(Case {
         sizes: format!("batch {batch} m {m} n {n} k {k}"),
         class: problem.class(),
         vars: vars(shape)?,
         // Bare sums have no factor.
         scalars: if problem.output == DType::I32 { Vec::new() } else { vec![("alpha", alpha)] },
-        outputs: vec![Output { name: "d", dtype: safetensors_dtype(problem.output), shape: d }],
+        outputs,
         unused: 0,
         check: check(problem, shape, alpha, weights),
         inputs,
@@ -73,9 +79,20 @@ fn check(p: GemmProblem, shape: Shape, alpha: f32, weights: Weights) -> Check {
         if [&o.a, &o.b, &o.bias, &o.residual, &o.a_scale, &o.b_scale].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
             return Ok(told(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}), path));
         }
-        let reference = reference(&p, &o).on_tensor_cores(&p);
+        // A quantised output is compared before its codes are made.
+        let compared = if p.quant { GemmProblem { output: DType::F32, quant: false, ..p } } else { p };
+        let reference = reference(&compared, &o).on_tensor_cores(&p);
         let d = outputs.get("d").ok_or_else(|| failure("no output d"))?;
         let found = to_f64(d.dtype, &d.data)?;
+        if p.quant {
+            return match quant_miss(&reference, n, &found, &numbers(outputs, "d_scale")?) {
+                Some(why) => failed(why),
+                None => Ok(told(
+                    json!({"reference": "f64", "elements": found.len(), "bound": "half a code + bound of the sums"}),
+                    path,
+                )),
+            };
+        }
         if let Some((i, x, want, bound)) = reference.first_miss(&found) {
             return failed(format!("element {i} of d is {x}, the f64 reference {want}, the bound {bound:e}"));
         }
@@ -105,7 +122,7 @@ pub fn told(mut verdict: Value, path: Option<&str>) -> Value {
 }
 
 /// Random numbers in -1..1 that the dtypes hold exactly, of I8 in its whole range, factors from 0 to 2: the same in every run.
-fn random_inputs(p: &GemmProblem, [batch, m, n, k]: Shape, seed: u64) -> Tensors {
+pub fn random_inputs(p: &GemmProblem, [batch, m, n, k]: Shape, seed: u64) -> Tensors {
     let mut random = Random::new(seed);
     let wide = n * p.gates() as usize;
     let blocks = |x: usize| x.div_ceil(BLOCK as usize);
@@ -142,7 +159,11 @@ pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
     // The first launches may only copy.
     let axis = |name: &str| (0..t.plan.launches.len()).find_map(|l| t.axis(l, name)).unwrap_or(64);
     let (bm, bn, bk, stages) = (axis("bm"), axis("bn"), axis("bk"), axis("stages"));
-    let p = GemmProblem::from_class(&t.plan.class).map_err(failure)?;
+    let class = WeightClass::from_class(&t.plan.class).map_err(failure)?;
+    let p = class.problem;
+    if let Some(packed) = class.packed() {
+        return super::weight_case::cases(t, &class, packed);
+    }
     let mut list = Vec::new();
     for wanted in shapes(t.level, bm, bn / p.gates() as usize, bk, stages) {
         if let Some(shape) = nearest(t, wanted)? {
@@ -154,7 +175,7 @@ pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
 }
 
 /// Shapes to try, before they are rounded to what a plan requires.
-fn shapes(level: Level, bm: usize, bn: usize, bk: usize, stages: usize) -> Vec<Shape> {
+pub fn shapes(level: Level, bm: usize, bn: usize, bk: usize, stages: usize) -> Vec<Shape> {
     let mut list = vec![[1, 1, 8, 8], [2, bm + 5, bn + 9, bk + 9]];
     if level == Level::Full {
         let trips = [1, stages - 1, stages, stages + 1, 2 * stages + 1];

@@ -14,9 +14,6 @@ const M_EDGES: [i64; 12] = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8
 const N_EDGES: [i64; 4] = [512, 2048, 6144, 16384];
 const K_EDGES: [i64; 3] = [1024, 4096, 12288];
 
-/// Kinds of kernels that may come before the one that multiplies.
-const BEFORE: [&str; 4] = ["pack", "unpack", "gather_columns", "pad"];
-
 /// What ranking needs of a plan.
 struct Entry {
     index: u32,
@@ -66,14 +63,15 @@ fn entry(PlanIndex(index): PlanIndex, p: &OpPlan) -> Res<Entry> {
     let problem = WeightClass::from_class(&p.plan.class).map_err(failure)?.problem;
     let kind = |k: &TemplateKernel, kind: &str| k.config.get("kind").is_some_and(|found| found == kind);
     let unpacks = p.kernels.iter().any(|k| kind(k, "unpack"));
-    // The kernel that multiplies: what packs, unpacks or gathers comes before it.
-    let main = p.kernels.iter().position(|k| !BEFORE.iter().any(|b| kind(k, b)));
-    let main = main.ok_or_else(|| failure(format!("plan {} multiplies nothing", p.plan.id)))?;
-    let mut axes: Vec<String> = p.kernels[main].config.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    if p.kernels.iter().any(|k| kind(k, "pad")) {
-        axes.push("pad=1".to_string());
-    }
-    let config = axes.join(",").parse().map_err(failure)?;
+    // The kernel that multiplies: what packs, unpacks, pads or gathers before it has no config of a gemm.
+    let pads = p.kernels.iter().any(|k| kind(k, "pad"));
+    let config_of = |k: &TemplateKernel| {
+        let mut axes: Vec<String> = k.config.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        axes.extend(pads.then(|| "pad=1".to_string()));
+        axes.join(",").parse::<GemmConfig>().ok()
+    };
+    let found = p.kernels.iter().enumerate().find_map(|(i, k)| config_of(k).map(|c| (i, c)));
+    let (main, config) = found.ok_or_else(|| failure(format!("plan {} multiplies nothing", p.plan.id)))?;
     let splits = p.plan.launches[main].sets.get("splits").and_then(|e| e.text().parse().ok()).unwrap_or(1);
     let problem = if unpacks { GemmProblem { weight: Weight::Same, ..problem } } else { problem };
     // A launch may rename variables: then the same words mean something else.

@@ -6,7 +6,9 @@
 //! | `scales` | scales of 8-bit operands |
 //! | `case` | inputs, the comparison with the reference, verification shapes |
 //! | `weight` | the same with weights of a few bits instead of b |
+//! | `weight_case` | what plans of packed weights are verified on |
 //! | `checkpoint` | weights of a few bits as files have them |
+//! | `pack` | the op that packs weights |
 //! | `dispatch` | the order of plans by the performance model |
 //! | `grouped/` | `gemm_grouped`: rows sorted by expert |
 
@@ -14,17 +16,21 @@ mod case;
 mod checkpoint;
 mod dispatch;
 mod grouped;
+mod pack;
 mod request;
 mod scales;
 mod weight;
+mod weight_case;
 
 pub use grouped::FAMILY as GROUPED;
+pub use pack::FAMILY as PACK;
 
 use super::{About, Family};
 use crate::error::{Res, bad_input};
 use crate::library::Entry;
 use serde_json::json;
 use tilewright_ir::{Arch, DType};
+use tilewright_templates::gemm::weight::{WeightClass, dequantised_plan};
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, build, plan, space};
 use tilewright_templates::plan::{OpPlan, TemplateKernel};
 
@@ -46,7 +52,7 @@ pub const FAMILY: Family = Family {
 
 fn about() -> About {
     About {
-        templates: vec!["wgmma", "mma", "reduce"],
+        templates: vec!["wgmma", "mma", "weight_wgmma", "weight_mma", "unpack", "reduce"],
         inputs: vec!["bf16", "f16", "e4m3", "e5m2", "i8"],
         outputs: vec!["bf16", "f16", "f32", "e4m3", "i32"],
         keys: vec![
@@ -54,20 +60,34 @@ fn about() -> About {
             ("act", json!(["none", "relu", "gelu", "silu", "swiglu"])),
             ("alpha", json!("f32")),
             ("b", json!(["nk", "kn"])),
+            ("quant", json!(["128"])),
             ("split_k", json!("integer")),
             ("config", json!("a config id")),
+            ("weight", json!(["int4", "int8", "awq", "gptq", "packed"])),
+            ("gptq_version", json!([1, 2])),
+            ("prefix", json!("what the names of one layer's tensors begin with")),
+            ("path", json!(["auto", "packed", "dequantised"])),
+            ("bits", json!([4, 8])),
+            ("group", json!([16, 32, 64, 128])),
+            ("zero", json!("bool")),
+            ("n", json!("integer")),
         ],
     }
 }
 
 fn plans(arch: Arch, entry: &Entry) -> Res<Vec<OpPlan>> {
-    let problem = GemmProblem::from_class(&entry.class).map_err(bad_input)?;
+    let class = WeightClass::from_class(&entry.class).map_err(bad_input)?;
+    let problem = class.problem;
     let mut list = Vec::new();
     for text in &entry.configs {
         let config: GemmConfig = text.parse().map_err(bad_input)?;
         let splits: &[u32] = if entry.splits.is_empty() { &[1] } else { &entry.splits };
         for &s in splits {
-            list.push(plan(arch, &problem, &config, s).map_err(|e| bad_input(format!("{}: {e}", entry.class)))?);
+            // A dense config of a packed class is its other path: unpack, then multiply.
+            let unpacks = class.packed().is_some() && config.check(&problem).is_err();
+            let made = if unpacks { dequantised_plan(arch, &problem, &config, s) } else { plan(arch, &problem, &config, s) };
+            let made = made.and_then(|p| if class.packed().is_some() { class.complete(arch, p) } else { Ok(p) });
+            list.push(made.map_err(|e| bad_input(format!("{}: {e}", entry.class)))?);
         }
     }
     Ok(list)

@@ -13,7 +13,9 @@ use std::str::FromStr;
 use tilewright_autotune::{Candidate, DeviceProfile, Sizes, rank};
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::expr::VarId;
-use tilewright_templates::gemm::weight::{self, Blocks, WeightClass, WeightWgmmaConfig, crossover, dequantised_plan};
+use tilewright_templates::gemm::weight::{
+    self, Blocks, WeightClass, WeightMmaConfig, WeightWgmmaConfig, crossover, dequantised_plan,
+};
 use tilewright_templates::gemm::{Act, GemmConfig, GemmProblem, Packed, Weight, plan};
 use tilewright_templates::plan::OpPlan;
 
@@ -237,34 +239,27 @@ pub fn plans(
         };
         return Ok(vec![plan.map_err(bad_input)?]);
     }
-    let first = packed_config(arch, p, shape);
     let late = m >= crossover(arch, packed, n * p.gates() as usize, k);
-    let (on_packed, on_dense) = match path {
-        Path::Packed => (true, false),
-        Path::Dequantised => (false, true),
-        Path::Auto => (first.is_some() && !late, first.is_none() || late),
-    };
     let mut list = Vec::new();
-    if on_packed {
-        let Some(c) = first else {
-            return usage(format!(
-                "path = packed: no kernel multiplies {} packed weights with n = {n}, k = {k} on {arch}: path=dequantised does{}",
-                p.weight,
-                if k % 8 == 0 { "" } else { ", or pad k to a multiple of 8" }
-            ));
-        };
-        list.push(plan(arch, p, &c, splits).map_err(bad_input)?);
+    if path == Path::Packed || path == Path::Auto && !late {
+        // A few of the best: a kernel that needs more registers than there are gives way to the next.
+        // One that does not split k gives way too.
+        let made: Vec<_> = packed_configs(arch, p, shape).iter().map(|c| plan(arch, p, c, splits)).collect();
+        match made.iter().find_map(|m| m.as_ref().err().cloned()) {
+            Some(why) if path == Path::Packed && made.iter().all(Result::is_err) => return Err(bad_input(why)),
+            _ => list.extend(made.into_iter().flatten().take(3)),
+        }
     }
-    if on_dense {
+    if path != Path::Packed {
         let c = default_config(arch, &dense, shape)?;
         list.push(dequantised_plan(arch, p, &c, splits).map_err(bad_input)?);
     }
     Ok(list)
 }
 
-/// The model's choice among kernels that decode as they multiply; `None` where none takes the sizes.
-pub fn packed_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> Option<GemmConfig> {
-    let Weight::Packed(packed) = p.weight else { return None };
+/// Kernels that decode as they multiply and take the sizes, in the model's order; none where there are none.
+pub fn packed_configs(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> Vec<GemmConfig> {
+    let Weight::Packed(packed) = p.weight else { return Vec::new() };
     let mut list = Vec::new();
     // TMA brings tokens: their rows are whole 16 bytes.
     if arch.is_hopper() && k.is_multiple_of(8) {
@@ -273,14 +268,48 @@ pub fn packed_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> O
             for bn in [64, 128, 192] {
                 let probe = WeightWgmmaConfig { bm, bn, stages: 2, raster: 8, n_align, stream: false };
                 let stages = (200 * 1024 / probe.stage_bytes(p, packed)).min(8);
-                list.push(GemmConfig::WeightWgmma(WeightWgmmaConfig { stages, ..probe }));
+                for stream in [false, true] {
+                    list.push(GemmConfig::WeightWgmma(WeightWgmmaConfig { stages, stream, ..probe }));
+                }
             }
         }
+    }
+    let load_align = [8, 4, 2].into_iter().find(|a| k.is_multiple_of(*a as usize)).unwrap_or(1);
+    for (bm, wgs) in [(8, 8), (8, 4), (16, 4), (16, 2), (32, 2), (32, 1)] {
+        let bn = 64 * p.gates();
+        let config = WeightMmaConfig { bm, bn, wgs, stages: 3, depth: 1, load_align, ctas: 1, split: false };
+        list.push(GemmConfig::WeightMma(config));
     }
     list.retain(|c| c.check(p).is_ok());
     let ids: Vec<String> = list.iter().map(GemmConfig::to_string).collect();
     let candidates: Vec<Candidate> =
         list.iter().zip(&ids).map(|(config, id)| Candidate { id, problem: p, config, splits: 1 }).collect();
     let order = rank(&DeviceProfile::typical(arch), Sizes { m: m as f64, n: n as f64, k: k as f64 }, &candidates);
-    order.first().map(|i| list[*i])
+    order.into_iter().map(|i| list[i]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids of the plans for m tokens and a layer of 8192 by 4096, best first.
+    fn ids(arch: Arch, m: usize, k: usize, path: Path) -> Vec<String> {
+        let weight = Weight::Packed(Packed { bits: 4, group: 128, zero: true });
+        let p = GemmProblem { weight, ..GemmProblem::plain(DType::BF16) };
+        plans(arch, &p, [1, m, 8192, k], path, None, 1).unwrap().into_iter().map(|p| p.plan.id).collect()
+    }
+
+    #[test]
+    fn many_tokens_unpack_first_and_few_do_not() {
+        for (arch, few, many) in [(Arch::Sm90a, 128, 1024), (Arch::Sm80, 32, 256)] {
+            let unpacks = |m, path| ids(arch, m, 4096, path)[0].contains("_dequantised_");
+            assert_eq!([few, many].map(|m| unpacks(m, Path::Auto)), [false, true], "{arch}");
+            assert_eq!([few, many].map(|m| unpacks(m, Path::Packed)), [false, false], "{arch}");
+            assert_eq!([few, many].map(|m| unpacks(m, Path::Dequantised)), [true, true], "{arch}");
+        }
+        // Rows of a that TMA does not take go to the kernel that copies them.
+        assert!(ids(Arch::Sm90a, 8, 3884, Path::Packed).iter().all(|id| !id.contains("wgmma")));
+        // Whatever is built first, unpacking is there when it cannot be.
+        assert!(ids(Arch::Sm90a, 8, 4096, Path::Auto).last().is_some_and(|id| id.contains("_dequantised_")));
+    }
 }

@@ -5,7 +5,7 @@ use crate::gemm::config::GemmConfig;
 use crate::gemm::plan::{GemmError, build};
 use crate::gemm::problem::{BLayout, GemmProblem, Groups, Scale, Weight};
 use crate::gemm::scale::BLOCK;
-use crate::gemm::weight::{dense, packed_tensor, with_unpacked};
+use crate::gemm::weight::{dense, packed_tensor, row_align, unpacked_first};
 use crate::manifest::{dtype, expr};
 use crate::plan::{OpPlan, TemplateKernel};
 use std::collections::BTreeMap;
@@ -110,7 +110,7 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
 
 /// The plan that unpacks the weights of all experts first and multiplies densely, for a class of packed weights.
 pub fn grouped_dequantised_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -> Result<OpPlan, GemmError> {
-    let mut op = with_unpacked(arch, grouped_plan(arch, &dense(p)?, c, gather)?, p, c)?;
+    let mut op = unpacked_first(arch, p, grouped_plan(arch, &dense(p), c, gather)?, row_align(c))?;
     op.plan.id = format!("gemm_grouped_{}_dequantised_{}{}", p.slug(), c.slug(), if gather { "_gather" } else { "" });
     op.plan.class = grouped_class(&p.class(), gather);
     Ok(op)

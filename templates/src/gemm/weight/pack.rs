@@ -7,7 +7,7 @@ use super::source::{Source, imm, with};
 use crate::gemm::problem::Packed;
 use tilewright_ir::DType;
 use tilewright_ir::layout::{LayoutError, blocked};
-use tilewright_ir::tile::{CmpPred, Dim, KernelBuilder, RegTile, RoleBuilder, Scalar, TensorRef, TileRef, Unit};
+use tilewright_ir::tile::{CmpPred, Dim, KernelBuilder, RegTile, RoleBuilder, Scalar, TileRef, Unit};
 
 /// What a pack kernel makes of what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,16 +40,10 @@ struct At {
     col: Scalar,
 }
 
-/// Declares the packed tensor twice: as words, and as the 16-bit floats that its scales and zero points are. Both are bound to the
-/// same memory.
-pub(super) fn declare_packed(k: &mut KernelBuilder, p: Packed, dtype: DType) -> [TensorRef; 2] {
-    k.shape("blocks_n");
-    k.shape("blocks_k");
-    let mut tensor = |name: &str, dtype, factor| {
-        let last = Dim { param: None, factor };
-        k.tensor(name, dtype, [Dim::param("e"), Dim::param("blocks_n"), Dim::param("blocks_k"), last])
-    };
-    [tensor("packed", DType::I32, words(p)), tensor("packed_halves", dtype, 2 * words(p))]
+/// Extents of `packed`, `[e, blocks_n, blocks_k, words]`, declared as shape variables.
+pub(super) fn packed_dims(k: &mut KernelBuilder, p: Packed) -> [Dim; 4] {
+    let [e, n, cols] = ["e", "blocks_n", "blocks_k"].map(|name| Dim::param(&k.shape(name)));
+    [e, n, cols, Dim { param: None, factor: words(p) }]
 }
 
 /// Records the pack kernel: the source's tensors with a leading extent `e`, with `perm` also `perm` I32 `[k]` -> `packed` I32
@@ -62,7 +56,12 @@ pub fn pack_kernel(k: &mut KernelBuilder, p: &PackProblem) -> Result<(), LayoutE
     }
     let source = p.source.declare(k, p.dtype);
     let perm = p.perm.then(|| k.tensor("perm", DType::I32, [Dim::param("k")]));
-    let [codes, halves] = declare_packed(k, p.packed, p.dtype);
+    let dims = packed_dims(k, p.packed);
+    let codes = k.tensor("packed", DType::I32, dims.clone());
+    // The same memory as the 16-bit floats that scales and zero points are.
+    let [e, n, cols, _] = dims;
+    let half_words = Dim { param: None, factor: 2 * words(p.packed) };
+    let halves = k.tensor("packed_halves", p.dtype, [e, n, cols, half_words]);
     k.grid([format!("ceil_div(k,{COLS})"), format!("{}*ceil_div(n,{ROWS})", p.gates), "e".into()]);
     let format = Format::of(p.packed.bits);
     let like = RegTile { dtype: DType::I32, shape: [1, STEP], layout: blocked(STEP, [1, STEP], 1)? };

@@ -5,9 +5,10 @@
 //! way to multiply: unpack to a workspace, then the dense kernel.
 
 use super::block::words;
+use super::order::{copy_kernel, gather_kernel};
 use super::pack::{PackProblem, pack_kernel};
 use super::source::Source;
-use super::unpack::{UnpackProblem, gather_kernel, unpack_kernel};
+use super::unpack::{UnpackProblem, unpack_kernel};
 use crate::gemm::config::GemmConfig;
 use crate::gemm::plan::{GemmError, plan};
 use crate::gemm::problem::{BLayout, GemmProblem, Packed, ProblemError, Weight};
@@ -124,42 +125,55 @@ impl PackProblem {
     }
 }
 
-/// The plan of a packing: the source's tensors, with `perm` I32 `[k]` -> `packed` I32 `[batch, blocks_n, blocks_k, words]`.
+/// The plan of a packing: the source's tensors -> `packed` I32 `[batch, blocks_n, blocks_k, words]`. With `perm` it takes it as `order` I32
+/// `[k]` and gives it back as `perm`, which goes with the packed weight.
 ///
 /// Variables: `batch`, `n`, `k`, `group`.
 pub fn pack_plan(arch: Arch, p: &PackProblem) -> Result<OpPlan, GemmError> {
-    let kernel = p.kernel(arch)?;
+    let mut kernels = vec![p.kernel(arch)?];
+    let mut launches = vec![pack_launch(p, &kernels[0], "batch")?];
     let mut tensors = source_tensors(p, "batch")?;
-    tensors.extend(p.perm.then(perm_tensor).transpose()?);
+    if p.perm {
+        let to = perm_tensor()?;
+        tensors.push(PlanTensor { name: "order".into(), ..to.clone() });
+        tensors.push(PlanTensor { role: Role::Output, ..to });
+        launches[0].binds.insert("perm".into(), "order".into());
+        let id = "gemm_pack_order";
+        let mut k = KernelBuilder::new(id, arch);
+        copy_kernel(&mut k)?;
+        let copy = kernel(id.into(), [("kind", "order".to_string())], k);
+        let binds = binds([("order", "order"), ("perm", "perm")]);
+        launches.push(PlanLaunch { kernel: copy.id.clone(), binds, sets: BTreeMap::new() });
+        kernels.push(copy);
+    }
     tensors.push(packed_tensor(p.packed, p.gates, "batch", Role::Output)?);
-    let launches = vec![pack_launch(p, &kernel, "batch")?];
-    let plan = Plan { id: kernel.id.clone(), op: "gemm_pack".into(), class: p.class(), tensors, launches, requires: Vec::new() };
-    Ok(OpPlan { plan, kernels: vec![kernel] })
+    let (id, op) = (kernels[0].id.clone(), "gemm_pack".into());
+    Ok(OpPlan { plan: Plan { id, op, class: p.class(), tensors, launches, requires: Vec::new() }, kernels })
 }
 
 /// The plan that unpacks and multiplies densely: `packed` instead of `b`, which is a workspace.
 pub fn dequantised_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<OpPlan, GemmError> {
-    let op = plan(arch, &dense(p)?, c, splits)?;
-    with_unpacked(arch, op, p, c)
+    unpacked_first(arch, p, plan(arch, &dense(p), c, splits)?, row_align(c))
 }
 
-/// The class that multiplies what a packed weight unpacks to.
-pub(crate) fn dense(p: &GemmProblem) -> Result<GemmProblem, GemmError> {
-    match p.weight {
-        Weight::Packed(_) => Ok(GemmProblem { weight: Weight::Same, b: BLayout::Nk, ..*p }),
-        Weight::Same => Err(ProblemError::Class(p.class()).into()),
+/// What rows of b are a multiple of, for a dense config.
+pub(in crate::gemm) fn row_align(c: &GemmConfig) -> u32 {
+    match c {
+        GemmConfig::Mma(c) => c.load_align,
+        GemmConfig::Wgmma(c) if c.pad => 1,
+        // The rest multiplies packed weights itself, which the dense class refuses.
+        _ => 8,
     }
 }
 
-/// Unpacks first: `packed` instead of `b` of a plan of the [`dense`] class of `p`, which becomes a workspace.
-pub(crate) fn with_unpacked(arch: Arch, mut op: OpPlan, p: &GemmProblem, c: &GemmConfig) -> Result<OpPlan, GemmError> {
+/// The class of the multiplication that a class comes to when its weight is unpacked.
+pub fn dense(p: &GemmProblem) -> GemmProblem {
+    GemmProblem { weight: Weight::Same, b: BLayout::Nk, ..*p }
+}
+
+/// Unpacks to a workspace before a plan of the [`dense`] class, whose rows of `b` are multiples of `k_align` weights.
+pub fn unpacked_first(arch: Arch, p: &GemmProblem, mut op: OpPlan, k_align: u32) -> Result<OpPlan, GemmError> {
     let Weight::Packed(packed) = p.weight else { return Err(ProblemError::Class(p.class()).into()) };
-    let k_align = match c {
-        GemmConfig::Wgmma(_) => 8,
-        GemmConfig::Mma(c) => c.load_align,
-        // It multiplies packed weights itself, which the dense class refuses.
-        GemmConfig::WeightWgmma(_) | GemmConfig::WeightMma(_) => 8,
-    };
     let problem = UnpackProblem { packed, dtype: p.input, gates: p.gates(), k_align };
     let id = format!("gemm_unpack_{}_{}{}_a{k_align}", p.weight, p.input, if p.gates() == 2 { "_gates" } else { "" });
     let mut k = KernelBuilder::new(&id, arch);
@@ -169,7 +183,7 @@ pub(crate) fn with_unpacked(arch: Arch, mut op: OpPlan, p: &GemmProblem, c: &Gem
     let b = tensor_of(&mut op.plan, "b");
     b.role = Role::Workspace;
     let lead = b.shape[0].text().to_string();
-    let binds = binds([("packed", "packed"), ("packed_halves", "packed"), ("b", "b")]);
+    let binds = binds([("packed", "packed"), ("b", "b")]);
     let sets = sets(blocks(p.gates(), &lead))?;
     op.plan.tensors.push(packed_tensor(packed, p.gates(), &lead, Role::Input)?);
     op.plan.launches.insert(0, PlanLaunch { kernel: kernel.id.clone(), binds, sets });

@@ -1,13 +1,13 @@
-//! The unpack kernel: the packed form to dense weights, rounded as the multiplying kernels round, for the path that dequantises
-//! once and multiplies densely; and the gather that puts columns of a in the order of a packed weight.
+//! The unpack kernel: the packed form to dense weights, decoded as the multiplying kernels decode, for the path that
+//! dequantises once and multiplies densely.
 
-use super::block::{COLS, ROWS, code_words, scale_words};
+use super::block::{CHUNK, COLS, ROWS, RUN, code_words, scale_words};
+use super::decode::Span;
 use super::format::Format;
-use super::pack::declare_packed;
-use super::source::{field, imm, with};
+use super::pack::packed_dims;
 use crate::gemm::problem::Packed;
 use tilewright_ir::DType;
-use tilewright_ir::layout::{LayoutError, blocked};
+use tilewright_ir::layout::{LayoutError, blocked, row_group_words};
 use tilewright_ir::tile::{Dim, KernelBuilder, RegTile, Unit};
 
 /// What an unpack kernel makes.
@@ -23,147 +23,57 @@ pub struct UnpackProblem {
     pub k_align: u32,
 }
 
+/// A warpgroup: as many lanes as a chunk has vectors.
 const WARPS: u32 = 4;
-/// Weights of one thread in a tile.
-const EACH: u32 = 8;
 
-/// Records the unpack kernel: `packed` I32 `[e, blocks_n, blocks_k, words]`, also bound as `packed_halves` -> `b` `[e, gates*n, k]` in the
-/// problem's dtype.
+/// Records the unpack kernel: `packed` I32 `[e, blocks_n, blocks_k, words]` -> `b` `[e, gates*n, k]` in the problem's dtype. A CTA decodes
+/// one block into A fragments and turns them in shared memory, so that both the loads and the stores are of 16 bytes.
 ///
 /// Scalars: `e`, `n`, `k`, `blocks_n`, `blocks_k`.
 pub fn unpack_kernel(k: &mut KernelBuilder, p: &UnpackProblem) -> Result<(), LayoutError> {
     for name in ["e", "n", "k"] {
         k.shape(name);
     }
-    let [codes, halves] = declare_packed(k, p.packed, p.dtype);
+    let dims = packed_dims(k, p.packed);
+    let packed = k.tensor("packed", DType::I32, dims);
     let b = k.tensor("b", p.dtype, [Dim { param: Some("e".into()), factor: p.gates }, Dim::param("n"), Dim::param("k")]);
     k.grid([format!("ceil_div(k,{COLS})"), format!("{}*ceil_div(n,{ROWS})", p.gates), "e".into()]);
     if p.k_align > 1 {
         k.require(format!("k % {} == 0", p.k_align));
     }
-    let format = Format::of(p.packed.bits);
-    // A tile is as wide as a group: its scales are one column, and a warp stores neighbours.
-    let group = p.packed.group;
-    let shape = [WARPS * 32 * EACH / group, group];
-    // Neighbouring lanes have neighbouring vectors, as wide as can be stored at once.
-    let like = RegTile { dtype: DType::I32, shape, layout: blocked(WARPS * 32, shape, p.k_align)? };
-    let (runs, tiles) = (COLS as u32 / group, (ROWS * COLS) as u32 / (shape[0] * shape[1]));
-    k.role("main", WARPS, None, Unit::Role, |r| {
+    let chunk_k = Format::of(p.packed.bits).chunk_k as u32;
+    let (chunks, groups) = (code_words(p.packed) / CHUNK as u32, COLS as u32 / p.packed.group);
+    let span = Span::new(p.packed, p.dtype, chunk_k)?;
+    let factors = RegTile { dtype: DType::I32, shape: [groups, RUN as u32], layout: row_group_words(groups)? };
+    let shape = [ROWS as u32, chunk_k];
+    let by_rows = RegTile { dtype: p.dtype, shape, layout: blocked(WARPS * 32, shape, p.k_align.max(2))? };
+    let turn = k.buffer("turn", p.dtype, shape, chunks);
+    k.role("main", WARPS, None, Unit::Warpgroup, |r| {
         let (x, y, e) = (r.cta_id(0), r.cta_id(1), r.cta_id(2));
-        let (pair, gate) = (r.div(y, p.gates), r.rem(y, p.gates));
         let at = [e, y, x];
-        r.for_range(0, tiles, 1, |r, t| {
-            let (run, slab) = (r.rem(t, runs), r.div(t, runs));
-            let (row0, col0) = (r.mul(slab, shape[0]), r.mul(run, group));
-            let row = r.iota(0, r.row_vec(&like, DType::I32));
-            let row = with(r, "add", row, row0);
-            let col = r.iota(1, r.col_vec(&like, DType::I32));
-            let col = with(r, "add", col, col0);
-            // `Format::place`, of a tile: word and slot are sums of a part by row and a part by column.
-            let (warp, quad) = (imm(r, "div", row, 16), imm(r, "and", row, 7));
-            let high = imm(r, "div", row, 8);
-            let high = imm(r, "and", high, 1);
-            let (warp_words, quad_words) = (imm(r, "mul", warp, 128), imm(r, "mul", quad, 16));
-            let row_words = r.binary("add", warp_words, quad_words);
-            let row_slot = imm(r, "mul", high, (p.packed.bits * format.slots[2]).into());
-            let chunk = imm(r, "div", col, format.chunk_k as i64);
-            let chunk = imm(r, "mul", chunk, 512);
-            let step = imm(r, "rem", col, format.chunk_k as i64);
-            let step = imm(r, "div", step, 16);
-            let step = imm(r, "mul", step, format.words_per_step as i64);
-            let lane = imm(r, "and", col, 7);
-            let lane = imm(r, "div", lane, 2);
-            let lane = imm(r, "mul", lane, 4);
-            let half = imm(r, "div", col, 8);
-            let half = imm(r, "and", half, 1);
-            let odd = imm(r, "and", col, 1);
-            let mut col_slot = imm(r, "mul", odd, (p.packed.bits * format.slots[1]).into());
-            let mut col_words = r.binary("add", chunk, step);
-            col_words = r.binary("add", col_words, lane);
-            match format.slots.get(4) {
-                Some(slot) => {
-                    let more = imm(r, "mul", half, (p.packed.bits * slot).into());
-                    col_slot = r.binary("add", col_slot, more);
-                }
-                None => col_words = r.binary("add", col_words, half),
-            }
-            let [row_words, col_words, row_slot, col_slot] =
-                [row_words, col_words, row_slot, col_slot].map(|v| r.broadcast(v, like.clone()));
-            let word = r.binary("add", row_words, col_words);
-            let shift = r.binary("add", row_slot, col_slot);
-            let word = r.load_elems(&codes, &at, word, None);
-            let code = field(r, word, shift, p.packed.bits);
-            let code = r.cast(code, DType::F32);
-            // Halves of a run: rows `16 w + g` and `16 w + g + 8` share a word.
-            let (warp, quad) = (imm(r, "mul", warp, 16), imm(r, "mul", quad, 2));
-            let place = r.binary("add", warp, quad);
-            let place = r.binary("add", place, high);
-            let first = r.mul(run, ROWS as u32);
-            let first = r.add(first, 2 * code_words(p.packed));
-            let place = with(r, "add", place, first);
-            let scale = r.load_elems(&halves, &at, place, None);
-            let zero = if p.packed.zero {
-                let place = imm(r, "add", place, i64::from(2 * scale_words(p.packed)));
-                let zero = r.load_elems(&halves, &at, place, None);
-                let bias = r.splat_f32(format.bias(p.dtype) as f32, zero);
-                r.binary("sub", zero, bias)
-            } else {
-                r.splat_f32(format.middle() as f32, scale)
-            };
-            let f32s = RegTile { dtype: DType::F32, ..like.clone() };
-            let (zero, scale) = (r.broadcast(zero, f32s.clone()), r.broadcast(scale, f32s));
-            // Both are exact in F32: nine bits times eleven.
-            let w = r.binary("sub", code, zero);
-            let w = r.binary("mul", w, scale);
-            let w = r.cast(w, p.dtype);
-            let lead = r.mul(e, p.gates);
-            let lead = r.add(lead, gate);
-            let row = r.mul(pair, ROWS as u32);
-            let row = r.add(row, row0);
-            let col = r.mul(x, COLS as u32);
-            let col = r.add(col, col0);
+        let first = code_words(p.packed);
+        let codes: Vec<_> = (0..chunks).map(|c| r.load_run(&packed, &at, c * CHUNK as u32, span.words.clone())).collect();
+        let scales = r.load_run(&packed, &at, first, factors.clone());
+        let zeros = p.packed.zero.then(|| r.load_run(&packed, &at, first + scale_words(p.packed), factors));
+        for (codes, c) in codes.into_iter().zip(0..) {
+            // A group longer than a chunk serves several.
+            let mut part = |tile| r.part(tile, [c * chunk_k / p.packed.group, 0], span.factor_words.clone());
+            let (scales, zeros) = (part(scales), zeros.map(part));
+            let w = span.decode(r, codes, scales, zeros);
+            let to = r.staging(&turn, c);
+            r.store_shared(to, w);
+        }
+        r.sync();
+        let (pair, gate) = (r.div(y, p.gates), r.rem(y, p.gates));
+        let lead = r.mul(e, p.gates);
+        let lead = r.add(lead, gate);
+        let (row, col) = (r.mul(pair, ROWS as u32), r.mul(x, COLS as u32));
+        for c in 0..chunks {
+            let from = r.staging(&turn, c);
+            let w = r.load_shared(from, by_rows.clone());
+            let col = r.add(col, c * chunk_k);
             r.store_tile(&b, w, &[lead, row, col], p.k_align);
-        });
-    });
-    Ok(())
-}
-
-/// Records the gather kernel: `a` `[batch, m, k]`, `perm` I32 `[k]` -> `a_perm` `[batch, m, k]` with column `i` of it column `perm[i]` of a.
-///
-/// Scalars: `batch`, `m`, `k`.
-pub fn gather_kernel(k: &mut KernelBuilder, dtype: DType) -> Result<(), LayoutError> {
-    const WIDE: u32 = 256;
-    const TALL: u32 = 8;
-    for name in ["batch", "m", "k"] {
-        k.shape(name);
-    }
-    let matrix = [Dim::param("batch"), Dim::param("m"), Dim::param("k")];
-    let a = k.tensor("a", dtype, matrix.clone());
-    let perm = k.tensor("perm", DType::I32, [Dim::param("k")]);
-    let out = k.tensor("a_perm", dtype, matrix);
-    k.grid([format!("ceil_div(k,{WIDE})"), format!("ceil_div(m,{TALL})"), "batch".into()]);
-    let shape = [TALL, WIDE];
-    let like = RegTile { dtype: DType::I32, shape, layout: blocked(WARPS * 32, shape, 1)? };
-    k.role("main", WARPS, None, Unit::Role, |r| {
-        let (x, y, batch) = (r.cta_id(0), r.cta_id(1), r.cta_id(2));
-        let (col0, row0) = (r.mul(x, WIDE), r.mul(y, TALL));
-        let (m, cols) = (r.param("m"), r.param("k"));
-        let col = r.iota(1, r.col_vec(&like, DType::I32));
-        let col = with(r, "add", col, col0);
-        let col_inside = super::pack::below(r, col, cols);
-        let from = r.load_elems(&perm, &[], col, Some(col_inside));
-        let row = r.iota(0, r.row_vec(&like, DType::I32));
-        let row = with(r, "add", row, row0);
-        let row_inside = super::pack::below(r, row, m);
-        let start = with(r, "mul", row, cols);
-        let [start, from, to] = [start, from, col].map(|v| r.broadcast(v, like.clone()));
-        let mask = RegTile { dtype: DType::I1, ..like.clone() };
-        let (row_inside, col_inside) = (r.broadcast(row_inside, mask.clone()), r.broadcast(col_inside, mask));
-        let inside = r.binary("and", row_inside, col_inside);
-        let (from, to) = (r.binary("add", start, from), r.binary("add", start, to));
-        // 16-bit floats are F32 on the way: the same number again.
-        let moved = r.load_elems(&a, &[batch], from, Some(inside));
-        r.store_elems(&out, &[batch], to, moved, Some(inside));
+        }
     });
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::super::super::ask::Ask;
 use super::super::super::case::Request;
 use super::super::checkpoint::{Wanted, check_name, load, names};
-use super::super::weight::{Path, packed_config};
+use super::super::weight::{Path, packed_configs};
 use super::case::{Sizes, case};
 use super::complete;
 use super::request::{TENSORS, default_config};
@@ -86,7 +86,7 @@ fn plan(arch: Arch, class: &WeightClass, s: &Sizes, path: Path, config: Option<G
     let Weight::Packed(packed) = p.weight else { return usage(format!("class {}: its weight is not packed", p.class())) };
     let dense = GemmProblem { weight: Weight::Same, ..*p };
     let each = s.tokens().div_ceil(s.counts.len()).max(1);
-    let (config, unpack) = match (config, packed_config(arch, p, [1, each, s.n, s.k])) {
+    let (config, unpack) = match (config, packed_configs(arch, p, [1, each, s.n, s.k]).first().copied()) {
         (Some(c), _) => (c, path == Path::Dequantised || path == Path::Auto && c.check(p).is_err() && c.check(&dense).is_ok()),
         (None, Some(c))
             if path == Path::Packed || path == Path::Auto && each < crossover(arch, packed, s.n * p.gates() as usize, s.k) =>
