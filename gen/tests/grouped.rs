@@ -246,6 +246,44 @@ fn bytes_of_experts_with_their_factors() {
     refused(with("b_scale", &[8]), "sm90", &["`b_scale` is F32 [8]", "[4, 8], [4, 1, 1]"]);
 }
 
+/// The first layer of an expert in 8 bits: what leaves it is what the second takes.
+#[test]
+fn quantised_outputs_of_experts() {
+    let (counts, max_m, n, k) = ([3usize, 0, 65], 66usize, 136usize, 64usize);
+    let (a, b) = (random(3 * max_m * k, 1), random(3 * 2 * n * k, 2));
+    let counts_i32: Vec<i32> = counts.iter().map(|c| *c as i32).collect();
+    let tensors = [
+        ("a", Dtype::BF16, vec![3, max_m, k], bf16_bytes(&a)),
+        ("b", Dtype::BF16, vec![3, 2 * n, k], bf16_bytes(&b)),
+        ("counts", Dtype::I32, vec![3], i32s(&counts_i32)),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (input, output) = (path("in"), path("out"));
+    save(input.as_ref(), &tensors);
+    let mut args = vec!["run", "gemm_grouped", "--target", "sm90", "--input", &input, "--output", &output];
+    ["act=swiglu", "out=e4m3", "quant=128"].iter().for_each(|s| args.extend(["--set", s]));
+    let (code, line) = outcome(&gen_in(&root(), &args));
+    assert_eq!(code, 0, "{line}");
+    let ((shape, d), (scale_shape, scale)) = (load(output.as_ref(), "d"), load(output.as_ref(), "d_scale"));
+    assert_eq!((shape, scale_shape), (vec![3, max_m, n], vec![3, max_m, 2]));
+    for (e, count) in counts.iter().enumerate() {
+        for row in (0..*count).map(|i| e * max_m + i) {
+            let sum = |col: usize| -> f64 { (0..k).map(|i| a[row * k + i] * b[(e * 2 * n + col) * k + i]).sum() };
+            let want: Vec<f64> = (0..n).map(|c| sum(c) / (1.0 + (-sum(c)).exp()) * sum(n + c)).collect();
+            for (block, want) in want.chunks(128).enumerate() {
+                let amax = want.iter().fold(0.0f64, |a, x| a.max(x.abs()));
+                let factor = scale[row * 2 + block];
+                assert!((factor * 448.0 - amax).abs() <= amax * 1e-4 + 1e-5, "row {row} block {block}: {factor} {amax}");
+                for (i, x) in want.iter().enumerate() {
+                    let found = d[row * n + block * 128 + i] * factor;
+                    assert!((found - x).abs() <= x.abs() / 15.0 + amax / 448.0 / 500.0, "row {row} col {i}: {found} {x}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn no_rows_at_all() {
     for target in ["sm80", "sm90"] {
@@ -302,6 +340,7 @@ fn refusals_say_what_was_expected() {
     refused([counts(&[1, 2, 3]), vec![numbers("gather", &[0])]].concat(), &[], &["`gather` goes with `offsets`"]);
     refused(base(), &["split_k=2"], &["unknown key `split_k`"]);
     refused(base(), &["weight=int4"], &["unknown tensor `b`", "q, scale, zero"]);
+    refused(base(), &["quant=128"], &["a quantised output is e4m3"]);
     refused(base(), &["weight=nf4"], &["weight = `nf4`", "int4"]);
     let bytes = |name, shape: &[usize]| (name, Dtype::U8, shape.to_vec(), vec![0u8; shape.iter().product()]);
     let coded = |q, scale: &[usize]| vec![a.clone(), good.clone(), bytes("q", q), zeros("scale", scale)];
@@ -311,6 +350,7 @@ fn refusals_say_what_was_expected() {
     refused(coded(&[3, 8, 8], &[3, 9, 1]), &["weight=int4"], &["`scale` is BF16 [3, 9, 1]"]);
     refused(coded(&[3, 8, 8], &[3, 8, 1]), &["weight=int4", "b=kn"], &["key `b`"]);
     refused(coded(&[3, 8, 8], &[3, 8, 1]), &["weight=int4", "path=fast"], &["path = `fast`"]);
+    refused(coded(&[3, 8, 8], &[3, 8, 1]), &["weight=int4", "out=e4m3"], &["out = `e4m3`", "bf16, f16 or f32"]);
     refused(coded(&[3, 8, 8], &[3, 8, 1]), &["weight=int4", "bits=4"], &["key `bits` goes with weight=packed"]);
     let pair = "config=kind=wgmma,bm=64,bn=64,bk=64,stages=3,wgs=1,schedule=coop,cluster=2x1,raster=4,n_align=8,split=0";
     refused(base(), &[pair], &["two experts"]);

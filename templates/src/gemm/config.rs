@@ -240,10 +240,6 @@ impl WgmmaConfig {
                 format!("{cols} columns: a tile lies inside one block of 128 columns of b"),
             ),
             (
-                p.quant && p.groups != Groups::Batch,
-                "factors of a quantised output are stored a tile at a time, past the rows of a group".to_string(),
-            ),
-            (
                 p.quant && (cols != 128 || self.split),
                 format!("{cols} columns: a quantised output has a factor for each row of a tile of 128 columns"),
             ),

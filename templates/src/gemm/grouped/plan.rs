@@ -20,7 +20,7 @@ use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
 /// Tensors: `a [tokens, k]` with `offsets` I32 `[e + 1]`, or `a [e, max_m, k]` with `counts` I32 `[e]`; `b [e, n, k]`, or of a
 /// packed weight `packed` I32 `[e, blocks of n, blocks of k, words]`; `bias` `[e, n]` (`[e, 2n]` for swiglu) and `residual` where the
 /// class has them; `a_scale` and `b_scale` of bytes, f32 `[1]` or a factor for each row, each column of each expert or each block,
-/// the leading extents those of a and b; d as a with columns n. With `gather`, a class with offsets takes `a [rows, k]` and `gather` I32 `[tokens]`, for
+/// the leading extents those of a and b; d as a with columns n, and `d_scale` with its blocks of columns where d is quantised. With `gather`, a class with offsets takes `a [rows, k]` and `gather` I32 `[tokens]`, for
 /// each sorted row the row of a; a number that is none gives zeros.
 ///
 /// Variables: `e`, `n`, `k`, `tokens` or `max_m`, `rows` with `gather`, and for the choice among plans `m`, the rows an expert is
@@ -105,6 +105,10 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
     draft.launch(tiles_kernel(arch, p.groups, bm)?, &[], &[])?;
     draft.launch(kernel, &sorted, &[])?;
     draft.tensor("d", dtype(p.output), &matrix, Role::Output)?;
+    if p.quant {
+        let blocks = format!("ceil_div(n,{BLOCK})");
+        draft.tensor("d_scale", Dtype::F32, &[rows, &[&blocks[..]]].concat(), Role::Output)?;
+    }
     Ok(OpPlan { plan: draft.plan, kernels: draft.kernels })
 }
 

@@ -58,6 +58,7 @@ fn about() -> About {
             ("group", json!("16, 32, 64 or 128, of weight=packed")),
             ("zero", json!("true or false, of weight=packed")),
             ("n", json!("output columns, of weight=packed")),
+            ("quant", json!(["128"])),
             ("config", json!("a config id")),
         ],
     }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::gemm::*;
 
-const KEYS: [&str; 5] = ["out", "act", "alpha", "b", "config"];
+const KEYS: [&str; 6] = ["out", "act", "alpha", "b", "config", "quant"];
 /// Tensors besides the weights.
 pub const TENSORS: [&str; 6] = ["a", "offsets", "counts", "bias", "residual", "gather"];
 /// Dense weights and what goes with them.
@@ -43,9 +43,11 @@ pub fn request(ask: Ask) -> Res<Request> {
     let input = dtype_of("a", ask.need("a")?, if packed { &inputs[..2] } else { &inputs })?;
     let layout = ask.parsed("b")?.unwrap_or(BLayout::Nk);
     let act = ask.parsed("act")?.unwrap_or(Act::None);
-    let outputs = |d: &DType| matches!(d, DType::BF16 | DType::F16 | DType::F32 | DType::E4M3 | DType::I32);
+    let wide = [DType::BF16, DType::F16, DType::F32];
+    let outputs = |d: &DType| wide.contains(d) || !packed && matches!(d, DType::E4M3 | DType::I32);
+    let expected = if packed { "bf16, f16 or f32" } else { "bf16, f16, f32, e4m3 or i32" };
     let narrow = matches!(input, DType::BF16 | DType::F16);
-    let output = ask.value("out", "bf16, f16, f32, e4m3 or i32", outputs)?.unwrap_or(if narrow { input } else { DType::BF16 });
+    let output = ask.value("out", expected, outputs)?.unwrap_or(if narrow { input } else { DType::BF16 });
     let (bias, residual) = (ask.tensors.contains_key("bias"), ask.tensors.contains_key("residual"));
     let plain = GemmProblem { output, b: layout, act, bias, residual, groups, ..GemmProblem::plain(input) };
     let (rows, k) = rows(&ask, groups)?;
@@ -97,7 +99,8 @@ fn with_scales(ask: &Ask, p: GemmProblem, s: &Sizes) -> Res<GemmProblem> {
     let of_a = [(vec![1], Scale::Tensor), (rows.clone(), Scale::Row), ([rows, vec![blocks(s.k)]].concat(), Scale::Block)];
     let of_b = [(vec![1], Scale::Tensor), (vec![e, wide], Scale::Row), (vec![e, blocks(wide), blocks(s.k)], Scale::Block)];
     let (a_scale, b_scale) = (scales::of_groups(ask, "a_scale", of_a)?, scales::of_groups(ask, "b_scale", of_b)?);
-    let p = GemmProblem { a_scale, b_scale, ..p };
+    let quant = ask.value("quant", "128", |q: &u32| *q == 128)?.is_some();
+    let p = GemmProblem { a_scale, b_scale, quant, ..p };
     p.check().map_err(bad_input)?;
     if p.bytes() && (p.b == BLayout::Kn || !s.k.is_multiple_of(16)) {
         return usage(format!(
@@ -230,8 +233,10 @@ pub fn default_config(arch: Arch, p: &GemmProblem, s: &Sizes) -> GemmConfig {
     let rows_aligned = s.k.is_multiple_of(8) && (p.b == BLayout::Nk || s.n.is_multiple_of(8));
     if arch.is_hopper() && rows_aligned {
         let (bm, math_wgs) = if few { (64, 1) } else { (128, 2) };
-        // 8-bit floats lose bits inside the tensor cores; integers do not. Two sets of sums leave no room for two gates of 128.
-        let promote = p.bytes() && (p.input != DType::I8 || p.block_scaled());
+        // 8-bit floats lose bits inside the tensor cores; integers do not. Two sets of sums leave no room for two gates of 128,
+        // which a quantised output has.
+        let room = !(p.quant && p.gates() == 2);
+        let promote = p.bytes() && (p.block_scaled() || p.input != DType::I8 && room);
         let bn = if promote { 128 } else { 128 * p.gates() };
         return GemmConfig::Wgmma(WgmmaConfig {
             bm,
