@@ -172,6 +172,61 @@ fn codes_of_experts_are_decoded_or_unpacked() {
     assert!(ran.contains("gemm_unpack_"), "{ran}");
 }
 
+/// Every form of a checkpoint with a leading e, and what packing made of one: the op compares with what the form means.
+#[test]
+fn checkpoints_of_experts() {
+    let (e, n, k, groups) = (2usize, 72usize, 128usize, 2usize);
+    let ends = [0, 9, 20];
+    let a = ("a", Dtype::BF16, vec![20, k], bf16_bytes(&random(20 * k, 1)));
+    let offsets = ("offsets", Dtype::I32, vec![e + 1], i32s(&ends));
+    let word = |i: i32| i.wrapping_mul(-1_640_531_535) ^ (i << 7);
+    let words = |name, shape: Vec<usize>| {
+        let data = i32s(&(0..shape.iter().product::<usize>() as i32).map(word).collect::<Vec<_>>());
+        (name, Dtype::I32, shape, data)
+    };
+    let halves = |shape: Vec<usize>| {
+        let data =
+            (0..shape.iter().product::<usize>()).flat_map(|i| half::f16::from_f32((1 + i % 7) as f32 / 64.0).to_le_bytes());
+        ("scales", Dtype::F16, shape.clone(), data.collect::<Vec<u8>>())
+    };
+    let scales = halves(vec![e, groups, n]);
+    let awq = [words("qweight", vec![e, k, n / 8]), words("qzeros", vec![e, groups, n / 8]), scales.clone()];
+    let gptq = [words("qweight", vec![e, k / 8, n]), words("qzeros", vec![e, groups, n / 8]), scales.clone()];
+    let gptq8 = [words("qweight", vec![e, k / 4, n]), words("qzeros", vec![e, groups, n / 4]), scales];
+    for (parts, set) in [
+        (&awq, &["weight=awq"][..]),
+        (&gptq, &["weight=gptq"]),
+        (&gptq, &["weight=gptq", "gptq_version=2"]),
+        (&gptq8, &["weight=gptq", "path=dequantised"]),
+    ] {
+        let Ran { code, line, report, .. } = run("sm90", &[&[a.clone(), offsets.clone()], &parts[..]].concat(), set);
+        assert_eq!(code, 0, "{set:?}: {line}");
+        assert_eq!(report["verified_against"]["reference"], "f64", "{set:?}: {report}");
+    }
+    let bytes = |name, shape: Vec<usize>| {
+        let data = (0..shape.iter().product::<usize>()).map(|i| (i * 89 % 256) as u8).collect();
+        (name, Dtype::U8, shape, data)
+    };
+    let scale = random(e * n * groups, 3).iter().map(|x| x.abs() / 32.0).collect::<Vec<_>>();
+    let int8 = [bytes("q", vec![e, n, k]), ("scale", Dtype::BF16, vec![e, n, groups], bf16_bytes(&scale))];
+    let from_codes = run("sm90", &[&[a.clone(), offsets.clone()], &int8[..]].concat(), &["weight=int8"]);
+    assert_eq!(from_codes.code, 0, "{}", from_codes.line);
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (input, output) = (path("in"), path("out"));
+    save(input.as_ref(), &int8);
+    let set = ["--set", "weight=int8"];
+    let args = [&["run", "gemm_pack", "--target", "sm90", "--input", &input, "--output", &output][..], &set].concat();
+    let (code, line) = outcome(&gen_in(&root(), &args));
+    assert_eq!(code, 0, "{line}");
+    let (shape, packed) = load(output.as_ref(), "packed");
+    let packed = ("packed", Dtype::I32, shape, i32s(&packed.iter().map(|x| *x as i32).collect::<Vec<_>>()));
+    let set = ["weight=packed", "bits=8", "group=64", "zero=false", "n=72"];
+    let from_packed = run("sm90", &[a, offsets, packed], &set);
+    assert_eq!(from_packed.code, 0, "{}", from_packed.line);
+    assert_eq!(from_packed.d, from_codes.d);
+}
+
 /// DeepSeek's: 1 x 128 activations, 128 x 128 weights; and a factor for each token and each column.
 #[test]
 fn bytes_of_experts_with_their_factors() {
