@@ -2,7 +2,6 @@
 
 use crate::device::DeviceProfile;
 use std::cmp::Ordering;
-use tilewright_templates::gemm::weight::WeightWgmmaConfig;
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, MmaConfig, Schedule, WgmmaConfig};
 
 /// A plan to rank.
@@ -61,9 +60,9 @@ struct Tile {
 /// Modelled time of a plan, seconds.
 pub fn seconds(d: &DeviceProfile, s: Sizes, c: &Candidate) -> f64 {
     let t = match c.config {
-        GemmConfig::WeightMma(w) => return crate::weight::seconds(d, s, c, w),
+        GemmConfig::WeightMma(w) => return crate::weight::mma_seconds(d, s, c, w),
+        GemmConfig::WeightWgmma(w) => return crate::weight::wgmma_seconds(d, s, c, w),
         GemmConfig::Wgmma(w) => wgmma_tile(w),
-        GemmConfig::WeightWgmma(w) => weight_tile(c, w),
         GemmConfig::Mma(w) => mma_tile(d, w),
     };
     let gates = f64::from(c.problem.gates());
@@ -121,23 +120,6 @@ fn wgmma_tile(w: &WgmmaConfig) -> Tile {
         share_b: w.cluster.sharing_b().into(),
         tensor_share: 1.0,
         ping_pong,
-        copy_cycles: 0.0,
-        persistent: true,
-    }
-}
-
-fn weight_tile(c: &Candidate, w: &WeightWgmmaConfig) -> Tile {
-    Tile {
-        bm: w.bm.into(),
-        bn: (w.bn * c.problem.gates()).into(),
-        bk: f64::from(WeightWgmmaConfig::BK),
-        // Weights go through registers once: nothing of theirs is read again.
-        a_reads: 1.0,
-        stages: w.stages.into(),
-        share_a: 1.0,
-        share_b: 1.0,
-        tensor_share: 1.0,
-        ping_pong: false,
         copy_cycles: 0.0,
         persistent: true,
     }

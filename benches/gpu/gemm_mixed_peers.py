@@ -249,7 +249,7 @@ def marlin(peers):
         def launch(index):
             codes, scales = weight(index)
             call(
-                peers.vllm.marlin_gemm, a=a, b_q_weight=codes, b_scales=scales, workspace=workspace, b_q_type_id=kind, b_q_type=kind,
+                peers.vllm.marlin_gemm, a=a, b_q_weight=codes, b_scales=scales, workspace=workspace, b_type_id=kind, b_q_type=kind,
                 size_m=m, size_n=n, size_k=k, is_k_full=True, use_atomic_add=False, use_fp32_reduce=True, is_zp_float=False,
             )
 

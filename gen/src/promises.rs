@@ -58,15 +58,16 @@ fn budget(k: &TemplateKernel, s: &SassReport) -> Res<String> {
     };
     let mut kept = Vec::new();
     for (name, most) in budget.promised() {
-        let count = main.kinds().iter().find(|(kind, _)| *kind == name).map_or(0, |(_, count)| *count);
+        let mut all = [("instructions", main.instructions)].into_iter().chain(main.kinds());
+        let count = all.find(|(kind, _)| *kind == name).map_or(0, |(_, count)| count);
         let each = main.per_multiply(count);
         if each > most {
             return failed(format!(
-                "{}: {count} {name} instructions for {} multiplies of the main loop are {each:.2} each, {most} are promised",
+                "{}: {name} of the main loop: {count} for {} multiplies, {each:.2} each where {most:.2} are promised",
                 k.id, main.multiplies
             ));
         }
-        kept.push(format!("{name} {each:.2} of {most}"));
+        kept.push(format!("{name} {each:.2} of {most:.2}"));
     }
     Ok(format!(", a multiply of the main loop costs {}", kept.join(", ")))
 }
@@ -124,8 +125,9 @@ mod tests {
         assert!(!check(&kernel(None), &report()).unwrap().contains("costs"));
         let fits = LoopBudget { int: Some(2.5), moves: Some(0.5), ..LoopBudget::default() };
         let detail = check(&kernel(Some(fits)), &report()).unwrap();
-        assert!(detail.ends_with("a multiply of the main loop costs int 2.50 of 2.5, moves 0.50 of 0.5"), "{detail}");
+        assert!(detail.ends_with("a multiply of the main loop costs int 2.50 of 2.50, moves 0.50 of 0.50"), "{detail}");
         for tight in [
+            LoopBudget { instructions: Some(7.4), ..fits },
             LoopBudget { int: Some(2.4), ..fits },
             LoopBudget { half: Some(0.9), ..fits },
             LoopBudget { convert: Some(0.0), ..fits },
@@ -134,7 +136,10 @@ mod tests {
             LoopBudget { shared_loads: Some(0.25), ..fits },
         ] {
             let error = check(&kernel(Some(tight)), &report()).unwrap_err().to_string();
-            assert!(error.contains("for 2 multiplies of the main loop") && error.contains("promised"), "{error}");
+            assert!(
+                error.contains("of the main loop") && error.contains("for 2 multiplies") && error.contains("promised"),
+                "{error}"
+            );
         }
         let none = SassReport { main_loop: None, ..report() };
         let unpromised = TemplateKernel { main_loop_wgmmas: None, ..kernel(Some(fits)) };

@@ -33,6 +33,8 @@ pub struct TemplateKernel {
 /// them. One m64n?k16 wgmma eats 8 weights a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LoopBudget {
+    /// Instructions of any kind, those of loop control and barriers included.
+    pub instructions: Option<f64>,
     /// Integer and bit instructions.
     pub int: Option<f64>,
     /// Instructions on pairs of 16-bit floats.
@@ -51,6 +53,7 @@ impl LoopBudget {
     /// What is promised: the kind's name, as the manifest has it, and the most of it.
     pub fn promised(&self) -> impl Iterator<Item = (&'static str, f64)> {
         let kinds = [
+            ("instructions", self.instructions),
             ("int", self.int),
             ("half", self.half),
             ("convert", self.convert),

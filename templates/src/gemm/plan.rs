@@ -113,6 +113,10 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
         GemmConfig::Mma(_) | GemmConfig::WeightMma(_) => None,
         GemmConfig::WeightWgmma(_) => Some(WeightWgmmaConfig::BK / 16 * p.gates()),
     };
+    let budget = match (c, p.weight) {
+        (GemmConfig::WeightWgmma(_), Weight::Packed(packed)) => Some(weight::budget(packed)),
+        _ => None,
+    };
     Ok(TemplateKernel {
         id,
         template: TEMPLATE,
@@ -120,7 +124,7 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
         numerics: numerics(p, &order),
         main_loop_wgmmas,
         hides_exponentials: false,
-        budget: None,
+        budget,
         kernel: k.finish(),
     })
 }

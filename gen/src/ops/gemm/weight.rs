@@ -262,7 +262,9 @@ fn packed_configs(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> Vec<
             for bn in [64, 128, 192] {
                 let probe = WeightWgmmaConfig { bm, bn, stages: 2, raster: 8, n_align, stream: false };
                 let stages = (200 * 1024 / probe.stage_bytes(p, packed)).min(8);
-                list.push(GemmConfig::WeightWgmma(WeightWgmmaConfig { stages, ..probe }));
+                for stream in [false, true] {
+                    list.push(GemmConfig::WeightWgmma(WeightWgmmaConfig { stages, stream, ..probe }));
+                }
             }
         }
     }

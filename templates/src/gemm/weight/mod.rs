@@ -7,6 +7,7 @@
 //! | `config` | configs of the kernels that multiply |
 //! | `stream` | stream-K: how CTAs share blocks, and the kernel that adds up what they share |
 //! | `wgmma` | the Hopper kernel: weights as the A operand in registers, tokens as the columns of wgmma |
+//! | `budget` | what decoding may cost while memory stays the limit |
 //! | `mma` | the kernel for few tokens: weights as the A operand of mma.sync, warpgroups that share k |
 //! | `format`, `int4`, `int8` | a format: bits, order of codes in a word, the number stored for a zero point |
 //! | `source` | where codes, zero points and scales lie in a checkpoint, for the host and for kernels |
@@ -15,6 +16,7 @@
 //! | `plan` | packing, unpacking and gathering as launches before a multiplication |
 
 pub mod block;
+mod budget;
 pub mod config;
 pub mod decode;
 pub mod format;
@@ -30,6 +32,7 @@ mod unpack;
 mod wgmma;
 
 pub use block::{Blocks, code_words, dequantised, pack, packed_group, rounded, scale_words, unpack, words};
+pub use budget::budget;
 pub use config::{WeightMmaConfig, WeightWgmmaConfig};
 pub use format::Format;
 pub use mma::mma;
