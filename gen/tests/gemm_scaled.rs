@@ -157,6 +157,78 @@ fn epilogues_layouts_and_outputs() {
     }
 }
 
+/// Codes and factors of a quantised output mean what the same run gives in f32, half a code off at the most.
+#[test]
+fn a_quantised_output_and_its_factors() {
+    let (m, n, k) = (20, 200, 96);
+    let (a, _) = codes(Dtype::F8_E4M3, m * k, 1);
+    let (b, _) = codes(Dtype::F8_E4M3, n * k, 2);
+    let tensors = [("a", Dtype::F8_E4M3, vec![m, k], a), ("b", Dtype::F8_E4M3, vec![n, k], b)];
+    let [whole, quant] = [&["out=f32"][..], &["out=e4m3", "quant=128"]].map(|set| {
+        let dir = tempfile::tempdir().unwrap();
+        let out = run(&tensors, set, dir.path(), "sm90");
+        assert!(out.status.success(), "{set:?}: {}", String::from_utf8_lossy(&out.stderr));
+        dir
+    });
+    let file = |dir: &tempfile::TempDir, name| load(&dir.path().join("out"), name);
+    let (exact, d) = (file(&whole, "d").1, file(&quant, "d"));
+    let (shape, scale) = file(&quant, "d_scale");
+    assert_eq!((d.0, shape), (vec![m, n], vec![m, 2]));
+    for (i, (code, x)) in d.1.iter().zip(&exact).enumerate() {
+        let s = scale[i / n * 2 + i % n / 128];
+        assert!((code * s - x).abs() <= (x.abs() * 2f64.powi(-4)).max(s * 2f64.powi(-10)) * 1.001, "{i}: {code} * {s} and {x}");
+    }
+}
+
+#[test]
+fn quantisers() {
+    let (m, k) = (9, 300);
+    let x: Vec<f64> = random(m * k, 3);
+    for (set, block, dtype, top) in [
+        (&[][..], k, Dtype::F8_E4M3, 448.0),
+        (&["to=e4m3", "block=128"], 128, Dtype::F8_E4M3, 448.0),
+        (&["to=int8"], k, Dtype::I8, 127.0),
+        (&["to=int8", "block=128"], 128, Dtype::I8, 127.0),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+        save(&input, &[("x", Dtype::BF16, vec![m, k], bf16_bytes(&x))]);
+        let mut args = vec!["run", "quantize", "--target", "sm90", "--input", input.to_str().unwrap()];
+        args.extend(["--output", output.to_str().unwrap()]);
+        args.extend(set.iter().flat_map(|s| ["--set", s]));
+        let out = gen_in(&root(), &args);
+        assert!(out.status.success(), "{set:?}: {}", String::from_utf8_lossy(&out.stderr));
+        let ((shape, q), (scale_shape, scale)) = (load(&output, "q"), load(&output, "scale"));
+        let blocks = k.div_ceil(block);
+        assert_eq!((shape, scale_shape), (vec![m, k], if block == k { vec![m] } else { vec![m, blocks] }));
+        let whole = &x;
+        for (i, (q, x)) in q.iter().zip(whole).enumerate() {
+            let (row, at) = (i / k, i % k / block);
+            let part = &whole[row * k + at * block..row * k + (at * block + block).min(k)];
+            let amax = part.iter().fold(0.0f64, |a, v| a.max(v.abs()));
+            let s = scale[row * blocks + at];
+            assert!((s - amax / top).abs() <= s * 1e-7, "{set:?} {i}");
+            let half = if dtype == Dtype::I8 { 0.5 * s } else { (x.abs() * 2f64.powi(-4)).max(s * 2f64.powi(-10)) };
+            assert!((q * s - x).abs() <= half * 1.00001, "{set:?} {i}: {q} * {s} and {x}");
+        }
+    }
+    let refused = |x: Named, set: &[&str], target: &str, word: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+        save(&input, &[x]);
+        let mut args = vec!["run", "quantize", "--target", target, "--input", input.to_str().unwrap()];
+        args.extend(["--output", output.to_str().unwrap()]);
+        args.extend(set.iter().flat_map(|s| ["--set", s]));
+        let (code, line) = outcome(&gen_in(&root(), &args));
+        assert!(code == 2 && line.contains(word), "{code}: {line}");
+    };
+    let zeros = |shape: &[usize]| ("x", Dtype::BF16, shape.to_vec(), vec![0; 2 * shape.iter().product::<usize>()]);
+    refused(zeros(&[4, 8]), &["to=e5m2"], "sm90", "to = `e5m2`: expected e4m3 or int8");
+    refused(zeros(&[4, 8]), &["block=64"], "sm90", "block = `64`: expected row or 128");
+    refused(zeros(&[4, 8, 2]), &[], "sm90", "expected [m, k]");
+    refused(zeros(&[4, 8]), &[], "sm80", "need sm89");
+}
+
 #[test]
 fn what_does_not_fit_is_named() {
     let bytes = |name, dtype, shape: &[usize]| (name, dtype, shape.to_vec(), vec![0x38; shape.iter().product()]);
@@ -179,6 +251,9 @@ fn what_does_not_fit_is_named() {
     refused(with(scale("a_scale", &[4], f64::NAN)), &[], "sm90", &["`a_scale`: element 0 is NaN"]);
     refused(with(scale("b_scale", &[1], f64::INFINITY)), &[], "sm90", &["`b_scale`: element 0 is inf"]);
     refused(with(("a_scale", Dtype::F16, vec![1], vec![0; 2])), &[], "sm90", &["`a_scale` is F16 [1]: expected F32"]);
+    refused(ok(), &["quant=64", "out=e4m3"], "sm90", &["quant = `64`: expected 128"]);
+    refused(ok(), &["quant=128"], "sm90", &["a quantised output is e4m3, not bf16"]);
+    refused(ok(), &["quant=128", "out=e4m3", "split_k=2"], "sm90", &["split_k is 1"]);
     refused(ok(), &["out=i32"], "sm90", &["i32 is the output of i8 x i8 alone"]);
     refused(ok(), &[], "sm80", &["8-bit operands are multiplied on sm90 only"]);
     let mixed = vec![bytes("a", Dtype::F8_E4M3, &[4, 256]), bytes("b", Dtype::I8, &[8, 256])];

@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use half::bf16;
 use safetensors::tensor::Dtype;
 
 type Tensor = (&'static str, Dtype, Vec<usize>, Vec<u8>);
@@ -48,6 +49,8 @@ struct Layer {
     /// Rows that an index picks from.
     gather: Option<usize>,
     bias: bool,
+    /// Weights are 4-bit codes in groups of this many.
+    int4: Option<usize>,
 }
 
 impl Layer {
@@ -62,12 +65,13 @@ impl Layer {
         }
     }
 
-    fn check(&self, target: &str, set: &[&str]) {
+    /// Runs it; gives the kernels that ran.
+    fn check(&self, target: &str, set: &[&str]) -> String {
         let (e, tokens) = (self.counts.len(), self.counts.iter().sum::<usize>());
         let wide = if self.swiglu { 2 * self.n } else { self.n };
         let masked = self.max_m > 0;
         let rows = self.gather.unwrap_or(if masked { e * self.max_m } else { tokens });
-        let (mut a, b, bias) = (random(rows * self.k, 1), random(e * wide * self.k, 2), random(e * wide, 3));
+        let (mut a, mut b, bias) = (random(rows * self.k, 1), random(e * wide * self.k, 2), random(e * wide, 3));
         if masked {
             // Nobody's rows must not be felt.
             for (expert, count) in self.counts.iter().enumerate() {
@@ -76,8 +80,23 @@ impl Layer {
             }
         }
         let shape = if masked { vec![e, self.max_m, self.k] } else { vec![rows, self.k] };
-        let mut tensors =
-            vec![("a", Dtype::BF16, shape, bf16_bytes(&a)), ("b", Dtype::BF16, vec![e, wide, self.k], bf16_bytes(&b))];
+        let mut tensors = vec![("a", Dtype::BF16, shape, bf16_bytes(&a))];
+        if let Some(group) = self.int4 {
+            let groups = self.k / group;
+            let code = |i: usize| (i * 7 + i / 13) % 16;
+            let (scale, zero): (Vec<f64>, Vec<u8>) =
+                (0..e * wide * groups).map(|i| ((1 + i * 5 % 31) as f64 / 128.0, (i * 3 % 16) as u8)).unzip();
+            for (i, w) in b.iter_mut().enumerate() {
+                let g = i / self.k * groups + i % self.k / group;
+                *w = bf16::from_f64((code(i) as f64 - f64::from(zero[g])) * scale[g]).to_f64();
+            }
+            let q = (0..b.len()).step_by(2).map(|i| (code(i) | code(i + 1) << 4) as u8).collect();
+            tensors.push(("q", Dtype::U8, vec![e, wide, self.k / 2], q));
+            tensors.push(("scale", Dtype::BF16, vec![e, wide, groups], bf16_bytes(&scale)));
+            tensors.push(("zero", Dtype::U8, vec![e, wide, groups], zero));
+        } else {
+            tensors.push(("b", Dtype::BF16, vec![e, wide, self.k], bf16_bytes(&b)));
+        }
         if masked {
             let counts: Vec<i32> = self.counts.iter().map(|c| *c as i32).collect();
             tensors.push(("counts", Dtype::I32, vec![e], i32s(&counts)));
@@ -117,10 +136,11 @@ impl Layer {
                 }
             }
         }
+        report["kernel"].to_string()
     }
 }
 
-const PLAIN: Layer = Layer { counts: Vec::new(), max_m: 0, n: 72, k: 136, swiglu: false, gather: None, bias: false };
+const PLAIN: Layer = Layer { counts: Vec::new(), max_m: 0, n: 72, k: 136, swiglu: false, gather: None, bias: false, int4: None };
 
 #[test]
 fn sorted_masked_and_gathered_rows() {
@@ -133,6 +153,23 @@ fn sorted_masked_and_gathered_rows() {
     Layer { counts: vec![400], gather: Some(33), n: 33, k: 66, swiglu: true, ..PLAIN }.check("sm80", &["act=swiglu"]);
     let config = "config=kind=wgmma,bm=64,bn=64,bk=64,stages=3,wgs=2,schedule=pingpong,cluster=1x2,raster=4,n_align=8,split=0";
     Layer { counts: vec![1; 30], ..PLAIN }.check("sm90", &[config]);
+}
+
+#[test]
+fn codes_of_experts_are_decoded_or_unpacked() {
+    let int4 = |counts: Vec<usize>| Layer { counts, k: 128, int4: Some(32), ..PLAIN };
+    let ran = Layer { bias: true, ..int4(vec![3, 0, 20, 1]) }.check("sm90", &["weight=int4"]);
+    assert!(ran.contains("gemm_pack_") && ran.contains("_wwgmma_"), "{ran}");
+    let layer = Layer { max_m: 40, swiglu: true, ..int4(vec![9, 40, 0]) };
+    let ran = layer.check("sm90", &["weight=int4", "act=swiglu"]);
+    assert!(ran.contains("_wwgmma_"), "{ran}");
+    let ran = layer.check("sm90", &["weight=int4", "act=swiglu", "path=dequantised"]);
+    assert!(ran.contains("gemm_unpack_") && !ran.contains("_wwgmma_"), "{ran}");
+    let ran = Layer { gather: Some(8), ..int4(vec![0, 70]) }.check("sm90", &["weight=int4"]);
+    assert!(ran.contains("gemm_gather_") && ran.contains("_wwgmma_"), "{ran}");
+    // Ampere has no kernel that decodes codes of experts.
+    let ran = int4(vec![17, 2]).check("sm80", &["weight=int4"]);
+    assert!(ran.contains("gemm_unpack_"), "{ran}");
 }
 
 #[test]
@@ -163,16 +200,18 @@ fn refusals_say_what_was_expected() {
     refused(offsets(&[1, 5, 6, 10]), &[], &["`offsets` starts at 1", "0"]);
     refused(offsets(&[0, 5, 6, 9]), &[], &["`offsets` ends at 9", "10"]);
     refused(offsets(&[0, 5, 6, 11]), &[], &["`offsets` ends at 11", "10"]);
-    refused(offsets(&[0, 5, 10]), &[], &["`offsets` is I32 [3]", "[4]"]);
+    refused(offsets(&[0, 5, 10]), &[], &["experts differ: b is [3, 8, 16]"]);
+    refused(offsets(&[0]), &[], &["`offsets` is I32 [1]", "at least one expert"]);
     refused(vec![a.clone(), b.clone(), zeros("offsets", &[4])], &[], &["`offsets` is BF16", "I32"]);
     refused(vec![a.clone(), b.clone()], &[], &["`offsets` and `counts` are missing"]);
     refused([base(), vec![numbers("counts", &[1, 2, 3])]].concat(), &[], &["one of them"]);
     let counts = |v: &[i32]| vec![masked.clone(), b.clone(), numbers("counts", v)];
     refused(counts(&[1, 5, 0]), &[], &["`counts` is 5 for expert 1", "0 to 4"]);
     refused(counts(&[1, -1, 0]), &[], &["`counts` is -1 for expert 1"]);
-    refused(counts(&[1, 2]), &[], &["`counts` is I32 [2]", "[3]"]);
+    refused(counts(&[1, 2]), &[], &["experts differ: a is [3, 4, 16], `counts` has 2"]);
     refused(vec![a.clone(), b.clone(), numbers("counts", &[1, 2, 3])], &[], &["`a` is BF16 [10, 16]", "[e, max_m, k]"]);
     refused(vec![zeros("a", &[2, 4, 16]), b.clone(), numbers("counts", &[1, 2, 3])], &[], &["experts differ"]);
+    refused(vec![a.clone(), zeros("b", &[2, 8, 16]), good.clone()], &[], &["experts differ: b is [2, 8, 16]"]);
     refused(vec![masked.clone(), b.clone(), good.clone()], &[], &["`a` is BF16 [3, 4, 16]", "[tokens, k]"]);
     refused(vec![a.clone(), zeros("b", &[8, 16]), good.clone()], &[], &["`b` is BF16 [8, 16]", "[e, n, k]"]);
     refused(vec![a.clone(), zeros("b", &[3, 8, 24]), good.clone()], &[], &["k = 16", "k = 24"]);
@@ -188,7 +227,17 @@ fn refusals_say_what_was_expected() {
     );
     refused([counts(&[1, 2, 3]), vec![numbers("gather", &[0])]].concat(), &[], &["`gather` goes with `offsets`"]);
     refused(base(), &["split_k=2"], &["unknown key `split_k`"]);
-    refused(base(), &["weight=int4"], &["weight"]);
+    refused(base(), &["weight=int4"], &["unknown tensor `b`", "q, scale, zero"]);
+    refused(base(), &["weight=nf4"], &["weight = `nf4`", "int4"]);
+    let bytes = |name, shape: &[usize]| (name, Dtype::U8, shape.to_vec(), vec![0u8; shape.iter().product()]);
+    let coded = |q, scale: &[usize]| vec![a.clone(), good.clone(), bytes("q", q), zeros("scale", scale)];
+    refused(coded(&[2, 8, 8], &[2, 8, 1]), &["weight=int4"], &["`q` is U8 [2, 8, 8]", "the first 3"]);
+    refused(coded(&[3, 8, 16], &[3, 8, 1]), &["weight=int4"], &["`q` is U8 [3, 8, 16]", "k = 16"]);
+    refused(coded(&[3, 8, 8], &[3, 8, 3]), &["weight=int4"], &["3 groups do not divide k = 16"]);
+    refused(coded(&[3, 8, 8], &[3, 9, 1]), &["weight=int4"], &["`scale` is BF16 [3, 9, 1]"]);
+    refused(coded(&[3, 8, 8], &[3, 8, 1]), &["weight=int4", "b=kn"], &["key `b`"]);
+    refused(coded(&[3, 8, 8], &[3, 8, 1]), &["weight=int4", "path=fast"], &["path = `fast`"]);
+    refused(coded(&[3, 8, 8], &[3, 8, 1]), &["weight=int4", "bits=4"], &["key `bits` goes with weight=packed"]);
     let pair = "config=kind=wgmma,bm=64,bn=64,bk=64,stages=3,wgs=1,schedule=coop,cluster=2x1,raster=4,n_align=8,split=0";
     refused(base(), &[pair], &["two experts"]);
 }

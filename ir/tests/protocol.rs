@@ -1,7 +1,8 @@
 //! The protocol check names every kind of fault, and is silent on sound kernels at all trip counts.
 
+use tilewright_ir::layout::blocked;
 use tilewright_ir::passes::{PassError, ProtocolError, check_protocol, prepare};
-use tilewright_ir::tile::{CmpPred, Dim, Kernel, KernelBuilder, Op, OpKind, ProbeAxis, Ty, Unit};
+use tilewright_ir::tile::{CmpPred, Dim, Kernel, KernelBuilder, Op, OpKind, ProbeAxis, RegTile, Ty, Unit};
 use tilewright_ir::{Arch, Attrs, DType};
 
 /// Producer warp, two math warpgroups, ring of three stages, staged TMA store.
@@ -270,4 +271,74 @@ fn a_pipe_without_a_consumer_is_refused() {
     let mut k = hopper();
     k.roles[1].body.ops.clear();
     assert!(matches!(prepare(k), Err(PassError::Pipe { .. })));
+}
+
+/// Two warpgroups put sums into copies of a buffer and meet; the first reads them all and, in a second meeting, gives one back.
+fn sums() -> Kernel {
+    let mut k = KernelBuilder::new("sums", Arch::Sm80);
+    let like = RegTile { dtype: DType::F32, shape: [128, 4], layout: blocked(128, [128, 4], 4).unwrap() };
+    let y = k.tensor("y", DType::F32, [Dim { param: None, factor: 128 }, Dim { param: None, factor: 4 }]);
+    let place = k.scratch("place", DType::F32, [128, 4], 2);
+    k.role("main", 8, None, Unit::Warpgroup, |r| {
+        let wg = r.wg_index();
+        let one = r.float(1.0);
+        let one = r.splat(one, like.clone());
+        let to = r.staging(&place, wg);
+        r.store_shared(to, one);
+        r.barrier_sync(7, 256);
+        let first = r.cmp(CmpPred::Eq, wg, 0);
+        r.if_then(first, |r| {
+            let parts = [0, 1].map(|i| {
+                let from = r.staging(&place, i);
+                r.load_shared(from, like.clone())
+            });
+            let sum = r.binary("add", parts[0], parts[1]);
+            let to = r.staging(&place, 0);
+            r.sync();
+            r.store_shared(to, sum);
+        });
+        r.sync();
+        r.barrier_sync(7, 256);
+        let from = r.staging(&place, 0);
+        let sum = r.load_shared(from, like.clone());
+        let zero = r.int(0);
+        r.store_tile(&y, sum, &[zero, zero], 4);
+    });
+    k.finish()
+}
+
+#[test]
+fn warpgroups_that_share_a_buffer_meet_first() {
+    check_protocol(&prepare(sums()).unwrap()).unwrap();
+    let k = without(prepare(sums()).unwrap(), OpKind::BarSync, 0);
+    must_name(k, &["place is read before it has landed"]);
+    let k = without(prepare(sums()).unwrap(), OpKind::BarSync, 1);
+    must_name(k, &["copy 0 of place", "unit 1 uses it", "must meet at a barrier of all their threads"]);
+    // Some threads of the role are no meeting.
+    let mut k = prepare(sums()).unwrap();
+    for role in &mut k.roles {
+        role.body.rewrite(&mut |ops| {
+            ops.iter_mut().filter(|o| o.kind == OpKind::BarSync).for_each(|o| o.attrs = Attrs::none().int("threads", 128));
+        });
+    }
+    must_name(k, &["role main", "place"]);
+}
+
+#[test]
+fn runs_of_elements_lie_in_a_tensor_of_their_dtype() {
+    let refused = |dtype, coordinates: usize, offset| {
+        let mut k = KernelBuilder::new("run", Arch::Sm80);
+        let x = k.tensor("x", dtype, [Dim { param: None, factor: 8 }, Dim { param: None, factor: 512 }]);
+        k.role("main", 4, None, Unit::Role, |r| {
+            let like = RegTile { dtype: DType::I32, shape: [128, 4], layout: blocked(128, [128, 4], 4).unwrap() };
+            let zero = r.int(0);
+            let v = r.load_run(&x, &vec![zero; coordinates], offset, like);
+            r.tile_cell(v);
+        });
+        prepare(k.finish()).map(drop).map_err(|e| e.to_string())
+    };
+    assert_eq!(refused(DType::I32, 1, 4), Ok(()));
+    assert!(refused(DType::U8, 1, 0).unwrap_err().contains("no u8 register tiles"));
+    assert!(refused(DType::I32, 3, 0).unwrap_err().contains("3 coordinates for 2 extents of x"));
+    assert!(refused(DType::I32, 1, 2).unwrap_err().contains("offset 2: a multiple of 16 bytes"));
 }

@@ -6,3 +6,4 @@ pub mod attention;
 pub mod gemm;
 pub mod manifest;
 pub mod plan;
+pub mod quantize;

@@ -4,8 +4,8 @@ use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::gemm::weight::WeightWgmmaConfig;
 use tilewright_templates::gemm::{
-    Act, BLayout, Cluster, GemmConfig, GemmProblem, Groups, MmaConfig, Operands, Packed, Schedule, Weight, WgmmaConfig, build,
-    gather_rows, group_tiles, reference, weight,
+    Act, BLOCK, BLayout, Cluster, GemmConfig, GemmProblem, Groups, MmaConfig, Operands, Packed, Scale, Schedule, Weight,
+    WgmmaConfig, build, gather_rows, group_tiles, reference, weight,
 };
 use tilewright_tests::numbers::{Random, decode, encode, i32s, random};
 use tilewright_tests::{Built, Runner};
@@ -195,8 +195,21 @@ impl Grouped {
             Weight::Same => (random(e * wide * k, p.input, 20 + seed), Vec::new()),
             Weight::Packed(packed) => pack(p, packed, e, [n, k], seed),
         };
-        let bias = random(if p.bias { e * wide } else { 0 }, p.input, 30 + seed);
+        let bias = random(if p.bias { e * wide } else { 0 }, p.bias_dtype(), 30 + seed);
         let residual = random(if p.residual { rows * n } else { 0 }, p.output, 40 + seed);
+        // Factors of one row of a and of one matrix of b.
+        let blocks = |x: usize| x.div_ceil(BLOCK as usize);
+        let count = |scale, row: usize, block: usize| match scale {
+            Scale::None => 0,
+            Scale::Tensor => panic!("one factor is no expert's"),
+            Scale::Row => row,
+            Scale::Block => block,
+        };
+        let of_a = count(p.a_scale, 1, blocks(k));
+        let of_b = count(p.b_scale, wide, blocks(wide) * blocks(k));
+        let factors = |n: usize, seed| -> Vec<f64> { random(n, DType::F32, seed).iter().map(|x| 1.0 + x).collect() };
+        let (a_scale, b_scale) = (factors(rows * of_a, 60 + seed), factors(e * of_b, 70 + seed));
+        let (a_factors, b_factors) = (encode(DType::F32, &a_scale), encode(DType::F32, &b_scale));
         let ints: Vec<(&str, i64)> = [("e", e), ("tokens", tokens), ("max_m", max_m), ("n", n), ("k", k)]
             .into_iter()
             .map(|(name, v)| (name, v as i64))
@@ -204,10 +217,12 @@ impl Grouped {
         let entries: Vec<i32> = list.iter().flatten().copied().collect();
         let (tiles, count) = (i32s(&entries), i32s(&[list.len() as i32]));
         let (a_bytes, b_bytes) = (encode(p.input, &a), encode(p.input, &b));
-        let (bias_bytes, residual_bytes) = (encode(p.input, &bias), encode(p.output, &residual));
+        let (bias_bytes, residual_bytes) = (encode(p.bias_dtype(), &bias), encode(p.output, &residual));
         let inputs = [
             ("a", &a_bytes[..]),
             (if p.weight == Weight::Same { "b" } else { "packed" }, if packed.is_empty() { &b_bytes } else { &packed }),
+            ("a_scale", &a_factors),
+            ("b_scale", &b_factors),
             ("bias", &bias_bytes),
             ("residual", &residual_bytes),
             ("tiles", &tiles),
@@ -233,8 +248,9 @@ impl Grouped {
                 b: part(&b, wide * k, expert * wide * k),
                 bias: part(&bias, if p.bias { wide } else { 0 }, expert * wide * usize::from(p.bias)),
                 residual: part(&residual, if p.residual { count * n } else { 0 }, first * n * usize::from(p.residual)),
+                a_scale: part(&a_scale, count * of_a, first * of_a),
+                b_scale: part(&b_scale, of_b, expert * of_b),
                 alpha: 0.75,
-                ..Operands::default()
             };
             let miss = reference(&GemmProblem { weight: Weight::Same, ..*p }, &o).first_miss(&d[first * n..][..count * n]);
             assert_eq!(miss, None, "expert {expert} of {counts:?}, n {n} k {k}, schedule {seed}");
@@ -319,6 +335,33 @@ fn hopper_schedules_clusters_and_epilogues() {
         let bm = c.bm as usize;
         for (seed, counts) in [vec![bm - 1, 0, bm + 1, 1, 0], vec![5, 65, 2 * bm, 3], vec![1; 9]].into_iter().enumerate() {
             x.check(&counts, [n, 64 * [1, 4, 7][seed] - 8], seed as u64 + 1);
+        }
+    }
+}
+
+#[test]
+fn bytes_of_experts_with_factors_of_rows_and_blocks() {
+    use Scale::{Block, Row};
+    let class = |input, groups, a_scale, b_scale| GemmProblem {
+        output: DType::BF16,
+        a_scale,
+        b_scale,
+        groups,
+        ..GemmProblem::plain(input)
+    };
+    let bytes = |c: WgmmaConfig, promote| WgmmaConfig { bk: 128, promote, ..c };
+    let deepseek = class(DType::E4M3, Groups::Offsets, Block, Block);
+    let swiglu = GemmProblem { act: Act::Swiglu, bias: true, groups: Groups::Counts, ..deepseek };
+    for (p, c, size) in [
+        (deepseek, bytes(hopper(128, 128, 3, 2), true), [136, 272]),
+        (GemmProblem { groups: Groups::Counts, ..deepseek }, bytes(hopper(64, 64, 3, 1), true), [200, 400]),
+        (swiglu, bytes(hopper(64, 128, 3, 1), true), [72, 144]),
+        (class(DType::E5M2, Groups::Offsets, Row, Row), bytes(hopper(128, 128, 3, 2), false), [72, 160]),
+        (class(DType::I8, Groups::Counts, Row, Row), bytes(hopper(64, 128, 3, 1), false), [136, 256]),
+    ] {
+        let x = Grouped::new(Arch::Sm90a, p, GemmConfig::Wgmma(c));
+        for (seed, counts) in patterns(c.bm as usize).into_iter().enumerate() {
+            x.check(&counts, size, seed as u64 % 4);
         }
     }
 }

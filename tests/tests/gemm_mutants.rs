@@ -2,7 +2,7 @@
 //! one at a time.
 
 use tilewright_ir::{Arch, DType};
-use tilewright_templates::gemm::weight::{WeightWgmmaConfig, pack};
+use tilewright_templates::gemm::weight::{WeightMmaConfig, WeightWgmmaConfig, pack};
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, Packed, Weight, build};
 use tilewright_tests::mutants::{Outcome, all_are_seen, outcome};
 use tilewright_tests::numbers::{encode, i32s, random};
@@ -30,4 +30,14 @@ fn broken_synchronisation_of_packed_weights_is_seen() {
     let kernel = build(Arch::Sm90a, &p, &GemmConfig::WeightWgmma(c)).unwrap();
     let built = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker")).build(&kernel.kernel).unwrap();
     all_are_seen(&built, 20, run, |_, _| None);
+}
+
+#[test]
+fn broken_synchronisation_of_few_tokens_is_seen() {
+    let weight = Weight::Packed(Packed { bits: 4, group: 128, zero: false });
+    let p = GemmProblem { weight, ..GemmProblem::plain(DType::BF16) };
+    let c = WeightMmaConfig { bm: 16, bn: 64, wgs: 2, stages: 2, depth: 1, load_align: 8, ctas: 1, split: false };
+    let kernel = build(Arch::Sm80, &p, &GemmConfig::WeightMma(c)).unwrap();
+    let built = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker")).build(&kernel.kernel).unwrap();
+    all_are_seen(&built, 2, run, |_, _| None);
 }

@@ -5,12 +5,14 @@
 //! | `ask` | keys and tensors of `gen run`, and the refusals every op shares |
 //! | `case` | one problem with its data and what must come out of it |
 //! | `attention/` | attention: forward, decode, merge, page selection |
+//! | `quantize` | numbers as 8-bit codes with factors |
 //! | `gemm/` | matrix multiplication, dense and grouped by expert |
 
 pub mod ask;
 mod attention;
 pub mod case;
 mod gemm;
+mod quantize;
 
 use crate::error::{Res, usage};
 use crate::library::Entry;
@@ -62,10 +64,11 @@ pub struct About {
 }
 
 /// Every op.
-pub static OPS: [Family; 8] = [
+pub static OPS: [Family; 9] = [
     gemm::FAMILY,
     gemm::GROUPED,
     gemm::PACK,
+    quantize::FAMILY,
     attention::FORWARD,
     attention::DECODE,
     attention::MERGE,

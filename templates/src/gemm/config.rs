@@ -177,6 +177,10 @@ impl WgmmaConfig {
     /// Columns the epilogue handles at once: one swizzle span where it divides the tile.
     pub fn chunk(&self, p: &GemmProblem) -> u32 {
         let cols = self.out_cols(p);
+        // All chunks of a quantised row are held until its factor is known.
+        if p.quant && cols.is_multiple_of(16) {
+            return 16;
+        }
         [64, 32, 16, 8].into_iter().find(|c| cols.is_multiple_of(*c)).unwrap_or(8)
     }
 
@@ -236,7 +240,7 @@ impl WgmmaConfig {
                 format!("{cols} columns: a tile lies inside one block of 128 columns of b"),
             ),
             (
-                p.quant && cols != 128,
+                p.quant && (cols != 128 || self.split),
                 format!("{cols} columns: a quantised output has a factor for each row of a tile of 128 columns"),
             ),
             (

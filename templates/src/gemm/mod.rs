@@ -11,6 +11,7 @@
 //! | `mma` | the Ampere kernel: cp.async, ldmatrix, mma.sync |
 //! | `grouped/` | rows sorted by expert: lists of tiles, gathered rows, the plan |
 //! | `scale` | factors of 8-bit operands: where they meet which sums |
+//! | `quant` | a quantised output |
 //! | `pad` | copies operands of bytes to rows that TMA can address |
 //! | `reduce` | sums split-K partials in a fixed order |
 //! | `reference` | f64, and the bound a kernel is held to |
@@ -25,6 +26,7 @@ mod mma;
 mod pad;
 mod plan;
 mod problem;
+mod quant;
 mod reduce;
 mod reference;
 mod scale;
@@ -35,10 +37,11 @@ mod wgmma;
 
 pub use config::{Cluster, ConfigError, GemmConfig, MmaConfig, ReduceConfig, Schedule, WgmmaConfig};
 pub use epilogue::{Epilogue, EpilogueAt, EpilogueFn};
-pub use grouped::{gather_kernel, gather_rows, group_tiles, grouped_plan, tiles_kernel};
+pub use grouped::{gather_kernel, gather_rows, group_tiles, grouped_class, grouped_dequantised_plan, grouped_plan, tiles_kernel};
 pub use mma::mma;
 pub use plan::{GemmError, build, plan, reduce_kernel};
 pub use problem::{Act, BLayout, GemmProblem, Groups, Packed, ProblemError, Scale, Weight};
+pub use quant::quant_miss;
 pub use reference::{Operands, Reference, reference};
 pub use scale::BLOCK;
 pub use space::space;

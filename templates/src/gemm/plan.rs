@@ -48,9 +48,6 @@ pub enum GemmError {
         /// With an index of rows.
         gather: bool,
     },
-    /// A split k where gate and up blocks alternate.
-    #[error("class `{0}`: k is not split where packed gate and up rows alternate: leave split_k at 1")]
-    SplitGates(String),
     /// Parts of k for a kernel that shares k in its own way.
     #[error("config {0}: packed weights share k among CTAs with stream=1, not in split_k parts: leave split_k at 1")]
     SplitStream(String),
@@ -249,9 +246,6 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         if matches!(c, GemmConfig::WeightWgmma(_)) {
             return Err(GemmError::SplitStream(c.to_string()));
         }
-        if p.weight != Weight::Same && p.gates() == 2 {
-            return Err(GemmError::SplitGates(p.class()));
-        }
         if p.quant {
             return Err(GemmError::Quant);
         }
@@ -260,7 +254,10 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         tensors.push(tensor("partial", dtype(p.sums()), &[lead, dim("m"), wide.clone()], Role::Workspace)?);
         let inner = |s: Scale| if s == Scale::Block { s } else { Scale::None };
         let (a_scale, b_scale) = (inner(p.a_scale), inner(p.b_scale));
-        let part = GemmProblem { output: p.sums(), act: Act::None, bias: false, residual: false, a_scale, b_scale, ..*p };
+        // Gate and up rows are columns of one product, but of a packed weight their blocks alternate.
+        let one = p.weight == Weight::Same || p.gates() == 1;
+        let act = if one { Act::None } else { p.act };
+        let part = GemmProblem { output: p.sums(), act, bias: false, residual: false, a_scale, b_scale, ..*p };
         let partial = build(arch, &part, &c.with_split(true))?;
         let n_align = match c {
             GemmConfig::Wgmma(c) => c.n_align.min(4),
@@ -275,7 +272,9 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
         let mut of_sum = same(&extra);
         of_sum.extend(same(&["partial", "d"]));
         let summing = PlanLaunch { kernel: sum.id.clone(), binds: of_sum, sets: sets.clone() };
-        sets.insert("n".to_string(), expr(&wide)?);
+        if one {
+            sets.insert("n".to_string(), expr(&wide)?);
+        }
         sets.extend(copied);
         let mut of_parts: BTreeMap<String, String> = binds(&[("a", a), (&weights_name, b), ("d", "partial")]);
         of_parts.extend(same(&scales(|s| s == Scale::Block).collect::<Vec<_>>()));

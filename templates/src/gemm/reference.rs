@@ -167,12 +167,16 @@ impl Reference {
         self
     }
 
+    /// How far element `i` may be off.
+    pub fn bound(&self, i: usize) -> f64 {
+        2.0 * (self.lowp[i] - self.value[i]).abs() + self.slack[i]
+    }
+
     /// The first element out of bound: index, value, reference, bound.
     pub fn first_miss(&self, found: &[f64]) -> Option<(usize, f64, f64, f64)> {
-        let bound = |i: usize| 2.0 * (self.lowp[i] - self.value[i]).abs() + self.slack[i];
         // A NaN is a miss.
-        let miss = |i: &usize| (found[*i] - self.value[*i]).abs().partial_cmp(&bound(*i)).is_none_or(|o| o.is_gt());
-        (0..self.value.len()).find(miss).map(|i| (i, found[i], self.value[i], bound(i)))
+        let miss = |i: &usize| (found[*i] - self.value[*i]).abs().partial_cmp(&self.bound(*i)).is_none_or(|o| o.is_gt());
+        (0..self.value.len()).find(miss).map(|i| (i, found[i], self.value[i], self.bound(i)))
     }
 }
 

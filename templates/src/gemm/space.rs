@@ -2,6 +2,7 @@
 
 use super::config::{Cluster, GemmConfig, MmaConfig, Schedule, WgmmaConfig};
 use super::problem::GemmProblem;
+use super::weight;
 use tilewright_ir::Arch;
 
 /// Legal configs for a target, sorted by id; the compiler's own limits (shared memory, registers) come on top.
@@ -11,6 +12,7 @@ pub fn space(arch: Arch, p: &GemmProblem) -> Vec<GemmConfig> {
         wgmma_space(p, &mut list);
     }
     mma_space(arch, &mut list);
+    weight::space::mma_space(&mut list);
     list.retain(|c| c.check(p).is_ok());
     list.sort_by_key(GemmConfig::to_string);
     list.dedup();
@@ -112,6 +114,10 @@ mod tests {
         let p = GemmProblem::plain(DType::BF16);
         let all = [p, GemmProblem::plain(DType::E4M3)].iter().flat_map(|p| space(Arch::Sm90a, p)).collect::<Vec<_>>();
         assert!(all.iter().any(|c| c.to_string().contains("promote=1")));
+        let packed = GemmProblem { weight: "int4g64z".parse().unwrap(), ..p };
+        let packed = space(Arch::Sm80, &packed);
+        assert!(packed.iter().all(|c| matches!(c, GemmConfig::WeightMma(_))));
+        let all = [all, packed].concat();
         assert!(all.len() > 1000, "{}", all.len());
         for c in &all {
             assert_eq!(c.to_string().parse::<GemmConfig>().as_ref(), Ok(c));

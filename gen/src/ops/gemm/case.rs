@@ -5,13 +5,14 @@ use super::super::case::{Case, Check, Output, Random, Trial};
 use crate::error::{Res, failed, failure};
 use crate::tensors::{Tensor, Tensors, from_f64, to_f64};
 use crate::verify::Level;
+use safetensors::Dtype;
 use serde_json::{Value, json};
 use std::rc::Rc;
 use tilewright_ir::DType;
 use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_runtime::manifest::Kernel;
 use tilewright_templates::gemm::weight::WeightClass;
-use tilewright_templates::gemm::{BLOCK, GemmProblem, Operands, Scale, Weight, reference};
+use tilewright_templates::gemm::{BLOCK, GemmProblem, Operands, Scale, Weight, quant_miss, reference};
 
 /// Sizes of a GEMM: batch, m, n, k.
 pub type Shape = [usize; 4];
@@ -30,14 +31,18 @@ pub fn case(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, input
 /// As [`case`] with weights that are more than the numbers of a tensor `b`.
 pub fn case_of(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, inputs: Tensors, weights: Weights) -> Res<Case> {
     let [batch, m, n, k] = shape;
-    let d = if batched { vec![batch, m, n] } else { vec![m, n] };
+    let matrix = |cols: usize| if batched { vec![batch, m, cols] } else { vec![m, cols] };
+    let mut outputs = vec![Output { name: "d", dtype: safetensors_dtype(problem.output), shape: matrix(n) }];
+    if problem.quant {
+        outputs.push(Output { name: "d_scale", dtype: Dtype::F32, shape: matrix(n.div_ceil(BLOCK as usize)) });
+    }
     Ok(Case {
         sizes: format!("batch {batch} m {m} n {n} k {k}"),
         class: problem.class(),
         vars: vars(shape)?,
         // Bare sums have no factor.
         scalars: if problem.output == DType::I32 { Vec::new() } else { vec![("alpha", alpha)] },
-        outputs: vec![Output { name: "d", dtype: safetensors_dtype(problem.output), shape: d }],
+        outputs,
         unused: 0,
         check: check(problem, shape, alpha, weights),
         inputs,
@@ -74,9 +79,20 @@ fn check(p: GemmProblem, shape: Shape, alpha: f32, weights: Weights) -> Check {
         if [&o.a, &o.b, &o.bias, &o.residual, &o.a_scale, &o.b_scale].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
             return Ok(told(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}), path));
         }
-        let reference = reference(&p, &o).on_tensor_cores(&p);
+        // A quantised output is compared before its codes are made.
+        let compared = if p.quant { GemmProblem { output: DType::F32, quant: false, ..p } } else { p };
+        let reference = reference(&compared, &o).on_tensor_cores(&p);
         let d = outputs.get("d").ok_or_else(|| failure("no output d"))?;
         let found = to_f64(d.dtype, &d.data)?;
+        if p.quant {
+            return match quant_miss(&reference, n, &found, &numbers(outputs, "d_scale")?) {
+                Some(why) => failed(why),
+                None => Ok(told(
+                    json!({"reference": "f64", "elements": found.len(), "bound": "half a code + bound of the sums"}),
+                    path,
+                )),
+            };
+        }
         if let Some((i, x, want, bound)) = reference.first_miss(&found) {
             return failed(format!("element {i} of d is {x}, the f64 reference {want}, the bound {bound:e}"));
         }
@@ -87,18 +103,18 @@ fn check(p: GemmProblem, shape: Shape, alpha: f32, weights: Weights) -> Check {
 }
 
 /// The elements of an input as numbers; none where it is not there.
-fn numbers(inputs: &Tensors, name: &str) -> Res<Vec<f64>> {
+pub fn numbers(inputs: &Tensors, name: &str) -> Res<Vec<f64>> {
     inputs.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data))
 }
 
 /// Which way a packed weight went: kernels that unpack it come before a dense multiplication.
-fn path(p: &GemmProblem, kernels: &[&Kernel]) -> Option<&'static str> {
+pub fn path(p: &GemmProblem, kernels: &[&Kernel]) -> Option<&'static str> {
     let unpacks = kernels.iter().any(|k| k.config.get("kind").is_some_and(|kind| kind == "unpack"));
     (p.weight != Weight::Same).then_some(if unpacks { "dequantised" } else { "packed" })
 }
 
 /// A verdict with the path where there is a choice of them.
-fn told(mut verdict: Value, path: Option<&str>) -> Value {
+pub fn told(mut verdict: Value, path: Option<&str>) -> Value {
     if let Some(path) = path {
         verdict["path"] = path.into();
     }

@@ -60,6 +60,7 @@ fn about() -> About {
             ("act", json!(["none", "relu", "gelu", "silu", "swiglu"])),
             ("alpha", json!("f32")),
             ("b", json!(["nk", "kn"])),
+            ("quant", json!(["128"])),
             ("split_k", json!("integer")),
             ("config", json!("a config id")),
             ("weight", json!(["int4", "int8", "awq", "gptq", "packed"])),

@@ -15,7 +15,7 @@ pub fn request(mut ask: Ask) -> Res<Request> {
     if ask.key("weight").is_some() {
         return super::weight::request(ask);
     }
-    ask.only_keys(&["out", "act", "alpha", "b", "split_k", "config"])?;
+    ask.only_keys(&["out", "act", "alpha", "b", "split_k", "config", "quant"])?;
     const TENSORS: [&str; 6] = ["a", "b", "bias", "residual", "a_scale", "b_scale"];
     if let Some(name) = ask.tensors.keys().find(|n| !TENSORS.contains(&n.as_str())) {
         return usage(format!("unknown tensor `{name}`: expected a, b, and optionally bias, residual, a_scale, b_scale"));
@@ -49,7 +49,8 @@ pub fn request(mut ask: Ask) -> Res<Request> {
     }
     let a_scale = scales::take(&mut ask, "a_scale", m, shape, batched)?;
     let b_scale = scales::take(&mut ask, "b_scale", wide, shape, batched)?;
-    let problem = GemmProblem { a_scale, b_scale, ..problem };
+    let quant = ask.value("quant", "128", |q: &u32| *q == 128)?.is_some();
+    let problem = GemmProblem { a_scale, b_scale, quant, ..problem };
     problem.check().map_err(bad_input)?;
     if output == DType::I32 && ask.key("alpha").is_some() {
         return usage("key `alpha`: out=i32 gives the sums as they are");
@@ -116,7 +117,9 @@ pub(super) fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -
         let n_align = multiple(n, &[8, 2]);
         let pad = p.b == BLayout::Kn || !k.is_multiple_of(16);
         // 8-bit floats lose bits inside the tensor cores; integers do not.
-        let promote = p.input != DType::I8 || p.block_scaled();
+        // A quantised output of gate and up leaves no room for two sets of sums.
+        let room = !(p.quant && p.gates() == 2);
+        let promote = p.input != DType::I8 && room || p.block_scaled();
         for (bm, bn, math_wgs) in
             [(128, 256, 2), (128, 192, 2), (128, 128, 2), (64, 256, 1), (64, 128, 1), (64, 64, 1), (64, 32, 1), (128, 64, 2)]
         {

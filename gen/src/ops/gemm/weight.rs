@@ -127,25 +127,31 @@ pub fn request(mut ask: Ask) -> Res<Request> {
 }
 
 /// A weight, wherever it comes from.
-struct Found {
-    packed: Packed,
-    source: Option<weight::Source>,
-    rows: usize,
-    group: usize,
-    perm: Option<Vec<i32>>,
-    weights: Weights,
+pub struct Found {
+    /// How it is packed.
+    pub packed: Packed,
+    /// Where its codes come from; `None` where it is packed already.
+    pub source: Option<weight::Source>,
+    /// Rows of each matrix: output columns, twice for gate and up.
+    pub rows: usize,
+    /// Neighbours along k that share a scale.
+    pub group: usize,
+    /// The order of columns of a that its columns have.
+    pub perm: Option<Vec<i32>>,
+    /// Its numbers.
+    pub weights: Weights,
 }
 
 impl Found {
     /// From a file's tensors.
-    fn file(loaded: Loaded) -> Found {
+    pub fn file(loaded: Loaded) -> Found {
         let Loaded { packed, source, rows, group, .. } = loaded;
         let perm = loaded.perm.clone();
         Found { packed, source: Some(source), rows, group, perm, weights: Rc::new(move |t| loaded.weights(t)) }
     }
 
     /// From a packed tensor and the keys that say what it holds.
-    fn packed(ask: &Ask, dtype: DType, k: usize, batch: Option<usize>, gates: usize) -> Res<Found> {
+    pub fn packed(ask: &Ask, dtype: DType, k: usize, batch: Option<usize>, gates: usize) -> Res<Found> {
         let missing = |key: &str| Fail::Usage(format!("key `{key}` is missing: weight=packed needs bits, group, zero and n"));
         let bits = ask.value("bits", "4 or 8", |b| [4, 8].contains(b))?.ok_or_else(|| missing("bits"))?;
         let group =
@@ -252,7 +258,7 @@ pub fn plans(
 }
 
 /// Kernels that decode as they multiply and take the sizes, in the model's order; none where there are none.
-fn packed_configs(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> Vec<GemmConfig> {
+pub fn packed_configs(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> Vec<GemmConfig> {
     let Weight::Packed(packed) = p.weight else { return Vec::new() };
     let mut list = Vec::new();
     // TMA brings tokens: their rows are whole 16 bytes.

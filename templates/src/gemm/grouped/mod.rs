@@ -18,4 +18,4 @@ mod plan;
 pub use gather::gather_rows;
 pub use list::group_tiles;
 pub(super) use list::{TileList, store_some_rows};
-pub use plan::{gather_kernel, grouped_plan, tiles_kernel};
+pub use plan::{gather_kernel, grouped_class, grouped_dequantised_plan, grouped_plan, tiles_kernel};

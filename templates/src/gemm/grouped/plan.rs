@@ -4,7 +4,7 @@ use super::{gather_rows, group_tiles};
 use crate::gemm::config::GemmConfig;
 use crate::gemm::plan::{GemmError, build};
 use crate::gemm::problem::{BLayout, GemmProblem, Groups, Weight};
-use crate::gemm::weight::words;
+use crate::gemm::weight::{dense, packed_tensor, row_align, unpacked_first};
 use crate::manifest::{dtype, expr};
 use crate::plan::{OpPlan, TemplateKernel};
 use std::collections::BTreeMap;
@@ -17,8 +17,9 @@ use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
 /// The plan of a class with groups and a config.
 ///
 /// Tensors: `a [tokens, k]` with `offsets` I32 `[e + 1]`, or `a [e, max_m, k]` with `counts` I32 `[e]`; `b [e, n, k]`, or of a
-/// packed weight `packed` I32 `[e, blocks of n, blocks of k, words]`; `bias` `[e, n]` (`[e, 2n]` for swiglu) and `residual` where the class has them; d as a with columns n. With `gather`, a class with
-/// offsets takes `a [rows, k]` and `gather` I32 `[tokens]`, for each sorted row the row of a; a number that is none gives zeros.
+/// packed weight `packed` I32 `[e, blocks of n, blocks of k, words]`; `bias` `[e, n]` (`[e, 2n]` for swiglu) and `residual` where the
+/// class has them; d as a with columns n. With `gather`, a class with offsets takes `a [rows, k]` and `gather` I32 `[tokens]`, for
+/// each sorted row the row of a; a number that is none gives zeros.
 ///
 /// Variables: `e`, `n`, `k`, `tokens` or `max_m`, `rows` with `gather`, and for the choice among plans `m`, the rows an expert is
 /// expected to have.
@@ -31,6 +32,7 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
         GemmConfig::Wgmma(c) => (c.bm, 8),
         GemmConfig::Mma(c) => (c.bm, c.load_align),
         GemmConfig::WeightWgmma(c) => (c.bm, 8),
+        // It takes no groups, which its check said.
         GemmConfig::WeightMma(c) => (c.bm, c.load_align),
     };
     let offsets = p.groups == Groups::Offsets;
@@ -38,20 +40,17 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
     let rows: &[&str] = if offsets { &["tokens"] } else { &["e", "max_m"] };
     let matrix = [rows, &["n"]].concat();
     let mut id = format!("gemm_grouped_{}_{}", p.slug(), c.slug());
-    let mut class = p.class();
     if gather {
         id += "_gather";
-        class += ",gather=1";
     }
+    let class = grouped_class(&p.class(), gather);
     let (tensors, launches, requires) = (Vec::new(), Vec::new(), Vec::new());
     let plan = Plan { id, op: "gemm_grouped".into(), class, tensors, launches, requires };
     let mut draft = Draft { plan, kernels: Vec::new() };
     let input = dtype(p.input);
     draft.tensor("a", input, &if gather { vec!["rows", "k"] } else { [rows, &["k"]].concat() }, Role::Input)?;
     if let Weight::Packed(packed) = p.weight {
-        let blocks = format!("{}*ceil_div(n,64)", p.gates());
-        let words = words(packed).to_string();
-        draft.tensor("packed", Dtype::I32, &["e", &blocks, "ceil_div(k,128)", &words], Role::Input)?;
+        draft.plan.tensors.push(packed_tensor(packed, p.gates(), "e", Role::Input)?);
     } else {
         draft.tensor("b", input, &if p.b == BLayout::Nk { ["e", wide, "k"] } else { ["e", "k", wide] }, Role::Input)?;
     }
@@ -74,6 +73,19 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
     draft.launch(kernel, if gather { &[("a", "sorted")] } else { &[] });
     draft.tensor("d", dtype(p.output), &matrix, Role::Output)?;
     Ok(OpPlan { plan: draft.plan, kernels: draft.kernels })
+}
+
+/// The plan that unpacks the weights of all experts first and multiplies densely, for a class of packed weights.
+pub fn grouped_dequantised_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -> Result<OpPlan, GemmError> {
+    let mut op = unpacked_first(arch, p, grouped_plan(arch, &dense(p), c, gather)?, row_align(c))?;
+    op.plan.id = format!("gemm_grouped_{}_dequantised_{}{}", p.slug(), c.slug(), if gather { "_gather" } else { "" });
+    op.plan.class = grouped_class(&p.class(), gather);
+    Ok(op)
+}
+
+/// The class key of a plan whose rows may be gathered first.
+pub fn grouped_class(class: &str, gather: bool) -> String {
+    format!("{class}{}", if gather { ",gather=1" } else { "" })
 }
 
 /// The kernel that lists tiles of `bm` rows.

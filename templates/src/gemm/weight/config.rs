@@ -1,6 +1,7 @@
 //! Configs of the kernels that multiply with packed weights.
 
 use super::block::words;
+use super::format::Format;
 use crate::gemm::problem::{BLayout, GemmProblem, Groups, Packed, Weight};
 
 /// The Hopper kernel: weights are the A operand in registers, tokens the columns of wgmma.
@@ -116,10 +117,27 @@ impl WeightMmaConfig {
         self.bn / 64
     }
 
+    /// Registers a thread needs, about: of each block of rows the sums, what is on its way and an address; decoded weights and
+    /// fragments of a; addresses of copies.
+    fn registers(&self, packed: Packed) -> u32 {
+        let format = Format::of(packed.bits);
+        let chunk_k = format.chunk_k as u32;
+        let under_way = (packed.bits * 2 + 128 / packed.group * (1 + u32::from(packed.zero))) * self.depth;
+        let rows = self.row_blocks() * (self.bm / 2 + under_way + 4);
+        let (decoded, fragments) =
+            if self.bm <= 16 { (chunk_k / 4, chunk_k * self.bm / 64) } else { (chunk_k / 4 * self.row_blocks(), self.bm / 4) };
+        rows + decoded + fragments + 3 * self.bm / 8 + if self.split { 6 } else { 0 }
+    }
+
+    /// Registers a thread may have, less what ptxas keeps for itself.
+    fn registers_left(&self) -> u32 {
+        (65536 / (128 * self.wgs * self.ctas)).min(255) * 15 / 16
+    }
+
     /// The constraint it breaks.
     pub fn why_illegal(&self, p: &GemmProblem) -> Option<String> {
+        let Weight::Packed(packed) = p.weight else { return Some("takes a packed weight".to_string()) };
         let rules = [
-            (p.weight == Weight::Same, "takes a packed weight".to_string()),
             (p.groups != Groups::Batch, "takes one matrix of tokens: kind=weight_wgmma takes groups".to_string()),
             (p.b != BLayout::Nk, "packed weights have no other layout than nk".to_string()),
             (!matches!(self.bm, 8 | 16 | 32 | 64), format!("bm = {}: 8, 16, 32 or 64 tokens", self.bm)),
@@ -133,7 +151,17 @@ impl WeightMmaConfig {
             (!matches!(self.load_align, 1 | 2 | 4 | 8), format!("load_align = {}: 1, 2, 4 or 8", self.load_align)),
             (
                 self.ctas == 0 || self.ctas * self.wgs * 128 > 1536,
-                format!("{} CTAs of {} warpgroups: an SM holds 1536 threads of these", self.ctas, self.wgs),
+                format!("{} CTAs of {} warpgroups: more than 1536 threads of an SM", self.ctas, self.wgs),
+            ),
+            (
+                self.wgs > 0 && self.ctas > 0 && self.registers(packed) > self.registers_left(),
+                format!(
+                    "needs about {} registers a thread, {} CTAs of {} warpgroups leave {}: fewer rows, tokens or warpgroups",
+                    self.registers(packed),
+                    self.ctas,
+                    self.wgs,
+                    self.registers_left()
+                ),
             ),
         ];
         rules.into_iter().find(|(broken, _)| *broken).map(|(_, why)| why)

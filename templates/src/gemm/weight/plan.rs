@@ -153,13 +153,17 @@ pub fn pack_plan(arch: Arch, p: &PackProblem) -> Result<OpPlan, GemmError> {
 
 /// The plan that unpacks and multiplies densely: `packed` instead of `b`, which is a workspace.
 pub fn dequantised_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<OpPlan, GemmError> {
-    let k_align = match c {
+    unpacked_first(arch, p, plan(arch, &dense(p), c, splits)?, row_align(c))
+}
+
+/// What rows of b are a multiple of, for a dense config.
+pub(in crate::gemm) fn row_align(c: &GemmConfig) -> u32 {
+    match c {
         GemmConfig::Mma(c) => c.load_align,
         GemmConfig::Wgmma(c) if c.pad => 1,
         // The rest multiplies packed weights itself, which the dense class refuses.
         _ => 8,
-    };
-    unpacked_first(arch, p, plan(arch, &dense(p), c, splits)?, k_align)
+    }
 }
 
 /// The class of the multiplication that a class comes to when its weight is unpacked.

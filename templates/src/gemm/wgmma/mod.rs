@@ -10,8 +10,9 @@ use super::config::{Schedule, WgmmaConfig};
 use super::epilogue::{EpilogueAt, EpilogueFn};
 use super::grouped::store_some_rows;
 use super::problem::{BLayout, GemmProblem};
+use super::quant::quantise;
 use tilewright_ir::layout::LayoutError;
-use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, RoleBuilder, Scalar, Staging, TileRef, Unit};
+use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, RoleBuilder, Scalar, Staging, TensorRef, TileRef, Unit};
 use work::{Ctx, Work};
 
 /// Records the kernel. `epilogue` turns accumulators into the output; partial sums of a split k skip it.
@@ -124,6 +125,9 @@ impl Ctx<'_> {
         let offset = if self.c.schedule == Schedule::PingPong { r.int(0) } else { r.mul(wg, rows) };
         let first_row = r.add(w.row, offset);
         let tiles: Vec<_> = acc.iter().map(|a| r.get_tile(*a)).collect();
+        if let Some(scale) = &self.d_scale {
+            return self.finish_quantised(r, w, &tiles, offset, scale, epilogue);
+        }
         // Two buffers a warpgroup: one is written while the other is stored. The order starts anew with each tile, and where
         // rows may be left out with each 64 of them, so an odd number of chunks would meet its own last store.
         let blocks = if w.rows.is_some() { 1 } else { rows / 64 };
@@ -135,12 +139,12 @@ impl Ctx<'_> {
                 let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [row, col], [64, chunk])).collect();
                 let at = EpilogueAt { batch: w.matrix, weight: w.b, row: r.add(first_row, row), col: r.add(w.col, col) };
                 let y = if self.c.split { parts?[0] } else { epilogue(r, &parts?, at) };
-                let y = r.cast(y, if self.c.split { self.p.sums() } else { self.p.output });
                 // A box would also write rows of the next group.
                 let left = w.rows.map(|rows| {
                     let before = r.add(offset, row);
                     r.sub(rows, before)
                 });
+                let y = r.cast(y, if self.c.split { self.p.sums() } else { self.p.output });
                 match (&self.staging, left) {
                     (None, None) => r.store_tile(&self.d, y, &[at.batch, at.row, at.col], self.c.n_align),
                     (None, Some(left)) => store_some_rows(r, self.p.groups, &self.d, y, at, left, self.c.n_align),
@@ -154,6 +158,42 @@ impl Ctx<'_> {
                     }
                 }
                 copy = 1 - copy;
+            }
+        }
+        Ok(())
+    }
+
+    /// Epilogue of all columns of 64 rows, then their factors, then the codes, chunk by chunk: each holds fewer registers than the
+    /// sums it came from.
+    fn finish_quantised(
+        &self,
+        r: &mut RoleBuilder,
+        w: &Work,
+        tiles: &[TileRef],
+        offset: Scalar,
+        scale: &TensorRef,
+        epilogue: &EpilogueFn,
+    ) -> Result<(), LayoutError> {
+        let first_row = r.add(w.row, offset);
+        let chunk = self.c.chunk(self.p);
+        for row in (0..self.c.warpgroup_rows()).step_by(64) {
+            let (mut parts, mut places) = (Vec::new(), Vec::new());
+            for col in (0..self.c.bn / self.p.gates()).step_by(chunk as usize) {
+                let sums: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [row, col], [64, chunk])).collect();
+                let at = EpilogueAt { batch: w.matrix, weight: w.b, row: r.add(first_row, row), col: r.add(w.col, col) };
+                parts.push(epilogue(r, &sums?, at));
+                places.push(at);
+            }
+            let left = w.rows.map(|rows| {
+                let before = r.add(offset, row);
+                r.sub(rows, before)
+            });
+            let codes = quantise(r, self.p, scale, &parts, places[0], left);
+            for (codes, at) in codes.into_iter().zip(places) {
+                match left {
+                    None => r.store_tile(&self.d, codes, &[at.batch, at.row, at.col], self.c.n_align),
+                    Some(left) => store_some_rows(r, self.p.groups, &self.d, codes, at, left, self.c.n_align),
+                }
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use crate::gemm::config::{Cluster, WgmmaConfig};
 use crate::gemm::grouped::TileList;
 use crate::gemm::problem::{BLayout, GemmProblem, Groups};
+use crate::gemm::quant;
 use crate::gemm::scale::BlockScales;
 use crate::gemm::tiles::{Raster, TileAt};
 use tilewright_ir::tile::{Dim, KernelBuilder, Pipe, ProbeAxis, RoleBuilder, Scalar, Staging, TensorRef};
@@ -16,6 +17,8 @@ pub(super) struct Ctx<'a> {
     pub d: TensorRef,
     pub ring: Pipe,
     pub staging: Option<Staging>,
+    /// Factors of a quantised output.
+    pub d_scale: Option<TensorRef>,
     /// Factors inside the main loop.
     pub blocks: BlockScales,
     /// The tiles of a grouped GEMM.
@@ -76,7 +79,8 @@ impl<'a> Ctx<'a> {
             k.probe("m", cm, ProbeAxis::Tiles);
         }
         let blocks = BlockScales::declare(k, p);
-        Ctx { p, c, a, b, d, ring, staging, blocks, list }
+        let d_scale = quant::declare(k, p);
+        Ctx { p, c, a, b, d, ring, staging, blocks, d_scale, list }
     }
 
     /// Tiles this cluster walks: first, end, step, and the raster that places them.

@@ -2,11 +2,13 @@
 
 use super::super::super::ask::safetensors_dtype;
 use super::super::super::case::{Case, Check, Output};
+pub use super::super::case::numbers;
+use super::super::case::{Weights, path, told};
 use crate::error::{Res, failed, failure};
 use crate::tensors::{Tensors, to_f64};
 use serde_json::json;
 use tilewright_runtime::expr::{VarId, Vars};
-use tilewright_templates::gemm::{GemmProblem, Groups, Operands, reference};
+use tilewright_templates::gemm::{GemmProblem, Groups, Operands, grouped_class, reference};
 
 /// Work (multiply-adds) up to which the result is compared with the reference.
 const REFERENCE_LIMIT: usize = 1 << 29;
@@ -33,7 +35,7 @@ impl Sizes {
     }
 
     /// Rows of d, those of nobody included.
-    fn all_rows(&self, p: &GemmProblem) -> usize {
+    pub fn all_rows(&self, p: &GemmProblem) -> usize {
         if p.groups == Groups::Offsets { self.tokens() } else { self.counts.len() * self.max_m }
     }
 
@@ -56,35 +58,36 @@ impl Sizes {
     }
 }
 
-/// A problem of these sizes on these inputs.
-pub fn case(p: GemmProblem, s: Sizes, alpha: f32, inputs: Tensors) -> Res<Case> {
+/// A problem of these sizes on these inputs; `weights` are `[e, n, k]`, twice n for swiglu.
+pub fn case(p: GemmProblem, s: Sizes, alpha: f32, inputs: Tensors, weights: Weights) -> Res<Case> {
     let sorted = p.groups == Groups::Offsets;
     let shape = if sorted { vec![s.tokens(), s.n] } else { vec![s.counts.len(), s.max_m, s.n] };
     let rows = if sorted { String::new() } else { format!(" of {}", s.max_m) };
-    let gather = if s.rows.is_some() { ",gather=1" } else { "" };
     let unused = (s.all_rows(&p) - s.tokens()) * s.n * p.output.bytes() as usize;
     Ok(Case {
         sizes: format!("rows {:?}{rows} n {} k {}", s.counts, s.n, s.k),
-        class: p.class() + gather,
+        class: grouped_class(&p.class(), s.rows.is_some()),
         vars: s.vars(&p)?,
         scalars: vec![("alpha", alpha)],
         outputs: vec![Output { name: "d", dtype: safetensors_dtype(p.output), shape }],
         unused: unused as u64,
-        check: check(p, s, alpha),
+        check: check(p, s, alpha, weights),
         inputs,
     })
 }
 
 /// Compares each expert's rows with the f64 reference where that is affordable; rows past a count may hold anything.
-fn check(p: GemmProblem, s: Sizes, alpha: f32) -> Check {
-    Box::new(move |inputs, outputs, _| {
+fn check(p: GemmProblem, s: Sizes, alpha: f32, weights: Weights) -> Check {
+    Box::new(move |inputs, outputs, kernels| {
+        let path = path(&p, kernels);
         let wide = s.n * p.gates() as usize;
         let work = s.tokens() * wide * s.k;
         if work > REFERENCE_LIMIT {
-            return Ok(json!({"reference": null, "why": format!("{work} multiply-adds are more than {REFERENCE_LIMIT}")}));
+            let why = format!("{work} multiply-adds are more than {REFERENCE_LIMIT}");
+            return Ok(told(json!({"reference": null, "why": why}), path));
         }
-        let numbers = |name: &str| inputs.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data));
-        let (a, b, bias, residual) = (numbers("a")?, numbers("b")?, numbers("bias")?, numbers("residual")?);
+        let numbers = |name| numbers(inputs, name);
+        let (a, b, bias, residual) = (numbers("a")?, weights(inputs)?, numbers("bias")?, numbers("residual")?);
         let a = if s.rows.is_some() { gathered(&a, &ints(inputs, "gather"), s.k) } else { a };
         let d = outputs.get("d").ok_or_else(|| failure("no output d"))?;
         let found = to_f64(d.dtype, &d.data)?;
@@ -117,10 +120,13 @@ fn check(p: GemmProblem, s: Sizes, alpha: f32) -> Check {
             elements += mine.len();
         }
         if unknown > 0 && elements == 0 {
-            return Ok(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}));
+            return Ok(told(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}), path));
         }
-        Ok(json!({"reference": "f64", "elements": elements, "max_error": worst, "bound": "2*|lowp-ref| + slack",
-                  "experts_with_infinities_or_nans": unknown}))
+        let mut verdict = json!({"reference": "f64", "elements": elements, "max_error": worst, "bound": "2*|lowp-ref| + slack"});
+        if unknown > 0 {
+            verdict["experts_not_compared"] = json!({"count": unknown, "why": "their inputs hold infinities or NaNs"});
+        }
+        Ok(told(verdict, path))
     })
 }
 

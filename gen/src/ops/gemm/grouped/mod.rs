@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `request` | keys and tensors of a run, and the config for it |
 //! | `case` | sizes, the comparison with the reference |
+//! | `weight` | the same with weights of a few bits instead of b |
 //! | `random` | made-up routings and the sizes a plan is verified on |
 
 mod case;
 mod random;
 mod request;
+mod weight;
 
 use super::super::{About, Family, Indexed};
 use crate::error::{Res, bad_input};
@@ -16,7 +18,10 @@ use crate::library::Entry;
 use serde_json::json;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
-use tilewright_templates::gemm::{GemmConfig, GemmProblem, Groups, build, grouped_plan, space};
+use tilewright_templates::gemm::weight::WeightClass;
+use tilewright_templates::gemm::{
+    GemmConfig, GemmError, GemmProblem, Groups, build, grouped_class, grouped_dequantised_plan, grouped_plan, space,
+};
 use tilewright_templates::plan::{OpPlan, TemplateKernel};
 
 /// The row of `gemm_grouped`.
@@ -38,7 +43,7 @@ fn plain() -> GemmProblem {
 
 fn about() -> About {
     About {
-        templates: vec!["wgmma", "mma", "tiles", "gather"],
+        templates: vec!["wgmma", "mma", "weight_wgmma", "tiles", "gather"],
         inputs: vec!["bf16", "f16"],
         outputs: vec!["bf16", "f16", "f32"],
         keys: vec![
@@ -46,29 +51,45 @@ fn about() -> About {
             ("act", json!(["none", "relu", "gelu", "silu", "swiglu"])),
             ("alpha", json!("f32")),
             ("b", json!(["nk", "kn"])),
+            ("weight", json!(["int4", "int8", "awq", "gptq", "packed"])),
+            ("path", json!(["auto", "packed", "dequantised"])),
+            ("gptq_version", json!([1, 2])),
+            ("bits", json!("4 or 8, of weight=packed")),
+            ("group", json!("16, 32, 64 or 128, of weight=packed")),
+            ("zero", json!("true or false, of weight=packed")),
+            ("n", json!("output columns, of weight=packed")),
             ("config", json!("a config id")),
         ],
     }
 }
 
-/// A class and whether its rows are gathered first.
-fn problem(class: &str) -> Res<(GemmProblem, bool)> {
+/// A class, and whether its rows are gathered first.
+fn problem(class: &str) -> Res<(WeightClass, bool)> {
     let (text, gather) = class.strip_suffix(",gather=1").map_or((class, false), |text| (text, true));
-    Ok((GemmProblem::from_class(text).map_err(bad_input)?, gather))
+    Ok((WeightClass::from_class(text).map_err(bad_input)?, gather))
 }
 
 fn plans(arch: Arch, entry: &Entry) -> Res<Vec<OpPlan>> {
-    let (p, gather) = problem(&entry.class)?;
+    let (class, gather) = problem(&entry.class)?;
     let plan = |text: &String| {
         let config: GemmConfig = text.parse().map_err(bad_input)?;
-        grouped_plan(arch, &p, &config, gather).map_err(|e| bad_input(format!("{}: {e}", entry.class)))
+        let plan = complete(arch, &class, &config, gather, false);
+        plan.map_err(|e| bad_input(format!("{}: {e}", entry.class)))
     };
     entry.configs.iter().map(plan).collect()
 }
 
+/// The plan of a class with what stands before its multiplication; `unpack` gives the one that unpacks the weights first.
+fn complete(arch: Arch, class: &WeightClass, c: &GemmConfig, gather: bool, unpack: bool) -> Result<OpPlan, GemmError> {
+    let make = if unpack { grouped_dequantised_plan } else { grouped_plan };
+    let mut op = class.complete(arch, make(arch, &class.problem, c, gather)?)?;
+    op.plan.class = grouped_class(&class.class(), gather);
+    Ok(op)
+}
+
 fn kernel(arch: Arch, class: &str, config: &str) -> Res<TemplateKernel> {
-    let (p, _) = problem(class)?;
-    build(arch, &p, &config.parse().map_err(bad_input)?).map_err(bad_input)
+    let (class, _) = problem(class)?;
+    build(arch, &class.problem, &config.parse().map_err(bad_input)?).map_err(bad_input)
 }
 
 /// Buckets of the rows an expert is expected to have: first the lowest tiles that hold them, then lower ones, highest first.

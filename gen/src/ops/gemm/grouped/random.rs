@@ -2,24 +2,30 @@
 
 use super::super::super::ask::safetensors_dtype;
 use super::super::super::case::{Case, Random, Trial};
-use super::case::{Sizes, case};
+use super::super::case::Weights;
+use super::case::{Sizes, case, ints, numbers};
 use super::problem;
-use crate::error::{Res, failure};
+use crate::error::{Res, failed};
 use crate::tensors::{Tensor, Tensors, from_f64};
 use crate::verify::Level;
 use safetensors::Dtype;
+use std::rc::Rc;
 use tilewright_ir::DType;
-use tilewright_templates::gemm::{BLayout, GemmProblem, Groups, Weight};
+use tilewright_templates::gemm::weight::{Blocks, pack, unpack, words as words_of};
+use tilewright_templates::gemm::{BLayout, GemmProblem, Groups, Packed, Weight};
 
 /// Cases at boundary trip counts and ragged sizes, rounded to what the plan requires.
 pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
-    let (p, gather) = problem(&t.plan.class)?;
-    if p.weight != Weight::Same {
-        return Err(failure(format!("{}: packed weights of experts have no verification cases yet", t.plan.class)));
+    let (class, gather) = problem(&t.plan.class)?;
+    if class.source.is_some() {
+        return failed(format!("{}: the library has packed weights of experts, not those that come from a source", t.plan.class));
     }
+    let p = class.problem;
     let last = t.plan.launches.len() - 1;
-    let axis = |name: &str| t.axis(last, name).unwrap_or(64);
-    let (bm, bn, bk, stages) = (axis("bm"), axis("bn") / p.gates() as usize, axis("bk"), axis("stages"));
+    let axis = |name: &str, other| t.axis(last, name).unwrap_or(other);
+    // Rows of weights of a packed tile are those of one gate.
+    let gates = if p.weight == Weight::Same { p.gates() as usize } else { 1 };
+    let (bm, bn, bk, stages) = (axis("bm", 64), axis("bn", 64) / gates, axis("bk", 128), axis("stages", 2));
     let mut wanted = vec![(vec![0, 1, bm + 1, 0, 3], bn + 9, bk + 9), (vec![bm - 1, bm, 0], 24, stages * bk), (vec![0, 0], 8, 8)];
     if t.level == Level::Full {
         wanted.extend([
@@ -35,8 +41,23 @@ pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
         let max_m = counts.iter().max().map_or(1, |m| m + i % 3);
         let sizes = Sizes { counts, max_m: max_m.max(1), n, k, rows: gather.then_some(tokens / 2 + 1) };
         if let Some(s) = nearest(t, &p, &sizes)? {
-            let inputs = inputs(&p, &s, t.seed + i as u64);
-            list.push(case(p, s, 0.75, inputs)?);
+            let mut inputs = inputs(&p, &s, t.seed + i as u64);
+            let weights: Weights = match p.weight {
+                Weight::Same => Rc::new(|inputs| numbers(inputs, "b")),
+                Weight::Packed(packed) => {
+                    let (e, gates) = (s.counts.len(), p.gates() as usize);
+                    let blocks = Blocks { packed, n: s.n, k: s.k, gates };
+                    inputs.insert("packed".into(), random_blocks(&p, packed, blocks, e, t.seed + i as u64));
+                    Rc::new(move |inputs| {
+                        let words = ints(inputs, "packed");
+                        Ok(words
+                            .chunks(blocks.len())
+                            .flat_map(|w| unpack(packed, p.input, blocks.n, blocks.k, gates, w))
+                            .collect())
+                    })
+                }
+            };
+            list.push(case(p, s, 0.75, inputs, weights)?);
         }
     }
     Ok(list)
@@ -65,7 +86,7 @@ fn inputs(p: &GemmProblem, s: &Sizes, seed: u64) -> Tensors {
     let b = if p.b == BLayout::Nk { vec![e, wide, k] } else { vec![e, k, wide] };
     let all: [(&str, DType, bool, Vec<usize>); 4] = [
         ("a", p.input, true, s.rows.map_or(rows(k), |rows| vec![rows, k])),
-        ("b", p.input, true, b),
+        ("b", p.input, p.weight == Weight::Same, b),
         ("bias", p.input, p.bias, vec![e, wide]),
         ("residual", p.output, p.residual, rows(n)),
     ];
@@ -89,4 +110,22 @@ fn inputs(p: &GemmProblem, s: &Sizes, seed: u64) -> Tensors {
         add("gather", (0..tokens).map(|_| random.below(rows)).collect());
     }
     tensors
+}
+
+/// Random codes, zero points and scales of every expert, packed.
+fn random_blocks(p: &GemmProblem, packed: Packed, blocks: Blocks, e: usize, seed: u64) -> Tensor {
+    let Blocks { n, k, gates, .. } = blocks;
+    let (rows, group) = (n * gates, packed.group as usize);
+    let factors = rows * k.div_ceil(group);
+    let mut random = Random::new(seed + 1);
+    let mut words = Vec::new();
+    for _ in 0..e {
+        let codes = |random: &mut Random, n: usize| -> Vec<u8> { (0..n).map(|_| random.below(1 << packed.bits) as u8).collect() };
+        let code = codes(&mut random, rows * k);
+        let zero = packed.zero.then(|| codes(&mut random, factors));
+        let scale: Vec<f32> = (0..factors).map(|_| (1 + random.below(64)) as f32 / 1024.0).collect();
+        words.extend(pack(packed, p.input, n, k, gates, group, &code, &scale, zero.as_deref()));
+    }
+    let shape = vec![e, blocks.along_n(), blocks.along_k(), words_of(packed) as usize];
+    Tensor { dtype: Dtype::I32, shape, data: words.into_iter().flat_map(i32::to_le_bytes).collect() }
 }

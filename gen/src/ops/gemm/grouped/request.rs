@@ -2,25 +2,32 @@
 
 use super::super::super::ask::{Ask, dtype_of, safetensors_dtype};
 use super::super::super::case::Request;
-use super::case::{Sizes, case, ints};
+use super::super::case::Weights;
+use super::case::{Sizes, case, ints, numbers};
+use super::weight;
 use crate::error::{Res, bad_input, usage};
 use safetensors::Dtype;
+use std::rc::Rc;
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::gemm::*;
 
 const KEYS: [&str; 5] = ["out", "act", "alpha", "b", "config"];
-const TENSORS: [&str; 7] = ["a", "b", "offsets", "counts", "bias", "residual", "gather"];
+/// Tensors besides the weights.
+pub const TENSORS: [&str; 6] = ["a", "offsets", "counts", "bias", "residual", "gather"];
 
 /// Checks keys and tensors against each other.
 pub fn request(ask: Ask) -> Res<Request> {
-    if ask.key("weight").is_some() {
-        return usage("key `weight`: gemm_grouped takes b in the dtype of a; packed weights of experts have no loader yet");
-    }
-    ask.only_keys(&KEYS)?;
-    if let Some(name) = ask.tensors.keys().find(|n| !TENSORS.contains(&n.as_str())) {
-        return usage(format!(
-            "unknown tensor `{name}`: expected a, b, offsets or counts, and optionally bias, residual, gather"
-        ));
+    let packed = ask.key("weight").is_some();
+    if packed {
+        weight::check_words(&ask)?;
+    } else {
+        ask.only_keys(&KEYS)?;
+        let known = |n: &str| n == "b" || TENSORS.contains(&n);
+        if let Some(name) = ask.tensors.keys().find(|n| !known(n)) {
+            return usage(format!(
+                "unknown tensor `{name}`: expected a, b, offsets or counts, and optionally bias, residual, gather"
+            ));
+        }
     }
     let groups = match (ask.tensors.contains_key("offsets"), ask.tensors.contains_key("counts")) {
         (true, false) => Groups::Offsets,
@@ -28,19 +35,28 @@ pub fn request(ask: Ask) -> Res<Request> {
         (true, true) => return usage("tensors `offsets` and `counts`: expected one of them, the rows are sorted or masked"),
         (false, false) => return usage("tensors `offsets` and `counts` are missing: expected one, which rows are whose"),
     };
-    let (a, b) = (ask.need("a")?, ask.need("b")?);
-    let input = dtype_of("a", a, &[DType::BF16, DType::F16])?;
+    let input = dtype_of("a", ask.need("a")?, &[DType::BF16, DType::F16])?;
     let layout = ask.parsed("b")?.unwrap_or(BLayout::Nk);
     let act = ask.parsed("act")?.unwrap_or(Act::None);
     let outputs = |d: &DType| matches!(d, DType::BF16 | DType::F16 | DType::F32);
     let output = ask.value("out", "bf16, f16 or f32", outputs)?.unwrap_or(input);
     let (bias, residual) = (ask.tensors.contains_key("bias"), ask.tensors.contains_key("residual"));
-    let p = GemmProblem { output, b: layout, act, bias, residual, groups, ..GemmProblem::plain(input) };
-    if dtype_of("b", b, &[input]).is_err() {
-        return usage(format!("tensor `b` is {}: expected a's dtype, {:?}", b.describe(), a.dtype));
+    let plain = GemmProblem { output, b: layout, act, bias, residual, groups, ..GemmProblem::plain(input) };
+    let (rows, k) = rows(&ask, groups)?;
+    let (wide, found) = if packed {
+        let found = weight::find(&ask, &plain, rows.counts.len(), k)?;
+        (found.rows, Some(found))
+    } else {
+        (dense_rows(&ask, &plain, rows.counts.len(), k)?, None)
+    };
+    if !wide.is_multiple_of(plain.gates() as usize) {
+        return usage(format!("act=swiglu: an expert's weight has {wide} rows, which are not gate and up of equal number"));
     }
-    let s = sizes(&ask, &p)?;
-    let (e, wide) = (s.counts.len(), s.n * p.gates() as usize);
+    let s = Sizes { n: wide / plain.gates() as usize, k, ..rows };
+    let e = s.counts.len();
+    if [e, s.all_rows(&plain), wide, k].iter().any(|x| *x > i32::MAX as usize / 4) {
+        return usage(format!("{e} experts, n = {}, k = {k}: sizes are limited to {}", s.n, i32::MAX / 4));
+    }
     if bias {
         ask.expect("bias", safetensors_dtype(input), &[e, wide])?;
     }
@@ -50,22 +66,30 @@ pub fn request(ask: Ask) -> Res<Request> {
     }
     let alpha = ask.value("alpha", "a number", |_| true)?.unwrap_or(1.0);
     let config: Option<GemmConfig> = ask.parsed("config")?;
-    let gather = s.rows.is_some();
+    match found {
+        Some(found) => weight::request(ask, plain, s, found, alpha, config),
+        None => request_of(ask, plain, s, alpha, config),
+    }
+}
+
+/// A run on matrices in the dtype of a.
+fn request_of(ask: Ask, p: GemmProblem, s: Sizes, alpha: f32, config: Option<GemmConfig>) -> Res<Request> {
     let chosen = s.clone();
+    let weights: Weights = Rc::new(|inputs| numbers(inputs, "b"));
     Ok(Request {
-        case: case(p, s, alpha, ask.tensors)?,
+        case: case(p, s, alpha, ask.tensors, weights)?,
         pinned: config.is_some(),
         plans: Box::new(move |arch| {
             let config = config.unwrap_or_else(|| default_config(arch, &p, &chosen));
-            Ok(vec![grouped_plan(arch, &p, &config, gather).map_err(bad_input)?])
+            Ok(vec![grouped_plan(arch, &p, &config, chosen.rows.is_some()).map_err(bad_input)?])
         }),
     })
 }
 
-/// The sizes; names those that do not fit, and what is wrong with offsets, counts and gather.
-fn sizes(ask: &Ask, p: &GemmProblem) -> Res<Sizes> {
-    let (a, b) = (ask.need("a")?, ask.need("b")?);
-    let (offsets, gather) = (p.groups == Groups::Offsets, ask.tensors.contains_key("gather"));
+/// Rows of each expert, of sizes whose columns are to come, and k; names what is wrong with offsets, counts and gather.
+fn rows(ask: &Ask, groups: Groups) -> Res<(Sizes, usize)> {
+    let a = ask.need("a")?;
+    let (offsets, gather) = (groups == Groups::Offsets, ask.tensors.contains_key("gather"));
     let form = match (offsets, gather) {
         (true, false) => "[tokens, k] with `offsets`",
         (true, true) => "[rows, k] with `gather`",
@@ -73,38 +97,53 @@ fn sizes(ask: &Ask, p: &GemmProblem) -> Res<Sizes> {
         (false, true) => return usage("tensor `gather` goes with `offsets`: masked rows lie where they are"),
     };
     let rank = if offsets { 2 } else { 3 };
-    if a.shape.len() != rank {
-        return usage(format!("tensor `a` is {}: expected {form}", a.describe()));
+    if a.shape.len() != rank || a.shape[rank - 1] == 0 {
+        return usage(format!("tensor `a` is {}: expected {form}, k at least 1", a.describe()));
     }
-    let order = if p.b == BLayout::Nk { "[e, n, k]" } else { "[e, k, n]" };
-    let [e, rows, cols] = b.shape[..] else {
-        return usage(format!("tensor `b` is {}: expected {order}", b.describe()));
-    };
-    let (wide, kb) = if p.b == BLayout::Nk { (rows, cols) } else { (cols, rows) };
     let k = a.shape[rank - 1];
-    if kb != k {
-        return usage(format!("k differs: a is {:?} with k = {k}, b is {:?} as {order} with k = {kb}", a.shape, b.shape));
-    }
-    if !wide.is_multiple_of(p.gates() as usize) {
-        return usage(format!("act=swiglu: b has {wide} columns of weights, which are not gate and up of equal number"));
-    }
-    if e == 0 || k == 0 || wide == 0 {
-        return usage(format!("a is {:?}, b is {:?}: every size but the rows must be at least 1", a.shape, b.shape));
-    }
-    if a.shape.iter().chain(&b.shape).any(|s| *s > i32::MAX as usize / 4) {
-        return usage(format!("a is {:?}, b is {:?}: sizes are limited to {}", a.shape, b.shape, i32::MAX / 4));
-    }
-    let n = wide / p.gates() as usize;
+    let name = if offsets { "offsets" } else { "counts" };
+    let len = ask.need(name)?;
+    let e = match len.shape[..] {
+        [len] if len > usize::from(offsets) => len - usize::from(offsets),
+        _ => {
+            let form = if offsets { "[e+1]" } else { "[e]" };
+            return usage(format!("tensor `{name}` is {}: expected I32 {form}, of at least one expert", len.describe()));
+        }
+    };
     if offsets {
         let tokens = if gather { gathered_tokens(ask, a.shape[0])? } else { a.shape[0] };
         let counts = by_offsets(ask, e, tokens)?;
-        return Ok(Sizes { counts, max_m: 0, n, k, rows: gather.then_some(a.shape[0]) });
+        return Ok((Sizes { counts, max_m: 0, n: 0, k, rows: gather.then_some(a.shape[0]) }, k));
     }
     if a.shape[0] != e {
-        return usage(format!("experts differ: a is {:?}, b is {:?}", a.shape, b.shape));
+        return usage(format!("experts differ: a is {:?}, `counts` has {e}", a.shape));
     }
     let max_m = a.shape[1];
-    Ok(Sizes { counts: by_counts(ask, e, max_m)?, max_m, n, k, rows: None })
+    Ok((Sizes { counts: by_counts(ask, e, max_m)?, max_m, n: 0, k, rows: None }, k))
+}
+
+/// Rows of each expert's matrix of b.
+fn dense_rows(ask: &Ask, p: &GemmProblem, e: usize, k: usize) -> Res<usize> {
+    let b = ask.need("b")?;
+    let order = if p.b == BLayout::Nk { "[e, n, k]" } else { "[e, k, n]" };
+    if dtype_of("b", b, &[p.input]).is_err() {
+        let want = safetensors_dtype(p.input);
+        return usage(format!("tensor `b` is {}: expected a's dtype, {want:?}", b.describe()));
+    }
+    let [experts, rows, cols] = b.shape[..] else {
+        return usage(format!("tensor `b` is {}: expected {order}", b.describe()));
+    };
+    if experts != e {
+        return usage(format!("experts differ: b is {:?}, `offsets` or `counts` are of {e}", b.shape));
+    }
+    let (wide, kb) = if p.b == BLayout::Nk { (rows, cols) } else { (cols, rows) };
+    if kb != k {
+        return usage(format!("k differs: a has k = {k}, b is {:?} as {order} with k = {kb}", b.shape));
+    }
+    if wide == 0 {
+        return usage(format!("tensor `b` is {}: every size must be at least 1", b.describe()));
+    }
+    Ok(wide)
 }
 
 /// Rows of each expert from offsets that ascend from 0 to `tokens`.
@@ -146,7 +185,7 @@ fn gathered_tokens(ask: &Ask, rows: usize) -> Res<usize> {
 }
 
 /// A config that fits the sizes: tiles of 64 rows where an expert has few.
-fn default_config(arch: Arch, p: &GemmProblem, s: &Sizes) -> GemmConfig {
+pub fn default_config(arch: Arch, p: &GemmProblem, s: &Sizes) -> GemmConfig {
     let multiple = |x: usize, of: &[u32]| of.iter().copied().find(|a| x.is_multiple_of(*a as usize)).unwrap_or(1);
     let few = s.tokens().div_ceil(s.counts.len()) <= 64;
     let rows_aligned = s.k.is_multiple_of(8) && (p.b == BLayout::Nk || s.n.is_multiple_of(8));
