@@ -94,6 +94,35 @@ fn checkpoints_unpacked_first() {
 }
 
 #[test]
+fn zero_points_that_are_all_half_the_range_are_left_out() {
+    for (bits, version) in [(4, 1), (8, 2)] {
+        let w = Numbers::new(bits, [16, 128, 64], Kind::Random, false, 11);
+        let version = format!("gptq_version={version}");
+        let report =
+            check("symmetric gptq", "sm90", 3, true, &w, w.gptq(if bits == 4 { 1 } else { 2 }), &["weight=gptq", &version]);
+        let plan = report["plan"].as_str().unwrap();
+        assert!(plan.contains(&format!("int{bits}g64_")), "{plan}");
+    }
+    let w = Numbers::new(4, [16, 128, 64], Kind::Random, true, 12);
+    let report = check("awq", "sm90", 3, true, &w, w.awq(), &["weight=awq"]);
+    assert!(report["plan"].as_str().is_some_and(|p| p.contains("int4g64z_")), "{report}");
+}
+
+#[test]
+fn layers_of_models() {
+    // gpt-oss' 2880, a k that only one group divides, DeepSeek-V2-Lite's 10944.
+    let w = Numbers::new(4, [24, 2880, 32], Kind::Random, true, 13);
+    check("k = 2880", "sm90", 3, true, &w, w.gptq(1), &["weight=gptq"]);
+    let w = Numbers::new(8, [9, 3884, 3884], Kind::Extreme, true, 14);
+    check("k = 3884", "sm90", 2, false, &w, w.raw(false, true), &["weight=int8"]);
+    check("k = 3884, unpacked", "sm80", 2, false, &w, w.raw(false, true), &["weight=int8", "path=dequantised"]);
+    let w = Numbers::new(4, [10944, 64, 64], Kind::Random, false, 15);
+    check("n = 10944", "sm90", 1, true, &w, w.raw(true, false), &["weight=int4"]);
+    let w = Numbers::new(4, [16, 10944, 64], Kind::Random, true, 16);
+    check("k = 10944", "sm90", 8, false, &w, w.awq(), &["weight=awq"]);
+}
+
+#[test]
 fn gate_and_up_alternate_in_the_packed_form_only() {
     let w = Numbers::new(4, [2 * 70, 128, 128], Kind::Random, true, 9);
     check("swiglu", "sm90", 5, true, &w, w.raw(true, true), &["weight=int4", "act=swiglu", "path=dequantised"]);

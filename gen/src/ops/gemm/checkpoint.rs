@@ -174,7 +174,7 @@ pub fn load(ask: &Ask, weight: &str, wanted: Wanted) -> Res<Loaded> {
         return usage(format!("tensor `zero`: element {at} is {}: 4-bit zero points are 0 to 15", z.data[at]));
     }
     let perm = if weight == "gptq" { permutation(ask, k, group)? } else { None };
-    Ok(Loaded {
+    let mut loaded = Loaded {
         source,
         packed: Packed { bits: source.bits(), group: packed, zero: source.zero() },
         dtype: wanted.dtype.unwrap_or(found),
@@ -183,7 +183,9 @@ pub fn load(ask: &Ask, weight: &str, wanted: Wanted) -> Res<Loaded> {
         k,
         group,
         perm,
-    })
+    };
+    loaded.packed.zero = source.zero() && !loaded.symmetric(&ask.tensors)?;
+    Ok(loaded)
 }
 
 impl Loaded {
@@ -209,6 +211,18 @@ impl Loaded {
             zeros: part(names[2]),
             g_idx,
         })
+    }
+
+    /// Whether every zero point is half the range: then the packed form needs none. Symmetric GPTQ checkpoints are so.
+    fn symmetric(&self, tensors: &Tensors) -> Res<bool> {
+        let middle = 1u32 << (self.source.bits() - 1);
+        for i in 0..self.batch {
+            let s = self.stored(tensors, None, i)?;
+            if (0..self.rows).any(|row| (0..s.groups()).any(|g| s.zero(row, g) != middle)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The weights `[batch, rows, k]` by definition, as `dtype` holds them.

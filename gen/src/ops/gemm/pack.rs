@@ -210,7 +210,20 @@ pub fn random(l: &Loaded, seed: u64) -> Tensors {
         };
         let shape = vec![l.batch, size(&part.shape[0]), size(&part.shape[1])];
         let count: usize = shape.iter().product();
+        // Zero points that the packed form leaves out are half the range, in every field of a byte.
+        let middle = match (l.source, part.name) {
+            _ if l.packed.zero => None,
+            (Source::Raw { bits, .. }, "zero") => Some(1u8 << (bits - 1)),
+            (Source::Gptq { bits: 4, version: 1 }, "qzeros") => Some(0x77),
+            (Source::Gptq { bits: 8, version }, "qzeros") => Some(if version == 1 { 0x7f } else { 0x80 }),
+            (_, "qzeros") => Some(0x88),
+            _ => None,
+        };
         let (dtype, data) = match part.dtype {
+            DType::I32 | DType::U8 if middle.is_some() => {
+                let (dtype, bytes) = if part.dtype == DType::I32 { (Dtype::I32, 4) } else { (Dtype::U8, 1) };
+                (dtype, vec![middle.unwrap_or_default(); count * bytes])
+            }
             DType::I32 => (Dtype::I32, (0..count * 4).map(|_| random.below(256) as u8).collect()),
             DType::U8 => {
                 let top = if raw && part.name == "zero" { 1 << bits } else { 256 };

@@ -46,7 +46,15 @@ pub fn cases(t: &Trial<'_>, class: &WeightClass, packed: Packed) -> Res<Vec<Case
 }
 
 /// A packed weight with its numbers: random, at the ends of the range, or constant in groups with every third scale zero.
-fn made(p: &GemmProblem, packed: Packed, shape: Shape, group: usize, kind: usize, perm: bool, seed: u64) -> (Tensors, Weights) {
+pub fn made(
+    p: &GemmProblem,
+    packed: Packed,
+    shape: Shape,
+    group: usize,
+    kind: usize,
+    perm: bool,
+    seed: u64,
+) -> (Tensors, Weights) {
     let [batch, _, n, k] = shape;
     let gates = p.gates() as usize;
     let (rows, groups, top) = (n * gates, k.div_ceil(group), (1usize << packed.bits) - 1);

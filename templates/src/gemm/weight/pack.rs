@@ -16,7 +16,7 @@ pub struct PackProblem {
     pub source: Source,
     /// Dtype of a, and so of the packed scales: BF16 or F16.
     pub dtype: DType,
-    /// What it becomes; bits and zero points are the source's.
+    /// What it becomes; [`Source::packs_as`]. Without zero points here, those of the source are all half the range.
     pub packed: Packed,
     /// Rows of the weight for one output column: 2 for gate and up.
     pub gates: u32,

@@ -58,7 +58,7 @@ impl WeightClass {
         };
         let class = WeightClass { problem: GemmProblem::from_class(rest)?, source, perm };
         let fits = match class.packed() {
-            Some(p) => source.is_none_or(|s: Source| (s.bits(), s.zero()) == (p.bits, p.zero)),
+            Some(p) => source.is_none_or(|s: Source| s.packs_as(p)),
             None => source.is_none() && !perm,
         };
         if fits { Ok(class) } else { Err(bad()) }
@@ -104,7 +104,7 @@ impl PackProblem {
         let source: Source = source.parse().map_err(|_| bad())?;
         let dtype = dtype.parse().ok().filter(|d| [DType::BF16, DType::F16].contains(d)).ok_or_else(bad)?;
         let p = PackProblem { source, dtype, packed, gates, perm: perm == "1" };
-        let fits = p.class() == text && (source.bits(), source.zero()) == (packed.bits, packed.zero);
+        let fits = p.class() == text && source.packs_as(packed);
         if fits { Ok(p) } else { Err(bad()) }
     }
 

@@ -11,6 +11,7 @@
 //! order of `perm` ([`order`]), and the columns of a are permuted likewise. Scales that are F16 where a is BF16 are rounded to BF16.
 
 use super::format::Format;
+use crate::gemm::problem::Packed;
 use half::{bf16, f16};
 use std::fmt;
 use std::str::FromStr;
@@ -61,6 +62,11 @@ impl Source {
     /// Whether each group has a zero point of its own.
     pub fn zero(self) -> bool {
         !matches!(self, Source::Raw { zero: false, .. })
+    }
+
+    /// Whether it packs so: the same bits, and zero points where it has any, unless every one is half the range.
+    pub fn packs_as(self, p: Packed) -> bool {
+        self.bits() == p.bits && (self.zero() || !p.zero)
     }
 
     /// Its tensors; `scale_dtype` is that of a, for sources whose scales have it.
