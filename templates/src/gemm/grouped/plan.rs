@@ -34,7 +34,6 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
         GemmConfig::Wgmma(c) => (c.bm, 16 / p.input.bytes()),
         GemmConfig::Mma(c) => (c.bm, c.load_align),
         GemmConfig::WeightWgmma(c) => (c.bm, 8),
-        // It takes no groups, which its check said.
         GemmConfig::WeightMma(c) => (c.bm, c.load_align),
     };
     let offsets = p.groups == Groups::Offsets;
