@@ -8,9 +8,10 @@ use super::case::{Sizes, case};
 use super::complete;
 use super::request::{TENSORS, default_config};
 use crate::error::{Res, bad_input, failure, usage};
+use tilewright_autotune::{DeviceProfile, crossover};
 use tilewright_ir::Arch;
 use tilewright_runtime::expr::VarId;
-use tilewright_templates::gemm::weight::{WeightClass, crossover};
+use tilewright_templates::gemm::weight::WeightClass;
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, Weight};
 use tilewright_templates::plan::OpPlan;
 
@@ -89,7 +90,9 @@ fn plan(arch: Arch, class: &WeightClass, s: &Sizes, path: Path, config: Option<G
     let (config, unpack) = match (config, packed_configs(arch, p, [1, each, s.n, s.k]).first().copied()) {
         (Some(c), _) => (c, path == Path::Dequantised || path == Path::Auto && c.check(p).is_err() && c.check(&dense).is_ok()),
         (None, Some(c))
-            if path == Path::Packed || path == Path::Auto && each < crossover(arch, packed, s.n * p.gates() as usize, s.k) =>
+            if path == Path::Packed
+                || path == Path::Auto
+                    && each < crossover(&DeviceProfile::typical(arch), packed, s.n * p.gates() as usize, s.k) =>
         {
             (c, false)
         }
