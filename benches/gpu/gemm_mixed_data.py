@@ -123,16 +123,19 @@ def pack(form, codes, scale, zero=None):
     """codes [e, rows, k] integers, scale and zero [e, rows, ceil(k/group)] -> I32 [e, row blocks, ceil(k/128), words]."""
     import torch
 
-    order = torch.tensor(code_places(form.bits), device=codes.device)
-    codes = blocks_of(codes.to(torch.int64), BLOCK_K)
+    order, middle = torch.tensor(code_places(form.bits), device=codes.device), 1 << (form.bits - 1)
+    # Outside of the weight: a scale of zero, and a code equal to its zero point, the default one but in a group that begins inside.
+    zero = torch.full(scale.shape, middle, device=codes.device) if zero is None else zero
+    zero = blocks_of(zero.float() - middle, BLOCK_K // form.group) + middle
+    inside = blocks_of(torch.ones_like(codes, dtype=torch.bool), BLOCK_K)
+    outside = zero.to(torch.int64).repeat_interleave(form.group, -1)
+    codes = torch.where(inside, blocks_of(codes.to(torch.int64), BLOCK_K), outside)
     values = codes.flatten(-2)[..., order].unflatten(-1, (-1, 32 // form.bits))
     words = sum(values[..., slot] << (form.bits * slot) for slot in range(32 // form.bits))
     parts = [torch.where(words >= 1 << 31, words - (1 << 32), words).to(torch.int32)]
-    half_range = 1 << (form.bits - 1)
-    for number, outside, bias in ((scale, 0, 0), (zero, half_range, zero_bias(form)))[: 1 + form.zero]:
-        # Outside of the weight: a scale of zero, the zero point of a format that has none.
-        halves = blocks_of(number.float() - outside, BLOCK_K // form.group).transpose(-1, -2)[..., SCALE_ROWS]
-        parts.append((halves + outside + bias).to(dtype_of(form.a)).contiguous().view(torch.int32).flatten(-2))
+    for number in (blocks_of(scale.float(), BLOCK_K // form.group), zero + zero_bias(form))[: 1 + form.zero]:
+        halves = number.transpose(-1, -2)[..., SCALE_ROWS].to(dtype_of(form.a))
+        parts.append(halves.contiguous().view(torch.int32).flatten(-2))
     return torch.cat(parts, -1).contiguous()
 
 

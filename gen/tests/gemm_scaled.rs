@@ -7,6 +7,7 @@ use safetensors::tensor::Dtype;
 use tilewright_runtime::fp8::Fp8;
 
 struct Case {
+    target: &'static str,
     dtype: Dtype,
     /// Batch, m, n, k.
     shape: [usize; 4],
@@ -90,7 +91,7 @@ fn check(c: &Case) {
     let (b_scale, b_factors) = scale("b_scale", c.b_scale, [batch, wide, k], 128, 4);
     tensors.extend(a_scale.into_iter().chain(b_scale));
     let dir = tempfile::tempdir().unwrap();
-    let out = run(&tensors, c.set, dir.path(), "sm90");
+    let out = run(&tensors, c.set, dir.path(), c.target);
     assert!(out.status.success(), "{name}: {}", String::from_utf8_lossy(&out.stderr));
     let (shape, d) = load(&dir.path().join("out"), "d");
     assert_eq!(shape, led([m, n]), "{name}");
@@ -117,7 +118,8 @@ fn check(c: &Case) {
     }
 }
 
-const PLAIN: Case = Case { dtype: Dtype::F8_E4M3, shape: [1, 1, 1, 1], a_scale: "tensor", b_scale: "tensor", set: &[] };
+const PLAIN: Case =
+    Case { target: "sm90", dtype: Dtype::F8_E4M3, shape: [1, 1, 1, 1], a_scale: "tensor", b_scale: "tensor", set: &[] };
 
 #[test]
 fn scales_of_every_kind_and_any_sizes() {
@@ -153,7 +155,19 @@ fn epilogues_layouts_and_outputs() {
         (Dtype::I8, "row", "tensor", &["b=kn"]),
         (Dtype::I8, "none", "none", &["out=i32"]),
     ] {
-        check(&Case { dtype, a_scale, b_scale, set, shape: [1, 18, 101, 180] });
+        check(&Case { dtype, a_scale, b_scale, set, shape: [1, 18, 101, 180], ..PLAIN });
+    }
+}
+
+#[test]
+fn integers_on_ampere() {
+    for (shape, a_scale, b_scale, set) in [
+        ([1, 33, 70, 208], "row", "row", &[][..]),
+        ([2, 3, 9, 77], "tensor", "led", &["act=swiglu"]),
+        ([1, 5, 130, 1000], "row", "row", &["split_k=3"]),
+        ([1, 17, 20, 36], "none", "none", &["out=i32"]),
+    ] {
+        check(&Case { target: "sm80", dtype: Dtype::I8, shape, a_scale, b_scale, set });
     }
 }
 
@@ -255,7 +269,7 @@ fn what_does_not_fit_is_named() {
     refused(ok(), &["quant=128"], "sm90", &["a quantised output is e4m3, not bf16"]);
     refused(ok(), &["quant=128", "out=e4m3", "split_k=2"], "sm90", &["split_k is 1"]);
     refused(ok(), &["out=i32"], "sm90", &["i32 is the output of i8 x i8 alone"]);
-    refused(ok(), &[], "sm80", &["8-bit operands are multiplied on sm90 only"]);
+    refused(ok(), &[], "sm80", &["8-bit floats: only sm90's kernels multiply these, the target is sm80"]);
     let mixed = vec![bytes("a", Dtype::F8_E4M3, &[4, 256]), bytes("b", Dtype::I8, &[8, 256])];
     refused(mixed, &[], "sm90", &["tensor `b` is I8 [8, 256]: expected a's dtype"]);
     let wide = |name, rows| (name, Dtype::BF16, vec![rows, 16], vec![0; rows * 32]);

@@ -172,6 +172,173 @@ fn codes_of_experts_are_decoded_or_unpacked() {
     assert!(ran.contains("gemm_unpack_"), "{ran}");
 }
 
+/// Every form of a checkpoint with a leading e, and what packing made of one: the op compares with what the form means.
+#[test]
+fn checkpoints_of_experts() {
+    let (e, n, k, groups) = (2usize, 72usize, 128usize, 2usize);
+    let ends = [0, 9, 20];
+    let a = ("a", Dtype::BF16, vec![20, k], bf16_bytes(&random(20 * k, 1)));
+    let offsets = ("offsets", Dtype::I32, vec![e + 1], i32s(&ends));
+    let word = |i: i32| i.wrapping_mul(-1_640_531_535) ^ (i << 7);
+    let words = |name, shape: Vec<usize>| {
+        let data = i32s(&(0..shape.iter().product::<usize>() as i32).map(word).collect::<Vec<_>>());
+        (name, Dtype::I32, shape, data)
+    };
+    let halves = |shape: Vec<usize>| {
+        let data =
+            (0..shape.iter().product::<usize>()).flat_map(|i| half::f16::from_f32((1 + i % 7) as f32 / 64.0).to_le_bytes());
+        ("scales", Dtype::F16, shape.clone(), data.collect::<Vec<u8>>())
+    };
+    let scales = halves(vec![e, groups, n]);
+    let awq = [words("qweight", vec![e, k, n / 8]), words("qzeros", vec![e, groups, n / 8]), scales.clone()];
+    let gptq = [words("qweight", vec![e, k / 8, n]), words("qzeros", vec![e, groups, n / 8]), scales.clone()];
+    let gptq8 = [words("qweight", vec![e, k / 4, n]), words("qzeros", vec![e, groups, n / 4]), scales];
+    for (parts, set) in [
+        (&awq, &["weight=awq"][..]),
+        (&gptq, &["weight=gptq"]),
+        (&gptq, &["weight=gptq", "gptq_version=2"]),
+        (&gptq8, &["weight=gptq", "path=dequantised"]),
+    ] {
+        let Ran { code, line, report, .. } = run("sm90", &[&[a.clone(), offsets.clone()], &parts[..]].concat(), set);
+        assert_eq!(code, 0, "{set:?}: {line}");
+        assert_eq!(report["verified_against"]["reference"], "f64", "{set:?}: {report}");
+    }
+    let bytes = |name, shape: Vec<usize>| {
+        let data = (0..shape.iter().product::<usize>()).map(|i| (i * 89 % 256) as u8).collect();
+        (name, Dtype::U8, shape, data)
+    };
+    let scale = random(e * n * groups, 3).iter().map(|x| x.abs() / 32.0).collect::<Vec<_>>();
+    let int8 = [bytes("q", vec![e, n, k]), ("scale", Dtype::BF16, vec![e, n, groups], bf16_bytes(&scale))];
+    let from_codes = run("sm90", &[&[a.clone(), offsets.clone()], &int8[..]].concat(), &["weight=int8"]);
+    assert_eq!(from_codes.code, 0, "{}", from_codes.line);
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (input, output) = (path("in"), path("out"));
+    save(input.as_ref(), &int8);
+    let set = ["--set", "weight=int8"];
+    let args = [&["run", "gemm_pack", "--target", "sm90", "--input", &input, "--output", &output][..], &set].concat();
+    let (code, line) = outcome(&gen_in(&root(), &args));
+    assert_eq!(code, 0, "{line}");
+    let (shape, packed) = load(output.as_ref(), "packed");
+    let packed = ("packed", Dtype::I32, shape, i32s(&packed.iter().map(|x| *x as i32).collect::<Vec<_>>()));
+    let set = ["weight=packed", "bits=8", "group=64", "zero=false", "n=72"];
+    let from_packed = run("sm90", &[a, offsets, packed], &set);
+    assert_eq!(from_packed.code, 0, "{}", from_packed.line);
+    assert_eq!(from_packed.d, from_codes.d);
+}
+
+/// DeepSeek's: 1 x 128 activations, 128 x 128 weights; and a factor for each token and each column.
+#[test]
+fn bytes_of_experts_with_their_factors() {
+    let (counts, n, k) = ([3usize, 0, 66, 1], 136usize, 272usize);
+    let (e, tokens, source) = (counts.len(), 70, 50usize);
+    let bytes =
+        |n: usize, by: usize| -> Vec<u8> { (0..n).map(|i| (i * by % 113) as u8 | (((i * by / 7) & 1) << 7) as u8).collect() };
+    let value = |b: u8| {
+        let magnitude = match (b >> 3 & 15, b & 7) {
+            (0, m) => f64::from(m) / 512.0,
+            (x, m) => (1.0 + f64::from(m) / 8.0) * 2f64.powi(i32::from(x) - 7),
+        };
+        if b & 0x80 == 0 { magnitude } else { -magnitude }
+    };
+    let (a, b) = (bytes(source * k, 5), bytes(e * n * k, 11));
+    let f32s = |v: &[f64]| v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect::<Vec<u8>>();
+    let ends: Vec<i32> = (0..=e).map(|i| counts[..i].iter().sum::<usize>() as i32).collect();
+    let index: Vec<i32> = (0..tokens).map(|i| (i * 7 % source) as i32).collect();
+    for blocks in [true, false] {
+        let shapes = if blocks { [vec![source, 3], vec![e, 2, 3]] } else { [vec![source], vec![e, n]] };
+        let factors =
+            |i: usize| (0..shapes[i].iter().product()).map(|j: usize| (1 + j * 5 % 9) as f64 / 64.0).collect::<Vec<f64>>();
+        let (a_scale, b_scale) = (factors(0), factors(1));
+        let tensors = [
+            ("a", Dtype::F8_E4M3, vec![source, k], a.clone()),
+            ("b", Dtype::F8_E4M3, vec![e, n, k], b.clone()),
+            ("offsets", Dtype::I32, vec![e + 1], i32s(&ends)),
+            ("gather", Dtype::I32, vec![tokens], i32s(&index)),
+            ("a_scale", Dtype::F32, shapes[0].clone(), f32s(&a_scale)),
+            ("b_scale", Dtype::F32, shapes[1].clone(), f32s(&b_scale)),
+        ];
+        let Ran { code, line, d, report } = run("sm90", &tensors, &[]);
+        assert_eq!(code, 0, "{line}");
+        assert_eq!(report["findings"].as_array().map(Vec::len), Some(0), "{report}");
+        let (shape, d) = d.unwrap();
+        assert_eq!(shape, [tokens, n]);
+        for row in 0..tokens {
+            let expert = (0..e).find(|x| row < ends[x + 1] as usize).unwrap();
+            let from = index[row] as usize;
+            for col in 0..n {
+                let (mut want, mut magnitude) = (0.0, 0.0);
+                for i in 0..k {
+                    let factor = if blocks {
+                        a_scale[from * 3 + i / 128] * b_scale[(expert * 2 + col / 128) * 3 + i / 128]
+                    } else {
+                        a_scale[from] * b_scale[expert * n + col]
+                    };
+                    let x = value(a[from * k + i]) * value(b[(expert * n + col) * k + i]) * factor;
+                    (want, magnitude) = (want + x, magnitude + x.abs());
+                }
+                let found = d[row * n + col];
+                assert!((found - want).abs() <= want.abs() / 256.0 + magnitude / 4096.0, "row {row} col {col}: {found} {want}");
+            }
+        }
+    }
+    let zeros = |name, dtype, shape: &[usize], bytes: usize| {
+        (name, dtype, shape.to_vec(), vec![0u8; bytes * shape.iter().product::<usize>()])
+    };
+    let base = |k: usize| {
+        let (a, b) = (zeros("a", Dtype::I8, &[tokens, k], 1), zeros("b", Dtype::I8, &[e, 8, k], 1));
+        vec![a, b, ("offsets", Dtype::I32, vec![e + 1], i32s(&ends))]
+    };
+    let refused = |tensors: Vec<Tensor>, target: &str, words: &[&str]| {
+        let Ran { code, line, .. } = run(target, &tensors, &[]);
+        assert_eq!(code, 2, "{line}");
+        words.iter().for_each(|w| assert!(line.contains(w), "`{w}` is not in: {line}"));
+    };
+    refused(base(24), "sm90", &["k = 24", "multiple of 16"]);
+    refused(base(32), "sm80", &["sm90 only"]);
+    let with = |name, shape: &[usize]| [base(32), vec![zeros(name, Dtype::F32, shape, 4)]].concat();
+    refused(with("a_scale", &[7]), "sm90", &["`a_scale` is F32 [7]", "[70], [70, 1]"]);
+    refused(with("b_scale", &[8]), "sm90", &["`b_scale` is F32 [8]", "[4, 8], [4, 1, 1]"]);
+}
+
+/// The first layer of an expert in 8 bits: what leaves it is what the second takes.
+#[test]
+fn quantised_outputs_of_experts() {
+    let (counts, max_m, n, k) = ([3usize, 0, 65], 66usize, 136usize, 64usize);
+    let (a, b) = (random(3 * max_m * k, 1), random(3 * 2 * n * k, 2));
+    let counts_i32: Vec<i32> = counts.iter().map(|c| *c as i32).collect();
+    let tensors = [
+        ("a", Dtype::BF16, vec![3, max_m, k], bf16_bytes(&a)),
+        ("b", Dtype::BF16, vec![3, 2 * n, k], bf16_bytes(&b)),
+        ("counts", Dtype::I32, vec![3], i32s(&counts_i32)),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (input, output) = (path("in"), path("out"));
+    save(input.as_ref(), &tensors);
+    let mut args = vec!["run", "gemm_grouped", "--target", "sm90", "--input", &input, "--output", &output];
+    ["act=swiglu", "out=e4m3", "quant=128"].iter().for_each(|s| args.extend(["--set", s]));
+    let (code, line) = outcome(&gen_in(&root(), &args));
+    assert_eq!(code, 0, "{line}");
+    let ((shape, d), (scale_shape, scale)) = (load(output.as_ref(), "d"), load(output.as_ref(), "d_scale"));
+    assert_eq!((shape, scale_shape), (vec![3, max_m, n], vec![3, max_m, 2]));
+    for (e, count) in counts.iter().enumerate() {
+        for row in (0..*count).map(|i| e * max_m + i) {
+            let sum = |col: usize| -> f64 { (0..k).map(|i| a[row * k + i] * b[(e * 2 * n + col) * k + i]).sum() };
+            let want: Vec<f64> = (0..n).map(|c| sum(c) / (1.0 + (-sum(c)).exp()) * sum(n + c)).collect();
+            for (block, want) in want.chunks(128).enumerate() {
+                let amax = want.iter().fold(0.0f64, |a, x| a.max(x.abs()));
+                let factor = scale[row * 2 + block];
+                assert!((factor * 448.0 - amax).abs() <= amax * 1e-4 + 1e-5, "row {row} block {block}: {factor} {amax}");
+                for (i, x) in want.iter().enumerate() {
+                    let found = d[row * n + block * 128 + i] * factor;
+                    assert!((found - x).abs() <= x.abs() / 15.0 + amax / 448.0 / 500.0, "row {row} col {i}: {found} {x}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn no_rows_at_all() {
     for target in ["sm80", "sm90"] {
@@ -228,6 +395,7 @@ fn refusals_say_what_was_expected() {
     refused([counts(&[1, 2, 3]), vec![numbers("gather", &[0])]].concat(), &[], &["`gather` goes with `offsets`"]);
     refused(base(), &["split_k=2"], &["unknown key `split_k`"]);
     refused(base(), &["weight=int4"], &["unknown tensor `b`", "q, scale, zero"]);
+    refused(base(), &["quant=128"], &["a quantised output is e4m3"]);
     refused(base(), &["weight=nf4"], &["weight = `nf4`", "int4"]);
     let bytes = |name, shape: &[usize]| (name, Dtype::U8, shape.to_vec(), vec![0u8; shape.iter().product()]);
     let coded = |q, scale: &[usize]| vec![a.clone(), good.clone(), bytes("q", q), zeros("scale", scale)];
@@ -237,6 +405,7 @@ fn refusals_say_what_was_expected() {
     refused(coded(&[3, 8, 8], &[3, 9, 1]), &["weight=int4"], &["`scale` is BF16 [3, 9, 1]"]);
     refused(coded(&[3, 8, 8], &[3, 8, 1]), &["weight=int4", "b=kn"], &["key `b`"]);
     refused(coded(&[3, 8, 8], &[3, 8, 1]), &["weight=int4", "path=fast"], &["path = `fast`"]);
+    refused(coded(&[3, 8, 8], &[3, 8, 1]), &["weight=int4", "out=e4m3"], &["out = `e4m3`", "bf16, f16 or f32"]);
     refused(coded(&[3, 8, 8], &[3, 8, 1]), &["weight=int4", "bits=4"], &["key `bits` goes with weight=packed"]);
     let pair = "config=kind=wgmma,bm=64,bn=64,bk=64,stages=3,wgs=1,schedule=coop,cluster=2x1,raster=4,n_align=8,split=0";
     refused(base(), &[pair], &["two experts"]);

@@ -1,9 +1,13 @@
-//! docs/attention.md names tests and configs: they exist.
+//! docs/attention.md and docs/gemm.md name tests and configs: they exist.
 
 use std::path::Path;
+use tilewright_ir::Arch;
 use tilewright_templates::attention::{AttentionConfig, DecodeConfig};
+use tilewright_templates::gemm::{GemmConfig, GemmProblem, build};
+use tilewright_tests::Runner;
 
-const PAGE: &str = include_str!("../../docs/attention.md");
+const ATTENTION: &str = include_str!("../../docs/attention.md");
+const GEMM: &str = include_str!("../../docs/gemm.md");
 
 /// The `file.rs::name` of a text.
 fn tests_of(text: &str) -> Vec<(&str, &str)> {
@@ -18,28 +22,75 @@ fn holds(file: &str, name: &str) -> bool {
     source.lines().zip(source.lines().skip(1)).any(|(above, line)| above.trim() == "#[test]" && line.trim() == head)
 }
 
-#[test]
-fn every_system_names_tests_that_exist() {
-    for system in
-        ["FlashAttention-2", "FlashAttention-3", "FlashInfer", "Hydragen", "StreamingLLM", "DuoAttention", "LServe", "Quest"]
-    {
-        let row = PAGE.lines().find(|l| l.starts_with(&format!("| {system}"))).unwrap_or_else(|| panic!("no row for {system}"));
+/// Each system has a row that names tests, and what the page names exists.
+fn check_systems(page: &str, systems: &[&str]) {
+    for system in systems {
+        let row = page.lines().find(|l| l.starts_with(&format!("| {system}"))).unwrap_or_else(|| panic!("no row for {system}"));
         assert!(!tests_of(row).is_empty(), "{system} names no test");
     }
-    for (file, name) in tests_of(PAGE) {
+    for (file, name) in tests_of(page) {
         assert!(holds(file, name), "{file} has no test {name}");
     }
+}
+
+/// Config ids of a page: whole ones, in tables and after `--set config=`.
+fn ids(page: &str) -> Vec<&str> {
+    let words = page.split([' ', '`', '\n']).map(|word| word.strip_prefix("config=").unwrap_or(word));
+    words.filter(|word| word.contains("kind=") && word.contains(',')).collect()
+}
+
+#[test]
+fn every_system_names_tests_that_exist() {
+    check_systems(
+        ATTENTION,
+        &["FlashAttention-2", "FlashAttention-3", "FlashInfer", "Hydragen", "StreamingLLM", "DuoAttention", "LServe", "Quest"],
+    );
+    check_systems(GEMM, &["AWQ", "GPTQ", "MARLIN", "SmoothQuant", "DeepSeek fp8", "COAT", "Tutel, DeepSpeed-MoE"]);
     assert!(!holds("tests/tests/docs.rs", "tests_of") && !holds("tests/tests/docs.rs", "no_such_test"));
 }
 
 #[test]
 fn configs_are_configs() {
-    // Whole ids, in the table and after `--set config=`.
-    let ids = PAGE.split([' ', '`', '\n']).map(|word| word.strip_prefix("config=").unwrap_or(word));
-    let ids: Vec<&str> = ids.filter(|word| word.contains(",kind=")).collect();
-    assert!(ids.len() >= 3, "{ids:?}");
-    for id in ids {
+    let attention = ids(ATTENTION);
+    assert!(attention.len() >= 3, "{attention:?}");
+    for id in attention {
         let known = id.parse::<AttentionConfig>().is_ok() || id.parse::<DecodeConfig>().is_ok();
         assert!(known, "`{id}` is no config");
     }
+    let gemm = ids(GEMM);
+    assert!(gemm.len() >= 10, "{gemm:?}");
+    for id in gemm {
+        assert!(id.parse::<GemmConfig>().is_ok(), "`{id}` is no config: {:?}", id.parse::<GemmConfig>());
+    }
+}
+
+/// The row of a class and a config in the table of what machine code costs, as it should be; None without ptxas.
+fn costs(runner: &Runner, class: &str, config: &str) -> Option<String> {
+    let output = if class.starts_with("a=f16") { "f16" } else { "bf16" };
+    let act = if class.contains("act=") { "" } else { ",act=none" };
+    let whole = format!("{class},b=nk,out={output}{act},bias=0,residual=0");
+    let problem = GemmProblem::from_class(&whole).unwrap_or_else(|e| panic!("{class}: {e}"));
+    let arch = if config.contains("kind=weight_mma") { Arch::Sm80 } else { Arch::Sm90a };
+    let kernel = build(arch, &problem, &config.parse().unwrap()).unwrap_or_else(|e| panic!("{class} {config}: {e}"));
+    let built = runner.build(&kernel.kernel).unwrap_or_else(|e| panic!("{class} {config}: {e}"));
+    let sass = built.compiled.sass?;
+    let main = sass.main().unwrap_or_else(|| panic!("{class} {config}: no loop multiplies"));
+    let c = &main.counts;
+    let kinds = [c.int, c.uniform, c.half, c.convert, c.float, c.moves, c.shared_loads(), main.instructions];
+    let each = kinds.map(|n| format!("{:.2}", f64::from(n) / f64::from(main.multiply_count())));
+    Some(format!("| `{class}` | `{config}` | {} |", each.join(" | ")))
+}
+
+#[test]
+fn the_page_says_what_machine_code_costs() {
+    let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
+    let rows: Vec<&str> = GEMM.lines().filter(|l| l.starts_with("| `a=")).collect();
+    assert!(rows.len() >= 10, "{rows:?}");
+    let mut should_be = Vec::new();
+    for row in &rows {
+        let [_, class, _, config, _] = row.splitn(5, '`').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let Some(found) = costs(&runner, class, config) else { return eprintln!("skipped: no ptxas or nvdisasm") };
+        should_be.push(found);
+    }
+    assert!(rows == should_be, "the table should be\n{}", should_be.join("\n"));
 }

@@ -28,7 +28,11 @@ fn class(input: DType, output: DType, a_scale: Scale, b_scale: Scale) -> GemmPro
 }
 
 fn build_for(p: &GemmProblem, c: &WgmmaConfig) -> Built {
-    let kernel = build(Arch::Sm90a, p, &GemmConfig::Wgmma(*c)).unwrap_or_else(|e| panic!("{e}")).kernel;
+    build_on(Arch::Sm90a, p, &GemmConfig::Wgmma(*c))
+}
+
+fn build_on(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Built {
+    let kernel = build(arch, p, c).unwrap_or_else(|e| panic!("{e}")).kernel;
     let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
     runner.build(&kernel).unwrap_or_else(|e| panic!("{} {c:?}: {e}", p.class()))
 }
@@ -135,6 +139,36 @@ fn block_scales() {
         let n_step = c.n_align as usize;
         for (i, [m, n, k]) in [[1, 1, 16], [65, 70, 384], [130, 267, 528]].into_iter().enumerate() {
             check(&built, &p, [1, m, n.next_multiple_of(n_step), k], i as u64);
+        }
+    }
+}
+
+#[test]
+fn integers_through_mma_sync() {
+    let base = MmaConfig {
+        bm: 64,
+        bn: 64,
+        bk: 64,
+        stages: 3,
+        warps_m: 2,
+        warps_n: 2,
+        raster: 8,
+        load_align: 1,
+        n_align: 1,
+        split: false,
+    };
+    let scaled = class(DType::I8, DType::BF16, Scale::Row, Scale::Row);
+    for (p, c) in [
+        (scaled, base),
+        (scaled, MmaConfig { bm: 128, bn: 128, bk: 128, warps_n: 4, load_align: 16, ..base }),
+        (scaled, MmaConfig { bm: 16, bk: 32, warps_m: 1, warps_n: 4, load_align: 8, ..base }),
+        (GemmProblem { act: Act::Swiglu, bias: true, ..scaled }, MmaConfig { load_align: 4, bn: 96, ..base }),
+        (class(DType::I8, DType::I32, Scale::None, Scale::None), MmaConfig { load_align: 4, ..base }),
+    ] {
+        let built = build_on(Arch::Sm80, &p, &GemmConfig::Mma(c));
+        let k_step = c.load_align as usize;
+        for (i, [batch, m, n, k]) in [[1, 1, 1, 1], [2, 70, 67, 201], [1, 130, 140, 400]].into_iter().enumerate() {
+            check(&built, &p, [batch, m, n, k.next_multiple_of(k_step)], i as u64);
         }
     }
 }

@@ -131,25 +131,33 @@ fn numbers_out_of_range_stay_in_range() {
 
 #[test]
 fn rows_are_gathered() {
-    for (align, k, arch) in [(8, 264, Arch::Sm90a), (2, 70, Arch::Sm80), (1, 301, Arch::Sm90a)] {
+    for (dtype, align, k, arch) in [
+        (DType::BF16, 8, 264, Arch::Sm90a),
+        (DType::F16, 2, 70, Arch::Sm80),
+        (DType::BF16, 1, 301, Arch::Sm90a),
+        (DType::E4M3, 16, 272, Arch::Sm90a),
+        (DType::I8, 1, 45, Arch::Sm90a),
+        (DType::F32, 1, 3, Arch::Sm90a),
+    ] {
         let mut b = KernelBuilder::new("gather", arch);
-        gather_rows(&mut b, DType::BF16, align).unwrap();
+        gather_rows(&mut b, dtype, align).unwrap();
+        let row_bytes = k * dtype.bytes() as usize;
         let built = runner().build(&b.finish()).unwrap();
         for (seed, (rows, tokens)) in [(5, 40), (30, 1), (1, 16)].into_iter().enumerate() {
-            let a: Vec<u8> = (0..2 * rows * k).map(|i| (i * 7 % 251) as u8).collect();
+            let a: Vec<u8> = (0..rows * row_bytes).map(|i| (i * 7 % 251) as u8).collect();
             // Every third number is no row of a.
             let wrong = [-1, rows as i32, i32::MIN, i32::MAX];
             let index: Vec<i32> = (0..tokens).map(|i| if i % 3 == 2 { wrong[i % 4] } else { (i * 13 % rows) as i32 }).collect();
             let ints = [("tokens", tokens as i64), ("rows", rows as i64), ("k", k as i64)];
             let inputs = [("a", &a[..]), ("gather", &i32s(&index))];
-            let ran = built.run(&ints, &[], &inputs, &[("sorted", 2 * tokens * k)], seed as u64).unwrap();
+            let ran = built.run(&ints, &[], &inputs, &[("sorted", tokens * row_bytes)], seed as u64).unwrap();
             assert!(ran.errors.is_empty() && ran.lints.is_empty(), "{:?} {:?}", ran.errors, ran.lints);
             let want = index.iter().flat_map(|row| match usize::try_from(*row) {
-                Ok(row) if row < rows => a[2 * row * k..][..2 * k].to_vec(),
-                _ => vec![0; 2 * k],
+                Ok(row) if row < rows => a[row * row_bytes..][..row_bytes].to_vec(),
+                _ => vec![0; row_bytes],
             });
             assert_eq!(ran.unwritten, [0]);
-            assert!(ran.outputs[0] == want.collect::<Vec<u8>>(), "align {align}, {rows} rows to {tokens}");
+            assert!(ran.outputs[0] == want.collect::<Vec<u8>>(), "{dtype} align {align}, {rows} rows to {tokens}");
         }
     }
 }
@@ -352,15 +360,19 @@ fn bytes_of_experts_with_factors_of_rows_and_blocks() {
     let bytes = |c: WgmmaConfig, promote| WgmmaConfig { bk: 128, promote, ..c };
     let deepseek = class(DType::E4M3, Groups::Offsets, Block, Block);
     let swiglu = GemmProblem { act: Act::Swiglu, bias: true, groups: Groups::Counts, ..deepseek };
-    for (p, c, size) in [
+    for (i, (p, c, size)) in [
         (deepseek, bytes(hopper(128, 128, 3, 2), true), [136, 272]),
         (GemmProblem { groups: Groups::Counts, ..deepseek }, bytes(hopper(64, 64, 3, 1), true), [200, 400]),
         (swiglu, bytes(hopper(64, 128, 3, 1), true), [72, 144]),
         (class(DType::E5M2, Groups::Offsets, Row, Row), bytes(hopper(128, 128, 3, 2), false), [72, 160]),
+        (GemmProblem { output: DType::E4M3, ..deepseek }, bytes(hopper(64, 128, 3, 1), true), [80, 144]),
         (class(DType::I8, Groups::Counts, Row, Row), bytes(hopper(64, 128, 3, 1), false), [136, 256]),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let x = Grouped::new(Arch::Sm90a, p, GemmConfig::Wgmma(c));
-        for (seed, counts) in patterns(c.bm as usize).into_iter().enumerate() {
+        for (seed, counts) in patterns(c.bm as usize).into_iter().enumerate().skip(i % 2).step_by(2) {
             x.check(&counts, size, seed as u64 % 4);
         }
     }

@@ -128,3 +128,34 @@ fn every_epilogue_and_more_rows() {
         case(1, 65).holds(&Launches::Split(&partial, &sum, 3));
     }
 }
+
+#[test]
+fn half_blocks_of_rows() {
+    for (i, (bits, group, zero, dtype, act, wgs)) in [
+        (4, 128, false, DType::BF16, Act::None, 1),
+        (4, 64, true, DType::F16, Act::None, 4),
+        (4, 16, true, DType::BF16, Act::Swiglu, 2),
+        (8, 128, true, DType::BF16, Act::Swiglu, 4),
+        (8, 32, false, DType::F16, Act::None, 8),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let p = GemmProblem { act, bias: i > 1, ..class(bits, group, zero, dtype) };
+        let arch = [Arch::Sm80, Arch::Sm90a][i % 2];
+        let c = config(if i == 1 { 16 } else { 8 }, 32 * p.gates(), wgs);
+        let kernel = built(arch, &p, c);
+        let (partial, sum) = split_kernels(arch, &p, c);
+        let g = group as usize;
+        for (seed, [m, n, k]) in [[1, 40, 128], [8, 100, 1096], [17, 64, 384], [3, 200, 1920]].into_iter().enumerate() {
+            let case = Case { p, shape: [2, m, n, k], group: g, codes: Codes::Random, seed: seed as u64 };
+            case.holds(&Launches::One(&kernel));
+            if k > 384 {
+                case.holds(&Launches::Split(&partial, &sum, 3));
+            }
+        }
+        let case = Case { p, shape: [1, 4, 33, 640], group: g, codes: Codes::Extreme, seed: 2 };
+        case.holds(&Launches::One(&kernel));
+        Case { codes: Codes::Constant, ..case }.holds(&Launches::One(&kernel));
+    }
+}

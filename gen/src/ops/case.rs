@@ -26,8 +26,8 @@ pub struct Case {
     pub inputs: Tensors,
     /// What comes out.
     pub outputs: Vec<Output>,
-    /// Bytes of the first output that need not be written: rows of a masked matrix that are nobody's.
-    pub unused: u64,
+    /// Bytes of outputs that need not be written: rows of a masked matrix that are nobody's.
+    pub unused: Vec<(&'static str, u64)>,
     /// Gives what a report says of the comparison; an element out of bound is a failure.
     pub check: Check,
 }

@@ -101,7 +101,7 @@ fn case(p: QuantizeProblem, [m, k]: [usize; 2], inputs: Tensors) -> Res<Case> {
             Output { name: "q", dtype: safetensors_dtype(p.to), shape: vec![m, k] },
             Output { name: "scale", dtype: Dtype::F32, shape: scale },
         ],
-        unused: 0,
+        unused: Vec::new(),
         check,
     })
 }

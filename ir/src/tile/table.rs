@@ -106,6 +106,7 @@ rows! {
     BufferTile "buffer"      [Int] => [Smem] {"buffer"} 0 pure, "a copy of a buffer";
     SmemRows   "smem.rows"   [Smem, Int] => [Smem] {} 0 pure, "some rows of a tile, from a multiple of eight";
     SmemView   "smem.view"   [Smem] => [Smem] {"offset"} 0 pure, "bytes of an unswizzled tile from an offset on, as an unswizzled tile of another type";
+    SmemPanels "smem.panels" [Smem] => [Smem] {} 0 pure, "the panels of a swizzled tile as rows below each other: the same bytes";
     LoadShared "ld.shared"   [Smem] => [Reg] {} 0 effect, "a shared tile in registers, in the widest loads the layout allows";
     StoreShared "st.shared"  [Smem, Reg] => [] {} 0 effect, "registers into a shared tile, in the widest stores the layout allows";
     ZeroRows   "smem.zero_rows" [Smem, Int] => [] {} 0 effect, "the unit clears the rows of a tile from one on";

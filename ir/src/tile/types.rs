@@ -60,6 +60,12 @@ impl SmemTile {
         self.shape[1] / self.panel_cols()
     }
 
+    /// Its panels as rows below each other: swizzles repeat every eight rows, and panels have a multiple of these.
+    pub fn stacked(&self) -> SmemTile {
+        let shape = [self.shape[0] * self.panels(), self.panel_cols()];
+        SmemTile { shape, panel_bytes: self.panel_bytes * self.panels(), ..self.clone() }
+    }
+
     /// Bytes of the whole tile.
     pub fn bytes(&self) -> u32 {
         self.shape[0] * self.shape[1] * self.dtype.bytes()

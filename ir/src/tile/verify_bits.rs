@@ -21,6 +21,15 @@ pub(super) fn check(k: &Kernel, op: &Op, ins: &[Ty], outs: &[Ty]) -> Result<(), 
             }
             Ok(())
         }
+        (SmemPanels, [Ty::Smem(whole)], [Ty::Smem(stack)]) => {
+            if *stack != whole.stacked() {
+                return Err(format!("gives {}, not {}", Ty::Smem(whole.stacked()), Ty::Smem(stack.clone())));
+            }
+            if whole.shape[0] % 8 != 0 || whole.panel_bytes != whole.shape[0] * whole.pitch_bytes() {
+                return Err("panels of a multiple of eight rows that follow each other".into());
+            }
+            Ok(())
+        }
         (LoadShared, [Ty::Smem(s)], [Ty::Reg(t)]) | (StoreShared, [Ty::Smem(s), Ty::Reg(t)], _) => same_tile(s, t),
         (BulkLoad, [Ty::Smem(tile), ..], _) => {
             let tensor = k.tensor(op.attrs.get_sym("tensor")).ok_or("needs a tensor")?;

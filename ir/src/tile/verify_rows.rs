@@ -52,7 +52,8 @@ pub(super) fn check(k: &Kernel, role: &Role, op: &Op, ins: &[Ty], outs: &[Ty]) -
             [data].into_iter().chain(mask.copied()).try_for_each(|t| same_place(index, t))
         }
         (LoadRows, [Ty::Reg(rows), _], [Ty::Reg(tile)]) | (StoreRows, [Ty::Reg(tile), Ty::Reg(rows), _], _) => {
-            one_of(tensor.dtype, &[DType::I32, DType::F32, DType::F16, DType::BF16])?;
+            let bytes = [DType::I8, DType::E4M3, DType::E5M2];
+            one_of(tensor.dtype, &[&[DType::I32, DType::F32, DType::F16, DType::BF16], &bytes[..]].concat())?;
             if tile.dtype != tensor.dtype {
                 return Err(format!("a tile of {} and a tensor of {}: cast first", tile.dtype, tensor.dtype));
             }

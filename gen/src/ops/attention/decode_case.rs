@@ -97,7 +97,7 @@ pub fn case(f: Decode, inputs: Tensors) -> Res<Case> {
             Output { name: "o", dtype: safetensors_dtype(p.output), shape: vec![s.batch, s.sq, s.hq, p.dv as usize] },
             Output { name: "lse", dtype: Dtype::F32, shape: vec![s.batch, s.hq, s.sq] },
         ],
-        unused: 0,
+        unused: Vec::new(),
         check: check(f),
     })
 }

@@ -68,7 +68,7 @@ pub fn case(f: Forward, inputs: Tensors) -> Res<Case> {
             Output { name: "o", dtype: safetensors_dtype(p.output), shape: o },
             Output { name: "lse", dtype: Dtype::F32, shape: lse },
         ],
-        unused: 0,
+        unused: Vec::new(),
         check: check(f),
     })
 }

@@ -68,7 +68,7 @@ fn case(p: MergeProblem, shape: Shape, inputs: Tensors) -> Res<Case> {
             Output { name: "o", dtype: safetensors_dtype(p.output), shape: vec![batch, sq, hq, dv] },
             Output { name: "lse", dtype: Dtype::F32, shape: vec![batch, hq, sq] },
         ],
-        unused: 0,
+        unused: Vec::new(),
         check: check(p, shape),
     })
 }

@@ -79,7 +79,7 @@ fn stats_case(p: PageProblem, s: PageSizes, inputs: Tensors) -> Res<Case> {
         scalars: Vec::new(),
         inputs,
         outputs: outputs.into(),
-        unused: 0,
+        unused: Vec::new(),
         check,
     })
 }
@@ -170,7 +170,7 @@ fn select_case(p: PageProblem, s: Selection, inputs: Tensors) -> Res<Case> {
         scalars: Vec::new(),
         inputs,
         outputs: vec![Output { name: "select", dtype: Dtype::I32, shape: vec![s.batch, s.hq, s.top] }],
-        unused: 0,
+        unused: Vec::new(),
         check: Box::new(move |inputs, outputs, _| check_selection(p, s, inputs, outputs)),
     })
 }

@@ -43,7 +43,7 @@ pub fn case_of(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, in
         // Bare sums have no factor.
         scalars: if problem.output == DType::I32 { Vec::new() } else { vec![("alpha", alpha)] },
         outputs,
-        unused: 0,
+        unused: Vec::new(),
         check: check(problem, shape, alpha, weights),
         inputs,
     })

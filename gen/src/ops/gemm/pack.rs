@@ -124,7 +124,7 @@ fn case(l: &Loaded, gates: usize, lead: bool, mut inputs: Tensors) -> Res<Case> 
         scalars: Vec::new(),
         inputs,
         outputs,
-        unused: 0,
+        unused: Vec::new(),
         check: check(l.clone(), gates),
     })
 }

@@ -34,15 +34,34 @@ pub fn take(ask: &mut Ask, name: &str, rows: usize, [batch, _, _, k]: Shape, bat
             ));
         }
     };
+    check(name, t)?;
+    let (kind, for_each) = (first.1, first.2);
+    if batched && kind != Scale::Tensor && !for_each {
+        *t = Tensor { shape: led(&t.shape), data: t.data.repeat(batch), dtype: t.dtype };
+    }
+    Ok(kind)
+}
+
+/// The kind of `name` of a grouped GEMM, each kind with its shape.
+pub fn of_groups(ask: &Ask, name: &str, kinds: [(Vec<usize>, Scale); 3]) -> Res<Scale> {
+    let Some(t) = ask.tensors.get(name) else { return Ok(Scale::None) };
+    check(name, t)?;
+    match kinds.iter().find(|(shape, _)| *shape == t.shape) {
+        Some((_, kind)) => Ok(*kind),
+        None => {
+            let shapes: Vec<String> = kinds.iter().map(|(shape, _)| format!("{shape:?}")).collect();
+            usage(format!("tensor `{name}` is {}: expected F32 of shape {}", t.describe(), shapes.join(", ")))
+        }
+    }
+}
+
+/// Refuses what is no factor.
+fn check(name: &str, t: &Tensor) -> Res<()> {
     if t.dtype != Dtype::F32 {
         return usage(format!("tensor `{name}` is {}: expected F32", t.describe()));
     }
     if let Some((i, x)) = to_f64(t.dtype, &t.data)?.into_iter().enumerate().find(|(_, x)| !x.is_finite()) {
         return usage(format!("tensor `{name}`: element {i} is {x}, which is no factor: expected finite numbers"));
     }
-    let (kind, for_each) = (first.1, first.2);
-    if batched && kind != Scale::Tensor && !for_each {
-        *t = Tensor { shape: led(&t.shape), data: t.data.repeat(batch), dtype: t.dtype };
-    }
-    Ok(kind)
+    Ok(())
 }

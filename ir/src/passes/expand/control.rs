@@ -72,7 +72,7 @@ impl Expander<'_> {
             UnitSync | BarSync | BarArrive | FenceAsync => self.sync_op(op),
             MmaAsync | MmaWait | MmaReady | MmaSync | LdMatrix | StMatrix => self.tensor_op(op),
             CopyAsync | CopyCommit | CopyWait | LdTile | StTile => self.global_op(op),
-            SmemView | LoadShared | StoreShared | BulkLoad => self.shared_op(op),
+            SmemView | SmemPanels | LoadShared | StoreShared | BulkLoad => self.shared_op(op),
             LoadRun => self.load_run(op),
             LoadScalar | LoadElems | StoreElems | LoadRows | StoreRows | CopyRows => self.rows_op(op),
             Reinterpret | Transpose | Bitwise | PermuteBytes => self.bits_op(op),

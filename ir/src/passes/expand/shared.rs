@@ -19,6 +19,11 @@ impl Expander<'_> {
                 self.env.insert(op.outs[0], Low::Smem(at));
                 Ok(())
             }
+            OpKind::SmemPanels => {
+                let (at, _) = self.smem(op.args[0]);
+                self.env.insert(op.outs[0], Low::Smem(at));
+                Ok(())
+            }
             OpKind::LoadShared => self.load_shared(op),
             OpKind::StoreShared => self.store_shared(op),
             _ => {

@@ -223,7 +223,7 @@ impl Tracer<'_> {
                 let buffer = self.k.buffers.iter().position(|b| b.name == name).unwrap_or(0);
                 self.places.insert(op.outs[0], Place::Copy { buffer, copy: self.need(op, 0)? });
             }
-            SmemRows | SmemView => {
+            SmemRows | SmemView | SmemPanels => {
                 if let Some(p) = self.places.get(&op.args[0]).copied() {
                     self.places.insert(op.outs[0], p);
                 }

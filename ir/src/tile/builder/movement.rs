@@ -87,6 +87,14 @@ impl RoleBuilder<'_> {
         SmemRef(self.emit(OpKind::SmemView, &[tile.0], &[ty], Attrs::none().int("offset", i64::from(offset)))[0])
     }
 
+    /// The panels of a tile as rows below each other, which they are in memory: of `[rows, cols]` with panels of `c` columns,
+    /// `[rows * cols / c, c]`.
+    #[track_caller]
+    pub fn panels(&mut self, tile: SmemRef) -> SmemRef {
+        let ty = Ty::Smem(self.smem_type(tile).stacked());
+        SmemRef(self.emit(OpKind::SmemPanels, &[tile.0], &[ty], Attrs::none())[0])
+    }
+
     /// A shared tile in registers: `like` has its shape and dtype and says which thread holds what.
     #[track_caller]
     pub fn load_shared(&mut self, tile: SmemRef, like: RegTile) -> TileRef {

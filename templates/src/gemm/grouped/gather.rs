@@ -11,9 +11,9 @@ const ROWS: u32 = 16;
 const COLS: u32 = 256;
 
 /// Records the kernel: row i of `sorted [tokens, k]` is row `gather[i]` of `a [rows, k]`, zeros where the number is none of
-/// its rows. `gather` is I32 `[tokens]`; dtypes of 16 bits.
+/// its rows. `gather` is I32 `[tokens]`.
 ///
-/// Scalars: `tokens`, `rows`, `k`, a multiple of `align`: 8, 4, 2 or 1 elements are copied at once.
+/// Scalars: `tokens`, `rows`, `k`, a multiple of `align`: so many elements, at most 16 bytes, are copied at once.
 ///
 /// # Errors
 /// An `align` that is none of these.

@@ -3,7 +3,8 @@
 use super::{gather_rows, group_tiles};
 use crate::gemm::config::GemmConfig;
 use crate::gemm::plan::{GemmError, build};
-use crate::gemm::problem::{BLayout, GemmProblem, Groups, Weight};
+use crate::gemm::problem::{BLayout, GemmProblem, Groups, Scale, Weight};
+use crate::gemm::scale::BLOCK;
 use crate::gemm::weight::{dense, packed_tensor, row_align, unpacked_first};
 use crate::manifest::{dtype, expr};
 use crate::plan::{OpPlan, TemplateKernel};
@@ -18,7 +19,8 @@ use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
 ///
 /// Tensors: `a [tokens, k]` with `offsets` I32 `[e + 1]`, or `a [e, max_m, k]` with `counts` I32 `[e]`; `b [e, n, k]`, or of a
 /// packed weight `packed` I32 `[e, blocks of n, blocks of k, words]`; `bias` `[e, n]` (`[e, 2n]` for swiglu) and `residual` where the
-/// class has them; d as a with columns n. With `gather`, a class with offsets takes `a [rows, k]` and `gather` I32 `[tokens]`, for
+/// class has them; `a_scale` and `b_scale` of bytes, f32 `[1]` or a factor for each row, each column of each expert or each block,
+/// the leading extents those of a and b; d as a with columns n, and `d_scale` with its blocks of columns where d is quantised. With `gather`, a class with offsets takes `a [rows, k]` and `gather` I32 `[tokens]`, for
 /// each sorted row the row of a; a number that is none gives zeros.
 ///
 /// Variables: `e`, `n`, `k`, `tokens` or `max_m`, `rows` with `gather`, and for the choice among plans `m`, the rows an expert is
@@ -29,7 +31,7 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
     }
     let kernel = build(arch, p, c)?;
     let (bm, align) = match c {
-        GemmConfig::Wgmma(c) => (c.bm, 8),
+        GemmConfig::Wgmma(c) => (c.bm, 16 / p.input.bytes()),
         GemmConfig::Mma(c) => (c.bm, c.load_align),
         GemmConfig::WeightWgmma(c) => (c.bm, 8),
         // It takes no groups, which its check said.
@@ -39,6 +41,7 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
     let wide = if p.gates() == 2 { "2*n" } else { "n" };
     let rows: &[&str] = if offsets { &["tokens"] } else { &["e", "max_m"] };
     let matrix = [rows, &["n"]].concat();
+    let source = if gather { vec!["rows"] } else { rows.to_vec() };
     let mut id = format!("gemm_grouped_{}_{}", p.slug(), c.slug());
     if gather {
         id += "_gather";
@@ -48,7 +51,7 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
     let plan = Plan { id, op: "gemm_grouped".into(), class, tensors, launches, requires };
     let mut draft = Draft { plan, kernels: Vec::new() };
     let input = dtype(p.input);
-    draft.tensor("a", input, &if gather { vec!["rows", "k"] } else { [rows, &["k"]].concat() }, Role::Input)?;
+    draft.tensor("a", input, &[&source[..], &["k"]].concat(), Role::Input)?;
     if let Weight::Packed(packed) = p.weight {
         draft.plan.tensors.push(packed_tensor(packed, p.gates(), "e", Role::Input)?);
     } else {
@@ -56,22 +59,56 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
     }
     let (lengths, len) = if offsets { ("offsets", "e+1") } else { ("counts", "e") };
     draft.tensor(lengths, Dtype::I32, &[len], Role::Input)?;
+    let blocks_k = format!("ceil_div(k,{BLOCK})");
+    match p.a_scale {
+        Scale::None => {}
+        Scale::Tensor => draft.tensor("a_scale", Dtype::F32, &["1"], Role::Input)?,
+        Scale::Row => draft.tensor("a_scale", Dtype::F32, &source, Role::Input)?,
+        Scale::Block => draft.tensor("a_scale", Dtype::F32, &[&source[..], &[&blocks_k]].concat(), Role::Input)?,
+    }
+    match p.b_scale {
+        Scale::None => {}
+        Scale::Tensor => draft.tensor("b_scale", Dtype::F32, &["1"], Role::Input)?,
+        Scale::Row => draft.tensor("b_scale", Dtype::F32, &["e", wide], Role::Input)?,
+        Scale::Block => {
+            let blocks_n = format!("ceil_div({wide},{BLOCK})");
+            draft.tensor("b_scale", Dtype::F32, &["e", &blocks_n, &blocks_k], Role::Input)?;
+        }
+    }
     if p.bias {
-        draft.tensor("bias", input, &["e", wide], Role::Input)?;
+        draft.tensor("bias", dtype(p.bias_dtype()), &["e", wide], Role::Input)?;
     }
     if p.residual {
         draft.tensor("residual", dtype(p.output), &matrix, Role::Input)?;
     }
+    let mut sorted = Vec::new();
     if gather {
+        sorted.push(("a", "sorted"));
         draft.tensor("gather", Dtype::I32, &["tokens"], Role::Input)?;
         draft.tensor("sorted", input, &["tokens", "k"], Role::Workspace)?;
-        draft.launch(gather_kernel(arch, p.input, align)?, &[]);
+        draft.launch(gather_kernel(arch, p.input, align)?, &[], &[])?;
+        // Factors of rows go where the rows go.
+        let columns = match p.a_scale {
+            Scale::None | Scale::Tensor => None,
+            Scale::Row => Some("1"),
+            Scale::Block => Some(&blocks_k[..]),
+        };
+        if let Some(columns) = columns {
+            draft.tensor("sorted_scale", Dtype::F32, &["tokens", columns], Role::Workspace)?;
+            let names = [("a", "a_scale"), ("sorted", "sorted_scale")];
+            draft.launch(gather_kernel(arch, DType::F32, 1)?, &names, &[("k", columns)])?;
+            sorted.push(("a_scale", "sorted_scale"));
+        }
     }
     draft.tensor("tiles", Dtype::I32, &[&p.groups.most_tiles(bm), "3"], Role::Workspace)?;
     draft.tensor("tile_count", Dtype::I32, &["1"], Role::Workspace)?;
-    draft.launch(tiles_kernel(arch, p.groups, bm)?, &[]);
-    draft.launch(kernel, if gather { &[("a", "sorted")] } else { &[] });
+    draft.launch(tiles_kernel(arch, p.groups, bm)?, &[], &[])?;
+    draft.launch(kernel, &sorted, &[])?;
     draft.tensor("d", dtype(p.output), &matrix, Role::Output)?;
+    if p.quant {
+        let blocks = format!("ceil_div(n,{BLOCK})");
+        draft.tensor("d_scale", Dtype::F32, &[rows, &[&blocks[..]]].concat(), Role::Output)?;
+    }
     Ok(OpPlan { plan: draft.plan, kernels: draft.kernels })
 }
 
@@ -131,11 +168,14 @@ impl Draft {
         Ok(())
     }
 
-    /// Adds a launch. The kernel's tensors are the plan's of the same names, or those that `names` gives.
-    fn launch(&mut self, kernel: TemplateKernel, names: &[(&str, &str)]) {
+    /// Adds a launch. The kernel's tensors are the plan's of the same names, or those that `names` gives; `sets` replaces
+    /// variables.
+    fn launch(&mut self, kernel: TemplateKernel, names: &[(&str, &str)], sets: &[(&str, &str)]) -> Result<(), GemmError> {
         let name = |t: &str| names.iter().find(|n| n.0 == t).map_or(t, |n| n.1).to_string();
         let binds = kernel.kernel.tensors.iter().map(|t| (t.name.clone(), name(&t.name))).collect();
-        self.plan.launches.push(PlanLaunch { kernel: kernel.id.clone(), binds, sets: BTreeMap::new() });
+        let sets = sets.iter().map(|(n, e)| Ok((n.to_string(), expr(e)?))).collect::<Result<BTreeMap<_, _>, GemmError>>()?;
+        self.plan.launches.push(PlanLaunch { kernel: kernel.id.clone(), binds, sets });
         self.kernels.push(kernel);
+        Ok(())
     }
 }

@@ -90,7 +90,8 @@ impl WeightWgmmaConfig {
 pub struct WeightMmaConfig {
     /// Rows of d (tokens) of a CTA: 8, 16, 32 or 64.
     pub bm: u32,
-    /// Rows of the weight of a CTA, a multiple of 64 (for swiglu gate and up together).
+    /// Rows of the weight of a CTA (for swiglu gate and up together): for each gate 32 or a multiple of 64. With 32 pairs of
+    /// warps share the columns of a block, for more CTAs where n is small.
     pub bn: u32,
     /// Warpgroups, which share k among them: 1, 2, 4 or 8.
     pub wgs: u32,
@@ -112,20 +113,30 @@ impl WeightMmaConfig {
         self.bn / p.gates()
     }
 
-    /// Blocks of weight rows a CTA multiplies.
-    pub fn row_blocks(&self) -> u32 {
-        self.bn / 64
+    /// Rows on which the warps of a warpgroup stand: 64, or 32.
+    pub fn rows(&self, p: &GemmProblem) -> u32 {
+        self.out_cols(p).clamp(1, 64)
+    }
+
+    /// Parts of a block's columns that warps of one warpgroup take.
+    pub fn parts(&self, p: &GemmProblem) -> u32 {
+        64 / self.rows(p)
+    }
+
+    /// Blocks of weight rows, or halves, that a CTA multiplies.
+    pub fn row_blocks(&self, p: &GemmProblem) -> u32 {
+        self.bn / self.rows(p)
     }
 
     /// Registers a thread needs, about: of each block of rows the sums, what is on its way and an address; decoded weights and
     /// fragments of a; addresses of copies.
-    fn registers(&self, packed: Packed) -> u32 {
+    fn registers(&self, p: &GemmProblem, packed: Packed) -> u32 {
         let format = Format::of(packed.bits);
         let chunk_k = format.chunk_k as u32;
         let under_way = (packed.bits * 2 + 128 / packed.group * (1 + u32::from(packed.zero))) * self.depth;
-        let rows = self.row_blocks() * (self.bm / 2 + under_way + 4);
+        let rows = self.row_blocks(p) * (self.bm / 2 + under_way + 4);
         let (decoded, fragments) =
-            if self.bm <= 16 { (chunk_k / 4, chunk_k * self.bm / 64) } else { (chunk_k / 4 * self.row_blocks(), self.bm / 4) };
+            if self.bm <= 16 { (chunk_k / 4, chunk_k * self.bm / 64) } else { (chunk_k / 4 * self.row_blocks(p), self.bm / 4) };
         rows + decoded + fragments + 3 * self.bm / 8 + if self.split { 6 } else { 0 }
     }
 
@@ -142,8 +153,8 @@ impl WeightMmaConfig {
             (p.b != BLayout::Nk, "packed weights have no other layout than nk".to_string()),
             (!matches!(self.bm, 8 | 16 | 32 | 64), format!("bm = {}: 8, 16, 32 or 64 tokens", self.bm)),
             (
-                self.bn == 0 || !self.bn.is_multiple_of(64 * p.gates()) || self.bn > 256,
-                format!("bn = {}: whole blocks of 64 rows for each gate, at most 256", self.bn),
+                self.bn == 0 || self.bn != 32 * p.gates() && !self.bn.is_multiple_of(64 * p.gates()) || self.bn > 256,
+                format!("bn = {}: 32 rows or whole blocks of 64 for each gate, at most 256", self.bn),
             ),
             (!matches!(self.wgs, 1 | 2 | 4 | 8), format!("{} warpgroups: 1, 2, 4 or 8", self.wgs)),
             (!(2..=4).contains(&self.stages), format!("{} stages: 2 to 4", self.stages)),
@@ -154,10 +165,10 @@ impl WeightMmaConfig {
                 format!("{} CTAs of {} warpgroups: more than 1536 threads of an SM", self.ctas, self.wgs),
             ),
             (
-                self.wgs > 0 && self.ctas > 0 && self.registers(packed) > self.registers_left(),
+                self.wgs > 0 && self.ctas > 0 && self.registers(p, packed) > self.registers_left(),
                 format!(
                     "needs about {} registers a thread, {} CTAs of {} warpgroups leave {}: fewer rows, tokens or warpgroups",
-                    self.registers(packed),
+                    self.registers(p, packed),
                     self.ctas,
                     self.wgs,
                     self.registers_left()

@@ -7,6 +7,10 @@
 //! The warpgroups of a CTA share k: warpgroup w takes blocks w, w + wgs, ... of 128 columns and has accumulators and a ring of
 //! its own, so they meet once, at the end, where the first adds up all sums in the order of warpgroups. Further parts of k
 //! are other CTAs' (`split`).
+//!
+//! Where n is so small that blocks of 64 rows are too few for all SMs, a CTA takes half of one: two warps stand on the same 16
+//! rows and share the columns of a block. To the tensor cores it is `[32, 2 bm]`: a's second half of columns lies below the
+//! first as further tokens, which only the warps multiply that hold those columns of the weight.
 
 use super::block::{CHUNK, COLS, RUN, code_words, scale_words, words};
 use super::config::WeightMmaConfig;
@@ -15,7 +19,8 @@ use super::format::Format;
 use crate::gemm::epilogue::{EpilogueAt, EpilogueFn};
 use crate::gemm::problem::{GemmProblem, Packed};
 use tilewright_ir::DType;
-use tilewright_ir::layout::{LayoutError, blocked, mma_a, row_group_words};
+use tilewright_ir::layout::Dim::{Col, Lane, Reg, Row, Warp};
+use tilewright_ir::layout::{Layout, LayoutError, blocked, mma_a, row_group_words};
 use tilewright_ir::tile::{
     Cell, CmpPred, Dim, KernelBuilder, ProbeAxis, RegTile, RoleBuilder, Scalar, Staging, TensorRef, TileRef, Unit,
 };
@@ -24,8 +29,6 @@ use tilewright_ir::tile::{
 const MEETING: i64 = 7;
 /// Threads of a warpgroup.
 const THREADS: u32 = 128;
-/// Warps of a warpgroup stand on rows of the weight.
-const GRID: [u32; 2] = [4, 1];
 /// Columns of a block.
 const BLOCK_K: u32 = COLS as u32;
 
@@ -51,14 +54,58 @@ struct Ctx<'a> {
     weight: TensorRef,
     d: TensorRef,
     ring: Staging,
-    /// A copy for each warpgroup but the first.
+    /// A copy for each warpgroup, but none for the first where its warps share nothing.
     sums: Vec<Staging>,
     /// What is decoded at once: a chunk.
     chunk: Span,
-    /// Words of the scales or zeros of a block, I32 `[groups, 32]`.
-    factors: RegTile,
+    lay: Lay,
     /// A warpgroup's sums as vectors of four registers.
     flat: RegTile,
+}
+
+/// How a warpgroup stands on a block.
+struct Lay {
+    /// Warps on rows, and on parts of the columns.
+    grid: [u32; 2],
+    /// Rows of the weight.
+    rows: u32,
+    /// Chunks that a warp takes of a block.
+    chunks: u32,
+    /// Words of a warp's first chunk, from the first word of the rows.
+    codes: RegTile,
+    /// Words of its scales or zeros.
+    factors: RegTile,
+    /// The same as if it had a block of its own: I32 `[groups, 32]`.
+    own: RegTile,
+}
+
+impl Lay {
+    fn new(packed: Packed, parts: u32) -> Result<Self, LayoutError> {
+        let all = BLOCK_K / Format::of(packed.bits).chunk_k as u32;
+        let chunks = all / parts;
+        // A group longer than a part serves all parts.
+        let groups = (BLOCK_K / packed.group / parts).max(1);
+        let further = if packed.group * parts > BLOCK_K { 0 } else { groups };
+        let on_rows = 4 / parts;
+        let int = |shape, layout| RegTile { dtype: DType::I32, shape, layout };
+        let own = int([groups, RUN as u32], row_group_words(groups)?);
+        let out = [Row, Col];
+        let codes = Layout::from_fn(&[(Reg, 4), (Lane, 32), (Warp, 4)], &out, |i, at| {
+            at[0] = i[1] + 32 * (i[2] % on_rows) + THREADS * chunks * (i[2] / on_rows);
+            at[1] = i[0];
+        })?;
+        let factors = Layout::from_fn(&[(Reg, groups), (Lane, 32), (Warp, 4)], &out, |i, at| {
+            at[0] = i[0] + further * (i[2] / on_rows);
+            at[1] = i[1] / 4 + 8 * (i[2] % on_rows);
+        })?;
+        let codes = int([THREADS * chunks * (parts - 1) + 32 * on_rows, 4], codes);
+        let factors = int([further * (parts - 1) + groups, RUN as u32], factors);
+        Ok(Lay { grid: [on_rows, parts], rows: 64 / parts, chunks, codes, factors, own })
+    }
+
+    fn parts(&self) -> u32 {
+        self.grid[1]
+    }
 }
 
 /// Which blocks a warpgroup multiplies.
@@ -68,6 +115,8 @@ struct Work {
     row: Scalar,
     /// First block of weight rows of the CTA.
     block_n: Scalar,
+    /// Which part of it.
+    strip: Scalar,
     /// The warpgroup's first block along k.
     first: Scalar,
     /// The end of the CTA's blocks along k.
@@ -115,14 +164,13 @@ impl<'a> Ctx<'a> {
             k.tensor("d", p.output, [Dim::param("batch"), Dim::param("m"), Dim::param("n")])
         };
         let ring = k.buffer("ring", p.input, [c.bm, BLOCK_K], c.wgs * c.stages);
+        let lay = Lay::new(packed, c.parts(p))?;
         // An accumulator of 64 x bm is bm / 2 registers a thread.
         let shape = [THREADS * c.bm / 8, 4];
         let flat = RegTile { dtype: DType::F32, shape, layout: blocked(THREADS, shape, 4)? };
-        let sums = if c.wgs > 1 {
-            (0..c.row_blocks()).map(|i| k.scratch(&format!("sums{i}"), DType::F32, shape, c.wgs - 1)).collect()
-        } else {
-            Vec::new()
-        };
+        let (shape, copies) = if lay.parts() > 1 { ([lay.parts() * c.bm, lay.rows], c.wgs) } else { (shape, c.wgs - 1) };
+        let places = if copies > 0 { c.row_blocks(p) } else { 0 };
+        let sums = (0..places).map(|i| k.scratch(&format!("sums{i}"), DType::F32, shape, copies)).collect();
         let splits = if c.split { "splits*batch" } else { "batch" };
         k.grid([format!("ceil_div(m,{})", c.bm), format!("ceil_div(n,{})", c.out_cols(p)), splits.into()]);
         k.require("k >= 1");
@@ -135,17 +183,17 @@ impl<'a> Ctx<'a> {
         }
         k.min_ctas(c.ctas);
         k.probe("k", BLOCK_K, ProbeAxis::Trips);
-        let groups = BLOCK_K / packed.group;
-        let factors = RegTile { dtype: DType::I32, shape: [groups, RUN as u32], layout: row_group_words(groups)? };
         let chunk = Span::new(packed, p.input, Format::of(packed.bits).chunk_k as u32)?;
-        Ok(Ctx { p, c, packed, a, weight, d, ring, sums, chunk, factors, flat })
+        Ok(Ctx { p, c, packed, a, weight, d, ring, sums, chunk, lay, flat })
     }
 
     fn main(&self, r: &mut RoleBuilder, epilogue: &EpilogueFn) -> Result<(), LayoutError> {
         let c = self.c;
         let (x, y, z) = (r.cta_id(0), r.cta_id(1), r.cta_id(2));
         let row = r.mul(x, c.bm);
-        let block_n = r.mul(y, c.row_blocks());
+        let parts = self.lay.parts();
+        let block = r.div(y, parts);
+        let (block_n, strip) = (r.mul(block, c.row_blocks(self.p)), r.rem(y, parts));
         let kdim = r.param("k");
         let count = r.ceil_div(kdim, BLOCK_K);
         let (batch, from, to) = if c.split {
@@ -163,30 +211,68 @@ impl<'a> Ctx<'a> {
         };
         let wg = r.wg_index();
         let first = r.add(from, wg);
-        let work = Work { batch, row, block_n, first, to };
+        let work = Work { batch, row, block_n, strip, first, to };
         let acc = self.main_loop(r, &work, wg)?;
-        if c.wgs == 1 {
-            let tiles = acc.iter().map(|a| r.get_tile(*a)).collect();
-            self.finish(r, epilogue, tiles, z, &work);
-            return Ok(());
-        }
-        let is_other = r.cmp(CmpPred::Gt, wg, 0);
-        r.if_then(is_other, |r| {
-            let copy = r.sub(wg, 1);
+        let is_first = r.cmp(CmpPred::Eq, wg, 0);
+        let mut result = Ok(());
+        if parts > 1 {
             for (acc, sums) in acc.iter().zip(&self.sums) {
                 let tile = r.get_tile(*acc);
-                let tile = r.reinterpret(&[tile], self.flat.clone());
-                let to = r.staging(sums, copy);
+                let tile = r.transpose(tile);
+                let to = r.staging(sums, wg);
                 r.store_shared(to, tile);
             }
-        });
-        r.barrier_sync(MEETING, c.wgs * THREADS);
-        let is_first = r.cmp(CmpPred::Eq, wg, 0);
-        r.if_then(is_first, |r| {
-            let tiles = acc.iter().zip(&self.sums).map(|(acc, sums)| self.add_up(r, *acc, sums)).collect();
+            if c.wgs == 1 {
+                r.sync()
+            } else {
+                r.barrier_sync(MEETING, c.wgs * THREADS)
+            }
+            r.if_then(is_first, |r| {
+                let tiles = self.sums.iter().map(|sums| self.add_up_parts(r, sums)).collect::<Result<_, _>>();
+                result = tiles.map(|tiles| self.finish(r, epilogue, tiles, z, &work));
+            });
+        } else if c.wgs == 1 {
+            let mut turned = |a: &Cell| {
+                let tile = r.get_tile(*a);
+                r.transpose(tile)
+            };
+            let tiles = acc.iter().map(&mut turned).collect();
             self.finish(r, epilogue, tiles, z, &work);
-        });
-        Ok(())
+        } else {
+            let is_other = r.cmp(CmpPred::Gt, wg, 0);
+            r.if_then(is_other, |r| {
+                let copy = r.sub(wg, 1);
+                for (acc, sums) in acc.iter().zip(&self.sums) {
+                    let tile = r.get_tile(*acc);
+                    let tile = r.reinterpret(&[tile], self.flat.clone());
+                    let to = r.staging(sums, copy);
+                    r.store_shared(to, tile);
+                }
+            });
+            r.barrier_sync(MEETING, c.wgs * THREADS);
+            r.if_then(is_first, |r| {
+                let tiles = acc.iter().zip(&self.sums).map(|(acc, sums)| self.add_up(r, *acc, sums)).collect();
+                self.finish(r, epilogue, tiles, z, &work);
+            });
+        }
+        result
+    }
+
+    /// The sums `[bm, rows]` of all warpgroups and parts of columns, in their order.
+    fn add_up_parts(&self, r: &mut RoleBuilder, sums: &Staging) -> Result<TileRef, LayoutError> {
+        let shape = [self.c.bm, self.lay.rows];
+        let vec = (shape[0] * shape[1] / THREADS).min(4);
+        let like = RegTile { dtype: DType::F32, shape, layout: blocked(THREADS, shape, vec)? };
+        let mut sum = None;
+        for copy in 0..self.c.wgs {
+            let place = r.staging(sums, copy);
+            for part in 0..self.lay.parts() {
+                let from = r.rows(place, part * self.c.bm, self.c.bm);
+                let tile = r.load_shared(from, like.clone());
+                sum = Some(sum.map_or(tile, |s| r.binary("add", s, tile)));
+            }
+        }
+        Ok(sum.expect("there is at least one warpgroup"))
     }
 
     /// The sums of all warpgroups, in their order.
@@ -199,17 +285,19 @@ impl<'a> Ctx<'a> {
             let part = r.load_shared(from, self.flat.clone());
             sum = r.binary("add", sum, part);
         }
-        r.reinterpret(&[sum], ty)
+        let sum = r.reinterpret(&[sum], ty);
+        r.transpose(sum)
     }
 
-    /// Accumulators `[64, bm]` of all row blocks to d.
-    fn finish(&self, r: &mut RoleBuilder, epilogue: &EpilogueFn, acc: Vec<TileRef>, z: Scalar, work: &Work) {
+    /// Sums `[bm, rows]` of all row blocks to d.
+    fn finish(&self, r: &mut RoleBuilder, epilogue: &EpilogueFn, tiles: Vec<TileRef>, z: Scalar, work: &Work) {
         let gates = self.p.gates();
-        let tiles: Vec<TileRef> = acc.into_iter().map(|t| r.transpose(t)).collect();
         let pair = r.div(work.block_n, gates);
+        let within = r.mul(work.strip, self.lay.rows);
         for (i, parts) in tiles.chunks(gates as usize).enumerate() {
             let block = r.add(pair, i as u32);
             let col = r.mul(block, 64);
+            let col = r.add(col, within);
             if self.c.split {
                 parts.iter().zip(0..).for_each(|(t, gate)| self.store_part(r, *t, z, work.row, gate, col));
                 continue;
@@ -221,7 +309,7 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    /// Partial sums `[bm, 64]` of a gate; `z` counts matrices and parts of k.
+    /// Partial sums `[bm, rows]` of a gate; `z` counts matrices and parts of k.
     fn store_part(&self, r: &mut RoleBuilder, tile: TileRef, z: Scalar, row: Scalar, gate: u32, col: Scalar) {
         let (m, gates) = (r.param("m"), self.p.gates());
         let like = r.row_vec(&r.tile_type(tile), DType::I32);
@@ -245,12 +333,14 @@ impl<'a> Ctx<'a> {
 
     fn main_loop(&self, r: &mut RoleBuilder, work: &Work, wg: Scalar) -> Result<Vec<Cell>, LayoutError> {
         let c = self.c;
-        let acc: Result<Vec<Cell>, LayoutError> = (0..c.row_blocks()).map(|_| r.mma_acc([64, c.bm], GRID)).collect();
+        let shape = [self.lay.rows, self.lay.parts() * c.bm];
+        let row_blocks = c.row_blocks(self.p);
+        let acc: Result<Vec<Cell>, LayoutError> = (0..row_blocks).map(|_| r.mma_acc(shape, self.lay.grid)).collect();
         let acc = acc?;
         let held: Vec<Vec<Held>> = (0..c.depth)
             .map(|d| {
                 let block = r.add(work.first, d * c.wgs);
-                (0..c.row_blocks()).map(|i| self.start(r, work, i, block)).collect()
+                (0..row_blocks).map(|i| self.start(r, work, i, block)).collect()
             })
             .collect();
         let ring = r.mul(wg, c.stages);
@@ -318,18 +408,23 @@ impl<'a> Ctx<'a> {
         self.load_a(r, work, ahead, copy);
         let copy = r.add(ring, slot);
         let x = r.staging(&self.ring, copy);
+        let x = if self.lay.parts() > 1 { r.panels(x) } else { x };
         let next = r.add(block, c.depth * c.wgs);
         let chunk_k = Format::of(self.packed.bits).chunk_k as u32;
-        let chunks = BLOCK_K / chunk_k;
-        let step = RegTile { dtype: self.p.input, shape: [64, 16], layout: mma_a(64, 16, 4, 1)? };
-        for chunk in 0..chunks {
+        let (grid, rows) = (self.lay.grid, self.lay.rows);
+        let operand = |cols| -> Result<RegTile, LayoutError> {
+            Ok(RegTile { dtype: self.p.input, shape: [rows, cols], layout: mma_a(rows, cols, grid[0], grid[1])? })
+        };
+        let (whole, step) = (operand(chunk_k)?, operand(16)?);
+        for chunk in 0..self.lay.chunks {
             // A chunk of a is fewer registers than one of decoded weights up to 16 tokens: the smaller waits for the other.
             let ahead = c.bm <= 16;
-            let fragment = |r: &mut RoleBuilder, s| r.load_b(x, chunk * chunk_k / 16 + s, GRID, false);
+            let fragment = |r: &mut RoleBuilder, s| r.load_b(x, chunk * chunk_k / 16 + s, grid, false);
             let tokens = (0..if ahead { chunk_k / 16 } else { 0 }).map(|s| fragment(r, s)).collect::<Result<Vec<_>, _>>()?;
             let mut weights = Vec::new();
             for (i, h) in held.iter().enumerate() {
                 let w = self.decode(r, h, chunk, chunk_k);
+                let w = r.reinterpret(&[w], whole.clone());
                 // The registers are free again: what comes next is loaded into them.
                 match loads {
                     Loads::All => self.load_chunk(r, work, i as u32, next, h, chunk),
@@ -378,35 +473,50 @@ impl<'a> Ctx<'a> {
     fn start(&self, r: &mut RoleBuilder, work: &Work, row_block: u32, block: Scalar) -> Held {
         let last = r.sub(work.to, 1);
         let block = r.min(block, last);
-        let chunks = code_words(self.packed) / CHUNK as u32;
-        let codes = (0..chunks).map(|_| r.tile_place(self.chunk.words.clone())).collect();
-        let scales = r.tile_place(self.factors.clone());
-        let zeros = self.packed.zero.then(|| r.tile_place(self.factors.clone()));
+        let codes = (0..self.lay.chunks).map(|_| r.tile_place(self.chunk.words.clone())).collect();
+        let scales = r.tile_place(self.lay.own.clone());
+        let zeros = self.packed.zero.then(|| r.tile_place(self.lay.own.clone()));
         let held = Held { codes, scales, zeros };
-        (0..chunks).for_each(|chunk| self.load_chunk(r, work, row_block, block, &held, chunk));
+        (0..self.lay.chunks).for_each(|chunk| self.load_chunk(r, work, row_block, block, &held, chunk));
         held
     }
 
     /// Begins the load of a chunk of codes, with the last also that of scales and zeros.
     fn load_chunk(&self, r: &mut RoleBuilder, work: &Work, row_block: u32, block: Scalar, h: &Held, chunk: u32) {
-        let at = self.place(r, work, row_block, block);
-        let codes = r.load_run(&self.weight, &at, chunk * CHUNK as u32, self.chunk.words.clone());
+        let place = self.place(r, work, row_block, block);
+        let lane_words = CHUNK as u32 / 4;
+        let at = self.within(r, work, place, lane_words * self.lay.grid[0]);
+        let codes = r.load_run(&self.weight, &at, chunk * CHUNK as u32, self.lay.codes.clone());
+        let codes = r.reinterpret(&[codes], self.chunk.words.clone());
         r.set_tile(h.codes[chunk as usize], codes);
         if (chunk + 1) as usize == h.codes.len() {
+            let at = self.within(r, work, place, RUN as u32 / 4 * self.lay.grid[0]);
             let first = code_words(self.packed);
-            let scales = r.load_run(&self.weight, &at, first, self.factors.clone());
-            r.set_tile(h.scales, scales);
+            let mut factors = |cell: Cell, first: u32| {
+                let words = r.load_run(&self.weight, &at, first, self.lay.factors.clone());
+                let words = r.reinterpret(&[words], self.lay.own.clone());
+                r.set_tile(cell, words);
+            };
+            factors(h.scales, first);
             if let Some(cell) = h.zeros {
-                let zeros = r.load_run(&self.weight, &at, first + scale_words(self.packed), self.factors.clone());
-                r.set_tile(cell, zeros);
+                factors(cell, first + scale_words(self.packed));
             }
         }
+    }
+
+    /// The coordinates of a block's first word, or of those `words` that each strip of rows has there.
+    fn within(&self, r: &mut RoleBuilder, work: &Work, place: [Scalar; 3], words: u32) -> Vec<Scalar> {
+        let mut at = place.to_vec();
+        if self.lay.parts() > 1 {
+            at.push(r.mul(work.strip, words));
+        }
+        at
     }
 
     /// The coordinates of a block. Past the last rows they are those of the last: nothing of it is stored.
     fn place(&self, r: &mut RoleBuilder, work: &Work, row_block: u32, block: Scalar) -> [Scalar; 3] {
         let mut row = r.add(work.block_n, row_block);
-        if self.c.row_blocks() > self.p.gates() {
+        if self.c.row_blocks(self.p) > self.p.gates() {
             let n = r.param("n");
             let rows = r.ceil_div(n, 64);
             let rows = r.mul(rows, self.p.gates());

@@ -6,9 +6,11 @@ pub use super::super::case::numbers;
 use super::super::case::{Weights, path, told};
 use crate::error::{Res, failed, failure};
 use crate::tensors::{Tensors, to_f64};
+use safetensors::Dtype;
 use serde_json::json;
+use tilewright_ir::DType;
 use tilewright_runtime::expr::{VarId, Vars};
-use tilewright_templates::gemm::{GemmProblem, Groups, Operands, grouped_class, reference};
+use tilewright_templates::gemm::{BLOCK, GemmProblem, Groups, Operands, Scale, grouped_class, quant_miss, reference};
 
 /// Work (multiply-adds) up to which the result is compared with the reference.
 const REFERENCE_LIMIT: usize = 1 << 29;
@@ -63,14 +65,22 @@ pub fn case(p: GemmProblem, s: Sizes, alpha: f32, inputs: Tensors, weights: Weig
     let sorted = p.groups == Groups::Offsets;
     let shape = if sorted { vec![s.tokens(), s.n] } else { vec![s.counts.len(), s.max_m, s.n] };
     let rows = if sorted { String::new() } else { format!(" of {}", s.max_m) };
-    let unused = (s.all_rows(&p) - s.tokens()) * s.n * p.output.bytes() as usize;
+    let mut outputs = vec![Output { name: "d", dtype: safetensors_dtype(p.output), shape: shape.clone() }];
+    let blocks = s.n.div_ceil(BLOCK as usize);
+    if p.quant {
+        let lead = shape[..shape.len() - 1].to_vec();
+        outputs.push(Output { name: "d_scale", dtype: Dtype::F32, shape: [lead, vec![blocks]].concat() });
+    }
+    let nobodys = s.all_rows(&p) - s.tokens();
+    let unused = [("d", s.n * p.output.bytes() as usize), ("d_scale", 4 * blocks)];
     Ok(Case {
         sizes: format!("rows {:?}{rows} n {} k {}", s.counts, s.n, s.k),
         class: grouped_class(&p.class(), s.rows.is_some()),
         vars: s.vars(&p)?,
-        scalars: vec![("alpha", alpha)],
-        outputs: vec![Output { name: "d", dtype: safetensors_dtype(p.output), shape }],
-        unused: unused as u64,
+        // Bare sums have no factor.
+        scalars: if p.output == DType::I32 { Vec::new() } else { vec![("alpha", alpha)] },
+        outputs,
+        unused: unused.map(|(name, row)| (name, (nobodys * row) as u64)).to_vec(),
         check: check(p, s, alpha, weights),
         inputs,
     })
@@ -88,9 +98,18 @@ fn check(p: GemmProblem, s: Sizes, alpha: f32, weights: Weights) -> Check {
         }
         let numbers = |name| numbers(inputs, name);
         let (a, b, bias, residual) = (numbers("a")?, weights(inputs)?, numbers("bias")?, numbers("residual")?);
+        let (mut a_scale, b_scale) = (numbers("a_scale")?, numbers("b_scale")?);
+        let blocks = |x: usize| x.div_ceil(BLOCK as usize);
+        // Factors of a row of a and of an expert.
+        let of_a = if p.a_scale == Scale::Block { blocks(s.k) } else { 1 };
+        let of_b = if p.b_scale == Scale::Block { blocks(wide) * blocks(s.k) } else { wide };
+        if s.rows.is_some() && matches!(p.a_scale, Scale::Row | Scale::Block) {
+            a_scale = gathered(&a_scale, &ints(inputs, "gather"), of_a);
+        }
         let a = if s.rows.is_some() { gathered(&a, &ints(inputs, "gather"), s.k) } else { a };
         let d = outputs.get("d").ok_or_else(|| failure("no output d"))?;
         let found = to_f64(d.dtype, &d.data)?;
+        let factors = super::super::case::numbers(outputs, "d_scale")?;
         let (mut worst, mut elements, mut unknown) = (0.0f64, 0, 0);
         for (expert, count) in s.counts.iter().enumerate() {
             let first = s.first(&p, expert);
@@ -101,15 +120,32 @@ fn check(p: GemmProblem, s: Sizes, alpha: f32, weights: Weights) -> Check {
                 b: part(&b, wide * s.k, expert * wide * s.k),
                 bias: part(&bias, if p.bias { wide } else { 0 }, expert * wide),
                 residual: part(&residual, if p.residual { count * s.n } else { 0 }, first * s.n),
+                a_scale: match p.a_scale {
+                    Scale::None | Scale::Tensor => a_scale.clone(),
+                    _ => part(&a_scale, count * of_a, first * of_a),
+                },
+                b_scale: match p.b_scale {
+                    Scale::None | Scale::Tensor => b_scale.clone(),
+                    _ => part(&b_scale, of_b, expert * of_b),
+                },
                 alpha: f64::from(alpha),
-                ..Operands::default()
             };
-            if [&o.a, &o.b, &o.bias, &o.residual].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
+            if [&o.a, &o.b, &o.bias, &o.residual, &o.a_scale, &o.b_scale].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
                 unknown += 1;
                 continue;
             }
-            let want = reference(&p, &o);
+            // A quantised output is compared before its codes are made.
+            let compared = if p.quant { GemmProblem { output: DType::F32, quant: false, ..p } } else { p };
+            let want = reference(&compared, &o).on_tensor_cores(&p);
             let mine = &found[first * s.n..][..count * s.n];
+            elements += mine.len();
+            if p.quant {
+                let per_row = blocks(s.n);
+                if let Some(miss) = quant_miss(&want, s.n, mine, &factors[first * per_row..][..count * per_row]) {
+                    return failed(format!("expert {expert}: {miss}"));
+                }
+                continue;
+            }
             if let Some((i, x, value, bound)) = want.first_miss(mine) {
                 let (row, col) = (first + i / s.n, i % s.n);
                 return failed(format!(
@@ -117,12 +153,14 @@ fn check(p: GemmProblem, s: Sizes, alpha: f32, weights: Weights) -> Check {
                 ));
             }
             worst = mine.iter().zip(&want.value).map(|(x, y)| (x - y).abs()).fold(worst, f64::max);
-            elements += mine.len();
         }
         if unknown > 0 && elements == 0 {
             return Ok(told(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}), path));
         }
-        let mut verdict = json!({"reference": "f64", "elements": elements, "max_error": worst, "bound": "2*|lowp-ref| + slack"});
+        let mut verdict = json!({"reference": "f64", "elements": elements, "bound": "2*|lowp-ref| + slack"});
+        if !p.quant {
+            verdict["max_error"] = json!(worst);
+        }
         if unknown > 0 {
             verdict["experts_not_compared"] = json!({"count": unknown, "why": "their inputs hold infinities or NaNs"});
         }

@@ -44,10 +44,10 @@ fn plain() -> GemmProblem {
 fn about() -> About {
     About {
         templates: vec!["wgmma", "mma", "weight_wgmma", "tiles", "gather"],
-        inputs: vec!["bf16", "f16"],
-        outputs: vec!["bf16", "f16", "f32"],
+        inputs: vec!["bf16", "f16", "e4m3", "e5m2", "i8"],
+        outputs: vec!["bf16", "f16", "f32", "e4m3", "i32"],
         keys: vec![
-            ("out", json!(["bf16", "f16", "f32"])),
+            ("out", json!(["bf16", "f16", "f32", "e4m3", "i32"])),
             ("act", json!(["none", "relu", "gelu", "silu", "swiglu"])),
             ("alpha", json!("f32")),
             ("b", json!(["nk", "kn"])),
@@ -58,6 +58,7 @@ fn about() -> About {
             ("group", json!("16, 32, 64 or 128, of weight=packed")),
             ("zero", json!("true or false, of weight=packed")),
             ("n", json!("output columns, of weight=packed")),
+            ("quant", json!(["128"])),
             ("config", json!("a config id")),
         ],
     }

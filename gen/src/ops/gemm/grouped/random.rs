@@ -12,7 +12,7 @@ use safetensors::Dtype;
 use std::rc::Rc;
 use tilewright_ir::DType;
 use tilewright_templates::gemm::weight::{Blocks, pack, unpack, words as words_of};
-use tilewright_templates::gemm::{BLayout, GemmProblem, Groups, Packed, Weight};
+use tilewright_templates::gemm::{BLOCK, BLayout, GemmProblem, Groups, Packed, Scale, Weight};
 
 /// Cases at boundary trip counts and ragged sizes, rounded to what the plan requires.
 pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
@@ -57,7 +57,8 @@ pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
                     })
                 }
             };
-            list.push(case(p, s, 0.75, inputs, weights)?);
+            let alpha = if p.output == DType::I32 { 1.0 } else { 0.75 };
+            list.push(case(p, s, alpha, inputs, weights)?);
         }
     }
     Ok(list)
@@ -65,7 +66,7 @@ pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
 
 /// The sizes with n and k rounded up to the first that the plan takes.
 fn nearest(t: &Trial<'_>, p: &GemmProblem, s: &Sizes) -> Res<Option<Sizes>> {
-    for step_k in [1usize, 2, 4, 8] {
+    for step_k in [1usize, 2, 4, 8, 16] {
         for step_n in [1usize, 2, 8] {
             let s = Sizes { n: s.n.next_multiple_of(step_n), k: s.k.next_multiple_of(step_k), ..s.clone() };
             if (t.fits)(&s.vars(p)?) {
@@ -84,18 +85,34 @@ fn inputs(p: &GemmProblem, s: &Sizes, seed: u64) -> Tensors {
     let sorted = p.groups == Groups::Offsets;
     let rows = |cols: usize| if sorted { vec![tokens, cols] } else { vec![e, s.max_m, cols] };
     let b = if p.b == BLayout::Nk { vec![e, wide, k] } else { vec![e, k, wide] };
-    let all: [(&str, DType, bool, Vec<usize>); 4] = [
+    let blocks = |x: usize| x.div_ceil(BLOCK as usize);
+    let source = s.rows.map_or(if sorted { vec![tokens] } else { vec![e, s.max_m] }, |rows| vec![rows]);
+    let scale = |scale: Scale, row: Vec<usize>, block: Vec<usize>| match scale {
+        Scale::None | Scale::Tensor => vec![1],
+        Scale::Row => row,
+        Scale::Block => block,
+    };
+    let of_a = scale(p.a_scale, source.clone(), [source, vec![blocks(k)]].concat());
+    let of_b = scale(p.b_scale, vec![e, wide], vec![e, blocks(wide), blocks(k)]);
+    let all: [(&str, DType, bool, Vec<usize>); 6] = [
         ("a", p.input, true, s.rows.map_or(rows(k), |rows| vec![rows, k])),
         ("b", p.input, p.weight == Weight::Same, b),
-        ("bias", p.input, p.bias, vec![e, wide]),
+        ("a_scale", DType::F32, p.a_scale != Scale::None, of_a),
+        ("b_scale", DType::F32, p.b_scale != Scale::None, of_b),
+        ("bias", p.bias_dtype(), p.bias, vec![e, wide]),
         ("residual", p.output, p.residual, rows(n)),
     ];
-    let mut draw = |d: DType, shape: Vec<usize>| {
+    let mut draw = |name: &str, d: DType, shape: Vec<usize>| {
         let count = shape.iter().product::<usize>();
-        Tensor { dtype: safetensors_dtype(d), data: from_f64(d, (0..count).map(|_| random.unit())), shape }
+        let (range, middle) = match name {
+            "a_scale" | "b_scale" => (1.0, 1.0),
+            _ => (if d == DType::I8 { 127.0 } else { 1.0 }, 0.0),
+        };
+        let values = (0..count).map(|_| middle + range * random.unit());
+        Tensor { dtype: safetensors_dtype(d), data: from_f64(d, values), shape }
     };
-    let mut tensors: Tensors =
-        all.into_iter().filter(|(_, _, given, _)| *given).map(|(name, d, _, shape)| (name.to_string(), draw(d, shape))).collect();
+    let given = all.into_iter().filter(|(_, _, given, _)| *given);
+    let mut tensors: Tensors = given.map(|(name, d, _, shape)| (name.to_string(), draw(name, d, shape))).collect();
     let mut add = |name: &str, values: Vec<usize>| {
         let data = values.iter().flat_map(|x| (*x as i32).to_le_bytes()).collect();
         tensors.insert(name.to_string(), Tensor { dtype: Dtype::I32, shape: vec![values.len()], data });

@@ -3,6 +3,7 @@
 use super::super::super::ask::{Ask, dtype_of, safetensors_dtype};
 use super::super::super::case::Request;
 use super::super::case::Weights;
+use super::super::scales;
 use super::case::{Sizes, case, ints, numbers};
 use super::weight;
 use crate::error::{Res, bad_input, usage};
@@ -11,9 +12,11 @@ use std::rc::Rc;
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::gemm::*;
 
-const KEYS: [&str; 5] = ["out", "act", "alpha", "b", "config"];
+const KEYS: [&str; 6] = ["out", "act", "alpha", "b", "config", "quant"];
 /// Tensors besides the weights.
 pub const TENSORS: [&str; 6] = ["a", "offsets", "counts", "bias", "residual", "gather"];
+/// Dense weights and what goes with them.
+const DENSE: [&str; 3] = ["b", "a_scale", "b_scale"];
 
 /// Checks keys and tensors against each other.
 pub fn request(ask: Ask) -> Res<Request> {
@@ -22,10 +25,11 @@ pub fn request(ask: Ask) -> Res<Request> {
         weight::check_words(&ask)?;
     } else {
         ask.only_keys(&KEYS)?;
-        let known = |n: &str| n == "b" || TENSORS.contains(&n);
+        let known = |n: &str| DENSE.contains(&n) || TENSORS.contains(&n);
         if let Some(name) = ask.tensors.keys().find(|n| !known(n)) {
             return usage(format!(
-                "unknown tensor `{name}`: expected a, b, offsets or counts, and optionally bias, residual, gather"
+                "unknown tensor `{name}`: expected a, b, offsets or counts, and optionally {}",
+                "bias, residual, gather, a_scale, b_scale"
             ));
         }
     }
@@ -35,11 +39,15 @@ pub fn request(ask: Ask) -> Res<Request> {
         (true, true) => return usage("tensors `offsets` and `counts`: expected one of them, the rows are sorted or masked"),
         (false, false) => return usage("tensors `offsets` and `counts` are missing: expected one, which rows are whose"),
     };
-    let input = dtype_of("a", ask.need("a")?, &[DType::BF16, DType::F16])?;
+    let inputs = [DType::BF16, DType::F16, DType::E4M3, DType::E5M2, DType::I8];
+    let input = dtype_of("a", ask.need("a")?, if packed { &inputs[..2] } else { &inputs })?;
     let layout = ask.parsed("b")?.unwrap_or(BLayout::Nk);
     let act = ask.parsed("act")?.unwrap_or(Act::None);
-    let outputs = |d: &DType| matches!(d, DType::BF16 | DType::F16 | DType::F32);
-    let output = ask.value("out", "bf16, f16 or f32", outputs)?.unwrap_or(input);
+    let wide = [DType::BF16, DType::F16, DType::F32];
+    let outputs = |d: &DType| wide.contains(d) || !packed && matches!(d, DType::E4M3 | DType::I32);
+    let expected = if packed { "bf16, f16 or f32" } else { "bf16, f16, f32, e4m3 or i32" };
+    let narrow = matches!(input, DType::BF16 | DType::F16);
+    let output = ask.value("out", expected, outputs)?.unwrap_or(if narrow { input } else { DType::BF16 });
     let (bias, residual) = (ask.tensors.contains_key("bias"), ask.tensors.contains_key("residual"));
     let plain = GemmProblem { output, b: layout, act, bias, residual, groups, ..GemmProblem::plain(input) };
     let (rows, k) = rows(&ask, groups)?;
@@ -58,11 +66,15 @@ pub fn request(ask: Ask) -> Res<Request> {
         return usage(format!("{e} experts, n = {}, k = {k}: sizes are limited to {}", s.n, i32::MAX / 4));
     }
     if bias {
-        ask.expect("bias", safetensors_dtype(input), &[e, wide])?;
+        ask.expect("bias", safetensors_dtype(plain.bias_dtype()), &[e, wide])?;
     }
     if residual {
         let rows = if groups == Groups::Offsets { vec![s.tokens(), s.n] } else { vec![e, s.max_m, s.n] };
         ask.expect("residual", safetensors_dtype(output), &rows)?;
+    }
+    let plain = with_scales(&ask, plain, &s)?;
+    if output == DType::I32 && ask.key("alpha").is_some() {
+        return usage("key `alpha`: out=i32 gives the sums as they are");
     }
     let alpha = ask.value("alpha", "a number", |_| true)?.unwrap_or(1.0);
     let config: Option<GemmConfig> = ask.parsed("config")?;
@@ -70,6 +82,33 @@ pub fn request(ask: Ask) -> Res<Request> {
         Some(found) => weight::request(ask, plain, s, found, alpha, config),
         None => request_of(ask, plain, s, alpha, config),
     }
+}
+
+/// The class with the scales that the tensors are of.
+fn with_scales(ask: &Ask, p: GemmProblem, s: &Sizes) -> Res<GemmProblem> {
+    if let Some(name) = ["a_scale", "b_scale"].into_iter().find(|n| !p.bytes() && ask.tensors.contains_key(*n)) {
+        let a = ask.need("a")?;
+        return usage(format!("tensor `{name}`: only F8_E4M3, F8_E5M2 and I8 operands have scales, a is {:?}", a.dtype));
+    }
+    let blocks = |x: usize| x.div_ceil(BLOCK as usize);
+    let (e, wide) = (s.counts.len(), s.n * p.gates() as usize);
+    let rows = match p.groups {
+        Groups::Counts => vec![e, s.max_m],
+        _ => vec![s.rows.unwrap_or(s.tokens())],
+    };
+    let of_a = [(vec![1], Scale::Tensor), (rows.clone(), Scale::Row), ([rows, vec![blocks(s.k)]].concat(), Scale::Block)];
+    let of_b = [(vec![1], Scale::Tensor), (vec![e, wide], Scale::Row), (vec![e, blocks(wide), blocks(s.k)], Scale::Block)];
+    let (a_scale, b_scale) = (scales::of_groups(ask, "a_scale", of_a)?, scales::of_groups(ask, "b_scale", of_b)?);
+    let quant = ask.value("quant", "128", |q: &u32| *q == 128)?.is_some();
+    let p = GemmProblem { a_scale, b_scale, quant, ..p };
+    p.check().map_err(bad_input)?;
+    if p.bytes() && (p.b == BLayout::Kn || !s.k.is_multiple_of(16)) {
+        return usage(format!(
+            "b={}, k = {}: bytes of experts are multiplied as [e, n, k] with k a multiple of 16: pad a and b with zeros",
+            p.b, s.k
+        ));
+    }
+    Ok(p)
 }
 
 /// A run on matrices in the dtype of a.
@@ -80,6 +119,9 @@ fn request_of(ask: Ask, p: GemmProblem, s: Sizes, alpha: f32, config: Option<Gem
         case: case(p, s, alpha, ask.tensors, weights)?,
         pinned: config.is_some(),
         plans: Box::new(move |arch| {
+            if p.bytes() && !arch.is_hopper() {
+                return usage(format!("{0} x {0}: 8-bit operands are multiplied on sm90 only, the target is {arch}", p.input));
+            }
             let config = config.unwrap_or_else(|| default_config(arch, &p, &chosen));
             Ok(vec![grouped_plan(arch, &p, &config, chosen.rows.is_some()).map_err(bad_input)?])
         }),
@@ -191,11 +233,15 @@ pub fn default_config(arch: Arch, p: &GemmProblem, s: &Sizes) -> GemmConfig {
     let rows_aligned = s.k.is_multiple_of(8) && (p.b == BLayout::Nk || s.n.is_multiple_of(8));
     if arch.is_hopper() && rows_aligned {
         let (bm, math_wgs) = if few { (64, 1) } else { (128, 2) };
-        let bn = 128 * p.gates();
+        // 8-bit floats lose bits inside the tensor cores; integers do not. Two sets of sums leave no room for two gates of 128,
+        // which a quantised output has.
+        let room = !(p.quant && p.gates() == 2);
+        let promote = p.bytes() && (p.block_scaled() || p.input != DType::I8 && room);
+        let bn = if promote { 128 } else { 128 * p.gates() };
         return GemmConfig::Wgmma(WgmmaConfig {
             bm,
             bn,
-            bk: 64,
+            bk: 128 / p.input.bytes(),
             stages: (200 * 1024 / ((bm + bn) * 128)).min(8),
             math_wgs,
             schedule: Schedule::Cooperative,
@@ -203,7 +249,7 @@ pub fn default_config(arch: Arch, p: &GemmProblem, s: &Sizes) -> GemmConfig {
             raster: 8,
             n_align: multiple(s.n, &[8, 2]),
             split: false,
-            promote: false,
+            promote,
             pad: false,
         });
     }
