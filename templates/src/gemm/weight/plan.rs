@@ -1,4 +1,4 @@
-//! Packing, unpacking and the gather as launches before a multiplication, and when unpacking is worth its while.
+//! Packing, unpacking and the gather as launches before a multiplication.
 //!
 //! A multiplication by a packed weight takes `packed` instead of `b`. Two things may stand before it: [`with_source`] packs a
 //! checkpoint's tensors first, [`with_perm`] puts the columns of a in the order of the packed weight. [`dequantised_plan`] is the other
@@ -228,25 +228,6 @@ pub fn with_perm(arch: Arch, mut op: OpPlan, a: DType) -> Result<OpPlan, GemmErr
     Ok(op)
 }
 
-/// Tokens from which unpacking first is faster than multiplying by the packed weight.
-///
-/// Per weight, unpacking reads `bits/8` bytes and its scales, writes 2 and reads them back: `traffic / bandwidth` seconds, and one
-/// launch for all. What it buys is the dense kernel's rate: per weight and token `2 / rate * (1/share - 1)` seconds, where `share` is what
-/// the packed kernel reaches of that rate once it is bound by the tensor cores. So
-/// `m = (traffic / bandwidth + launch / (n k)) * rate / 2 * share / (1 - share)`.
-///
-/// Hopper: 3.35 TB/s, 700 of 989 TFLOPS, a share of 0.35 where tokens fill wgmma's N and every 256 of them decode the weights again:
-/// 250 to 300 tokens for the layers of large models. Ampere: 2.0 TB/s, 230 of 312 TFLOPS, a share of 0.2, for the packed kernel
-/// there is made for few tokens: about 65. Shares are estimates: `path=` overrides the choice.
-pub fn crossover(arch: Arch, p: Packed, n: usize, k: usize) -> usize {
-    let (bandwidth, rate, share) = if arch.is_hopper() { (3.35e12, 700e12, 0.35) } else { (2.0e12, 230e12, 0.2) };
-    let launch = 3e-6;
-    let scales = 2.0 * (1.0 + f64::from(u8::from(p.zero))) / f64::from(p.group);
-    let traffic = f64::from(p.bits) / 8.0 + scales + 4.0;
-    let m = (traffic / bandwidth + launch / (n as f64 * k as f64)) * rate / 2.0 * share / (1.0 - share);
-    (m.ceil() as usize).clamp(16, 4096)
-}
-
 /// Extents of `packed` as expressions.
 fn blocks(gates: u32, lead: &str) -> [(String, String); 3] {
     let n = if gates == 2 { "2*ceil_div(n,64)" } else { "ceil_div(n,64)" };
@@ -338,15 +319,5 @@ mod tests {
         let text = WeightClass { problem, source: None, perm: false }.class();
         assert!(WeightClass::from_class(&format!("{text},source=int8")).is_err());
         assert!(WeightClass::from_class(&format!("{},perm=1", GemmProblem::plain(DType::F16).class())).is_err());
-    }
-
-    #[test]
-    fn the_crossover_is_where_the_estimate_says() {
-        let p = Packed { bits: 4, group: 128, zero: false };
-        let at = |arch, n, k| crossover(arch, p, n, k);
-        assert!((230..320).contains(&at(Arch::Sm90a, 28672, 8192)), "{}", at(Arch::Sm90a, 28672, 8192));
-        assert!((55..80).contains(&at(Arch::Sm80, 28672, 8192)), "{}", at(Arch::Sm80, 28672, 8192));
-        // A small layer pays for the launch.
-        assert!(at(Arch::Sm90a, 512, 512) > 2 * at(Arch::Sm90a, 28672, 8192));
     }
 }
