@@ -54,7 +54,12 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
     if let Weight::Packed(packed) = p.weight {
         draft.plan.tensors.push(packed_tensor(packed, p.gates(), "e", Role::Input)?);
     } else {
-        draft.tensor("b", input, &if p.b == BLayout::Nk { ["e", wide, "k"] } else { ["e", "k", wide] }, Role::Input)?;
+        draft.tensor(
+            "b",
+            dtype(p.b_dtype()),
+            &if p.b == BLayout::Nk { ["e", wide, "k"] } else { ["e", "k", wide] },
+            Role::Input,
+        )?;
     }
     let (lengths, len) = if offsets { ("offsets", "e+1") } else { ("counts", "e") };
     draft.tensor(lengths, Dtype::I32, &[len], Role::Input)?;
