@@ -204,6 +204,8 @@ fn promotion_keeps_what_the_tensor_cores_drop() {
         let ran = built.run_as(&ints, &[("alpha", 1.0)], &inputs, &[("d", 4 * m * n)], 0, Numerics::Exact).unwrap();
         assert!(ran.errors.is_empty(), "{}", ran.errors[0]);
         let d = decode(DType::F32, &ran.outputs[0]);
+        // What `gen` allows on a device.
+        assert_eq!(want.clone().on_tensor_cores(&p).first_miss(&d), None, "promote={promote}");
         d.iter().zip(&want.value).map(|(d, w)| (d - w).powi(2)).sum::<f64>().sqrt()
     });
     assert!(promoted < 0.4 * plain, "{promoted:e} promoted, {plain:e} not");
