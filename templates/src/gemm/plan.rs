@@ -192,7 +192,7 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     let b = if p.b == BLayout::Nk { [dim("batch"), wide.clone(), dim("k")] } else { [dim("batch"), dim("k"), wide.clone()] };
     let mut tensors = vec![tensor("a", input, &[dim("batch"), dim("m"), dim("k")], Role::Input)?];
     let weights = match p.weight {
-        Weight::Same => tensor("b", input, &b, Role::Input)?,
+        Weight::Same => tensor("b", dtype(p.b_dtype()), &b, Role::Input)?,
         Weight::Packed(packed) => weight::packed_tensor(packed, p.gates(), "batch", Role::Input)?,
     };
     let weights_name = weights.name.clone();
@@ -232,8 +232,9 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     if let GemmConfig::Wgmma(WgmmaConfig { pad: true, .. }) = c {
         let columns = pad::padded_k();
         for (from, to, rows, turn) in [("a", "a_rows", "m", false), ("b", "b_rows", &wide[..], p.b == BLayout::Kn)] {
-            tensors.push(tensor(to, input, &[dim("batch"), dim(rows), columns.clone()], Role::Workspace)?);
-            let kernel = pad_kernel(arch, p.input, turn)?;
+            let of = if from == "a" { p.input } else { p.b_dtype() };
+            tensors.push(tensor(to, dtype(of), &[dim("batch"), dim(rows), columns.clone()], Role::Workspace)?);
+            let kernel = pad_kernel(arch, of, turn)?;
             let rows = if turn { dim(rows) } else { format!("batch*{rows}") };
             let sets = BTreeMap::from([("rows".to_string(), expr(&rows)?)]);
             launches.push(PlanLaunch { kernel: kernel.id.clone(), binds: binds(&[("x", from), ("y", to)]), sets });

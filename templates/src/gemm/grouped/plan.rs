@@ -34,7 +34,6 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
         GemmConfig::Wgmma(c) => (c.bm, 16 / p.input.bytes()),
         GemmConfig::Mma(c) => (c.bm, c.load_align),
         GemmConfig::WeightWgmma(c) => (c.bm, 8),
-        // It takes no groups, which its check said.
         GemmConfig::WeightMma(c) => (c.bm, c.load_align),
     };
     let offsets = p.groups == Groups::Offsets;
@@ -55,7 +54,12 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
     if let Weight::Packed(packed) = p.weight {
         draft.plan.tensors.push(packed_tensor(packed, p.gates(), "e", Role::Input)?);
     } else {
-        draft.tensor("b", input, &if p.b == BLayout::Nk { ["e", wide, "k"] } else { ["e", "k", wide] }, Role::Input)?;
+        draft.tensor(
+            "b",
+            dtype(p.b_dtype()),
+            &if p.b == BLayout::Nk { ["e", wide, "k"] } else { ["e", "k", wide] },
+            Role::Input,
+        )?;
     }
     let (lengths, len) = if offsets { ("offsets", "e+1") } else { ("counts", "e") };
     draft.tensor(lengths, Dtype::I32, &[len], Role::Input)?;
