@@ -138,17 +138,7 @@ pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<Te
         ("cols", c.cols.to_string()),
         ("n_align", c.n_align.to_string()),
     ];
-    let config = axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-    Ok(TemplateKernel {
-        id,
-        template: TEMPLATE,
-        config,
-        numerics: numerics(p, "splits.seq"),
-        main_loop_wgmmas: None,
-        hides_exponentials: false,
-        budget: None,
-        kernel: k.finish(),
-    })
+    Ok(TemplateKernel { numerics: numerics(p, "splits.seq"), ..TemplateKernel::plain(id, TEMPLATE, axes, "", k) })
 }
 
 /// The kernel that adds up what CTAs of a stream share.
@@ -164,17 +154,9 @@ pub fn add_up_kernel(arch: Arch, p: &GemmProblem, c: &WeightWgmmaConfig) -> Resu
         ("raster", c.raster.to_string()),
         ("n_align", c.n_align.to_string()),
     ];
-    Ok(TemplateKernel {
-        id,
-        template: TEMPLATE,
-        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
-        // How a tile's blocks are shared depends on how many tiles there are.
-        numerics: Numerics { batch_invariant: false, ..numerics(p, "ctas.seq") },
-        main_loop_wgmmas: None,
-        hides_exponentials: false,
-        budget: None,
-        kernel: k.finish(),
-    })
+    // How a tile's blocks are shared depends on how many tiles there are.
+    let numerics = Numerics { batch_invariant: false, ..numerics(p, "ctas.seq") };
+    Ok(TemplateKernel { numerics, ..TemplateKernel::plain(id, TEMPLATE, axes, "", k) })
 }
 
 /// The plan of a class and a config; `splits > 1` sums that many parts of k in a second launch.
@@ -323,16 +305,7 @@ fn pad_kernel(arch: Arch, input: DType, turn: bool) -> Result<TemplateKernel, Ge
         pad::pad_rows(&mut k, input)?
     };
     let axes = [("kind", "pad".to_string()), ("dtype", input.to_string()), ("turn", u8::from(turn).to_string())];
-    Ok(TemplateKernel {
-        id,
-        template: TEMPLATE,
-        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
-        numerics: Numerics { accumulator: dtype(input), order: "none".into(), batch_invariant: true, gelu: None },
-        main_loop_wgmmas: None,
-        hides_exponentials: false,
-        budget: None,
-        kernel: k.finish(),
-    })
+    Ok(TemplateKernel::plain(id, TEMPLATE, axes, "none", k))
 }
 
 fn numerics(p: &GemmProblem, order: &str) -> Numerics {

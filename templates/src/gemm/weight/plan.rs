@@ -19,7 +19,6 @@ use std::fmt::Display;
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dtype::Dtype;
-use tilewright_runtime::manifest::Numerics;
 use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
 
 /// A class of multiplications by a packed weight, with what stands before them.
@@ -121,7 +120,7 @@ impl PackProblem {
         let mut k = KernelBuilder::new(&id, arch);
         pack_kernel(&mut k, self)?;
         let axes = [("kind", "pack".to_string()), ("source", self.source.to_string())];
-        Ok(kernel(id, axes, k))
+        Ok(TemplateKernel::plain(id, "gemm", axes, "none", k))
     }
 }
 
@@ -141,7 +140,7 @@ pub fn pack_plan(arch: Arch, p: &PackProblem) -> Result<OpPlan, GemmError> {
         let id = "gemm_pack_order";
         let mut k = KernelBuilder::new(id, arch);
         copy_kernel(&mut k)?;
-        let copy = kernel(id.into(), [("kind", "order".to_string())], k);
+        let copy = TemplateKernel::plain(id.into(), "gemm", [("kind", "order".to_string())], "none", k);
         let binds = binds([("order", "order"), ("perm", "perm")]);
         launches.push(PlanLaunch { kernel: copy.id.clone(), binds, sets: BTreeMap::new() });
         kernels.push(copy);
@@ -179,7 +178,7 @@ pub fn unpacked_first(arch: Arch, p: &GemmProblem, mut op: OpPlan, k_align: u32)
     let mut k = KernelBuilder::new(&id, arch);
     unpack_kernel(&mut k, &problem)?;
     let axes = [("kind", "unpack".to_string()), ("weight", p.weight.to_string()), ("k_align", k_align.to_string())];
-    let kernel = kernel(id, axes, k);
+    let kernel = TemplateKernel::plain(id, "gemm", axes, "none", k);
     let b = tensor_of(&mut op.plan, "b");
     b.role = Role::Workspace;
     let lead = b.shape[0].text().to_string();
@@ -214,7 +213,7 @@ pub fn with_perm(arch: Arch, mut op: OpPlan, a: DType) -> Result<OpPlan, GemmErr
     let id = format!("gemm_gather_columns_{a}");
     let mut k = KernelBuilder::new(&id, arch);
     gather_kernel(&mut k, a)?;
-    let kernel = kernel(id, [("kind", "gather_columns".to_string())], k);
+    let kernel = TemplateKernel::plain(id, "gemm", [("kind", "gather_columns".to_string())], "none", k);
     for launch in &mut op.plan.launches {
         launch.binds.values_mut().filter(|to| *to == "a").for_each(|to| *to = "a_perm".into());
     }
@@ -285,19 +284,6 @@ fn sets<K: Into<String>, E: Display>(
 /// A tensor that a plan of this family has.
 fn tensor_of<'p>(plan: &'p mut Plan, name: &str) -> &'p mut PlanTensor {
     plan.tensors.iter_mut().find(|t| t.name == name).expect("a multiplication has its operands")
-}
-
-fn kernel<const N: usize>(id: String, axes: [(&str, String); N], k: KernelBuilder) -> TemplateKernel {
-    TemplateKernel {
-        id,
-        template: "gemm",
-        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
-        numerics: Numerics { accumulator: Dtype::F32, order: "none".into(), batch_invariant: true, gelu: None },
-        main_loop_wgmmas: None,
-        hides_exponentials: false,
-        budget: None,
-        kernel: k.finish(),
-    }
 }
 
 #[cfg(test)]
