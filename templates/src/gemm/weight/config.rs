@@ -154,7 +154,10 @@ impl WeightMmaConfig {
     pub fn why_illegal(&self, p: &GemmProblem) -> Option<String> {
         let Weight::Packed(packed) = p.weight else { return Some("takes a packed weight".to_string()) };
         let rules = [
-            (p.groups != Groups::Batch, "takes one matrix of tokens: kind=weight_wgmma takes groups".to_string()),
+            (
+                p.groups != Groups::Batch && self.split,
+                "a grouped gemm does not split k: how many tiles there are is known on the device only".to_string(),
+            ),
             (p.b != BLayout::Nk, "packed weights have no other layout than nk".to_string()),
             (!matches!(self.bm, 8 | 16 | 32 | 64), format!("bm = {}: 8, 16, 32 or 64 tokens", self.bm)),
             (
