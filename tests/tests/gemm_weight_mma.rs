@@ -172,5 +172,6 @@ fn points_that_do_not_work_are_refused() {
     assert!(refused(&p, config(8, 64, 3)).contains("3 warpgroups: 1, 2, 4 or 8"));
     assert!(refused(&p, config(64, 128, 8)).contains("registers a thread, 1 CTAs of 8 warpgroups leave 60"));
     assert!(refused(&p, WeightMmaConfig { ctas: 4, ..config(8, 64, 4) }).contains("more than 1536 threads"));
-    assert!(refused(&GemmProblem { groups: Groups::Counts, ..p }, config(8, 64, 4)).contains("takes one matrix of tokens"));
+    let split = WeightMmaConfig { split: true, ..config(8, 64, 4) };
+    assert!(refused(&GemmProblem { groups: Groups::Counts, ..p }, split).contains("split"));
 }
