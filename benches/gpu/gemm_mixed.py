@@ -1,8 +1,9 @@
 """Mixed-precision GEMM on an NVIDIA GPU: phases `mixed-check` and `mixed` of run.py, which starts this.
 
 `mixed-check` holds every plan of packed weights, 8-bit operands and groups to gemm_mixed_data.py's reference on ragged shapes,
-with guards and poison. `mixed` times what dispatch chooses, beside the other plans of its class and beside peers, in turns, on
-buffers that L2 does not hold; each case is checked on a sample before it is timed:
+with guards and poison, and quantisers and packings to gemm_mixed_small.py's. `mixed` times what dispatch chooses, beside the
+other plans of its class and beside peers, in turns, on buffers that L2 does not hold; each case is checked on a sample before it is
+timed:
 
   dense     W4A16 and W8A16 (multiplied packed, or unpacked first), fp8 with scales of tensors, rows and blocks, int8; layers of
             Llama 3 8B and 70B, Mixtral and DeepSeek-V3, m 1 to 8192, and squares
@@ -18,6 +19,7 @@ import math
 
 import attention
 import gemm_mixed_data as data
+import gemm_mixed_small
 import run
 
 PEAK = {"bf16": 989e12, "f16": 989e12, "e4m3": 1979e12, "e5m2": 1979e12, "i8": 1979e12}  # H100 and H200, dense
@@ -227,8 +229,25 @@ def phase_check(runtime, manifest, part, deadline):
                     op.close()
 
             cases.append((key, case))
-    part.data["notes"] = {"refused_by_requires": refused, "plans_without_reference": left_out}
-    if not plans:
+    small, without = gemm_mixed_small.small_plans(manifest)
+    for plan, fields, sizes in small:
+        problem = run.Problem(sizes)
+        key = f"{plan['id']} {run.name_of((sizes['m'], sizes['n'], sizes['k']))}"
+        condition = runtime.admits(plan["id"], problem)
+        if condition:
+            refused[key] = condition
+            continue
+
+        def case(plan=plan, fields=fields, sizes=sizes, problem=problem):
+            op = run.Op(runtime, plan["id"], problem)
+            try:
+                return gemm_mixed_small.CHECKS[plan["op"]](op, fields, sizes)
+            finally:
+                op.close()
+
+        cases.append((key, case))
+    part.data["notes"] = {"refused_by_requires": refused, "plans_without_reference": {**left_out, **without}}
+    if not cases:
         print("  the pack has no plans of packed weights, 8-bit operands or groups", flush=True)
     run.run_cases(part, cases, deadline)
     part.save()

@@ -309,7 +309,7 @@ def unsupported(fields):
 
 def is_mixed(op, fields):
     """Whether phase mixed-check has the plans of a class."""
-    return op == "gemm_grouped" or op == "gemm" and (
+    return op in ("gemm_grouped", "gemm_pack", "quantize") or op == "gemm" and (
         fields.get("weight", "same") != "same" or fields.get("groups", "batch") != "batch" or fields.get("a") in ("e4m3", "e5m2", "i8")
     )
 

@@ -13,6 +13,7 @@ import attention
 import gemm_mixed
 import gemm_mixed_data as data
 import gemm_mixed_peers as peers
+import gemm_mixed_small as small
 import run
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -58,6 +59,7 @@ class Cases(unittest.TestCase):
             op = "gemm_grouped" if form.groups != "batch" else "gemm"
             self.assertTrue(run.is_mixed(op, run.parse_class(text)), text)
         self.assertFalse(run.is_mixed("gemm", run.parse_class("a=bf16,b=nk,out=bf16,act=none,bias=0,residual=0")))
+        self.assertTrue(run.is_mixed("quantize", {}) and run.is_mixed("gemm_pack", {}))
 
     def test_bytes_and_roofs(self):
         w4, block = data.Form(G128), data.Form(gemm_mixed.FORMATS["fp8 block"])
@@ -181,6 +183,16 @@ class Packs(unittest.TestCase):
                     admitted[plan["id"]] += 1
         self.assertEqual([plan for plan, count in admitted.items() if count == 0], [])
         print(f"{len(admitted)} mixed plans, {sum(admitted.values())} preparations, {len(left_out)} without a reference")
+
+    def test_small_plans_take_the_problems(self):
+        prepared = {}
+        for plan, _, sizes in small.small_plans(self.manifest)[0]:
+            problem = run.Problem(sizes)
+            prepared.setdefault(plan["id"], 0)
+            if self.runtime.admits(plan["id"], problem) is None:
+                run.Op(self.runtime, plan["id"], problem).close()
+                prepared[plan["id"]] += 1
+        self.assertEqual([plan for plan, count in prepared.items() if count == 0], [])
 
     def test_the_sweep_finds_its_plans(self):
         has = lambda op, text: any((t["op"], t["class"]) == (op, text) for t in self.manifest["dispatch"])
@@ -315,6 +327,38 @@ class Reference(unittest.TestCase):
                     self.assertEqual(data.unwritten(form, sizes, want.bfloat16()), 0)
                     want = want.nan_to_num(0.0)
                 self.check_right_and_wrong(form, sizes, given, want, torch.bfloat16)
+
+    def test_sources_are_checkpoints(self):
+        torch = self.torch
+        codes, zero = torch.arange(16).repeat(1, 16).view(16, 16), torch.full((16, 1), 5)
+        scale = torch.ones(16, 1)
+        awq = small.sources("awq", codes, scale, zero, 4)
+        self.assertEqual({name: list(t.shape) for name, t in awq.items()}, {"qweight": [16, 2], "qzeros": [1, 2], "scales": [1, 16]})
+        self.assertEqual(awq["qweight"][3].tolist(), [0x33333333] * 2)
+        columns = torch.arange(16)[:, None].expand(16, 16)
+        word = int(small.sources("awq", columns, scale, zero, 4)["qweight"][0, 0]) & 0xFFFFFFFF
+        self.assertEqual(word, 0x75316420)
+        gptq = small.sources("gptq4v1", codes, scale, zero, 4)
+        self.assertEqual({name: list(t.shape) for name, t in gptq.items()}, {"qweight": [2, 16], "qzeros": [1, 2], "scales": [1, 16]})
+        self.assertEqual((int(gptq["qweight"][0, 7]) & 0xFFFFFFFF, int(gptq["qzeros"][0, 0])), (0x76543210, 0x44444444))
+        self.assertEqual(int(small.sources("gptq4v2", codes, scale, zero, 4)["qzeros"][0, 0]), 0x55555555)
+        raw = small.sources("int4", codes, scale, zero, 4)
+        self.assertEqual((raw["q"][0, 1].item(), raw["zero"][0, 0].item()), (0x32, 5))
+
+    def test_quantised_rows_are_judged(self):
+        torch = self.torch
+        x = torch.rand(3, 300) * 2 - 1
+        x[1] = 0
+        for block, width in (("row", 300), ("128", 128)):
+            fields = {"in": "f32", "to": "i8", "block": block}
+            padded = torch.nn.functional.pad(x.double(), (0, -300 % width)).view(3, -1, width)
+            scale = (padded.abs().amax(-1).clamp(min=1e-10) / 127).float()
+            q = (x.double() / scale.double().repeat_interleave(width, -1)[:, :300]).round().to(torch.int8)
+            self.assertEqual(small.judge_quantize(fields, x, q, scale)["status"], "ok")
+            wrong = q.clone()
+            wrong[0, 0] += 1 if q[0, 0] < 0 else -1
+            self.assertIn("not the nearest", small.judge_quantize(fields, x, wrong, scale)["why"])
+            self.assertIn("a factor is", small.judge_quantize(fields, x, q, scale * 1.001)["why"])
 
     def test_tensors_without_a_meaning_are_refused(self):
         with self.assertRaises(run.Failed):

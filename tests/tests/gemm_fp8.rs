@@ -28,7 +28,11 @@ fn class(input: DType, output: DType, a_scale: Scale, b_scale: Scale) -> GemmPro
 }
 
 fn build_for(p: &GemmProblem, c: &WgmmaConfig) -> Built {
-    let kernel = build(Arch::Sm90a, p, &GemmConfig::Wgmma(*c)).unwrap_or_else(|e| panic!("{e}")).kernel;
+    build_on(Arch::Sm90a, p, &GemmConfig::Wgmma(*c))
+}
+
+fn build_on(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Built {
+    let kernel = build(arch, p, c).unwrap_or_else(|e| panic!("{e}")).kernel;
     let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
     runner.build(&kernel).unwrap_or_else(|e| panic!("{} {c:?}: {e}", p.class()))
 }
@@ -52,7 +56,7 @@ fn operands(p: &GemmProblem, shape @ [batch, m, n, k]: [usize; 4], seed: u64) ->
     Operands {
         shape,
         a: random(batch * m * k, p.input, 1 + seed),
-        b: random(batch * wide * k, p.input, 2 + seed),
+        b: random(batch * wide * k, p.b_dtype(), 2 + seed),
         bias: if p.bias { random(wide, p.bias_dtype(), 3 + seed) } else { Vec::new() },
         residual: if p.residual { random(batch * m * n, p.output, 4 + seed) } else { Vec::new() },
         a_scale: factors(count(p.a_scale, m, m * blocks(k)), 5 + seed),
@@ -69,7 +73,7 @@ fn check(built: &Built, p: &GemmProblem, shape: [usize; 4], seed: u64) {
     let f32s = |v: &[f64]| encode(DType::F32, v);
     let tensors = [
         ("a", encode(p.input, &o.a)),
-        ("b", encode(p.input, &o.b)),
+        ("b", encode(p.b_dtype(), &o.b)),
         ("bias", encode(p.bias_dtype(), &o.bias)),
         ("residual", encode(p.output, &o.residual)),
         ("a_scale", f32s(&o.a_scale)),
@@ -140,6 +144,36 @@ fn block_scales() {
 }
 
 #[test]
+fn integers_through_mma_sync() {
+    let base = MmaConfig {
+        bm: 64,
+        bn: 64,
+        bk: 64,
+        stages: 3,
+        warps_m: 2,
+        warps_n: 2,
+        raster: 8,
+        load_align: 1,
+        n_align: 1,
+        split: false,
+    };
+    let scaled = class(DType::I8, DType::BF16, Scale::Row, Scale::Row);
+    for (p, c) in [
+        (scaled, base),
+        (scaled, MmaConfig { bm: 128, bn: 128, bk: 128, warps_n: 4, load_align: 16, ..base }),
+        (scaled, MmaConfig { bm: 16, bk: 32, warps_m: 1, warps_n: 4, load_align: 8, ..base }),
+        (GemmProblem { act: Act::Swiglu, bias: true, ..scaled }, MmaConfig { load_align: 4, bn: 96, ..base }),
+        (class(DType::I8, DType::I32, Scale::None, Scale::None), MmaConfig { load_align: 4, ..base }),
+    ] {
+        let built = build_on(Arch::Sm80, &p, &GemmConfig::Mma(c));
+        let k_step = c.load_align as usize;
+        for (i, [batch, m, n, k]) in [[1, 1, 1, 1], [2, 70, 67, 201], [1, 130, 140, 400]].into_iter().enumerate() {
+            check(&built, &p, [batch, m, n, k.next_multiple_of(k_step)], i as u64);
+        }
+    }
+}
+
+#[test]
 fn quantised_outputs() {
     let base = |input| GemmProblem { quant: true, ..class(input, DType::E4M3, Scale::None, Scale::None) };
     let scaled = |input, scale| GemmProblem { a_scale: scale, b_scale: scale, ..base(input) };
@@ -174,6 +208,17 @@ fn promotion_keeps_what_the_tensor_cores_drop() {
     });
     assert!(promoted < 0.4 * plain, "{promoted:e} promoted, {plain:e} not");
     assert!(plain > 0.0);
+}
+
+#[test]
+fn both_8_bit_floats_and_every_trip_count() {
+    let p = GemmProblem { b_input: Some(DType::E5M2), ..class(DType::E4M3, DType::BF16, Scale::Block, Scale::Block) };
+    let q = GemmProblem { b_input: Some(DType::E4M3), ..class(DType::E5M2, DType::F32, Scale::Row, Scale::Row) };
+    for (p, promote) in [(p, true), (q, false)] {
+        // One stage to two more than the ring has.
+        let built = build_for(&p, &config(64, 64, 1, promote));
+        (1..=5).for_each(|stages| check(&built, &p, [1, 66, 65, 128 * stages], stages as u64 % 4));
+    }
 }
 
 #[test]

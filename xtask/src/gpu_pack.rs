@@ -17,13 +17,14 @@ benches/gpu. Needs no LLVM. Prints the folder's name to stdout.
 /// The most a kit may weigh, so that it goes anywhere in one piece.
 const LIMIT_BYTES: u64 = 60 << 20;
 
-const SCRIPTS: [&str; 7] = [
+const SCRIPTS: [&str; 8] = [
     "run.py",
     "attention.py",
     "attention_check.py",
     "gemm_mixed.py",
     "gemm_mixed_data.py",
     "gemm_mixed_peers.py",
+    "gemm_mixed_small.py",
     "differential.py",
 ];
 

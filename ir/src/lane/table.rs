@@ -301,6 +301,7 @@ rows! {
     LoadByte    "ld.u8"        [GL] => [I32] {} Read 10 10 Asm("ld.global.u8 $0, [$1];", "=r,l,~{memory}"), Memory, "load a byte from global memory, zero-extended";
     LoadByteIf  "ld.if.u8"     [B1, GL] => [I32] {} Read 10 10 Asm("mov.b32 $0, 0; @$1 ld.global.u8 $0, [$2];", "=&r,b,l,~{memory}"), Memory, "load a byte where the predicate holds, zero elsewhere";
     StoreByteIf "st.if.u8"     [B1, GL, I32] => [] {} Write 10 10 Asm("@$0 st.global.u8 [$1], $2;", "b,l,r,~{memory}"), Memory, "store the low byte where the predicate holds";
+    StoreByteShared "st.shared.u8" [SH, I32] => [] {} Write 10 10 Asm("st.shared.u8 [$0], $1;", "r,r,~{memory}"), Memory, "store the low byte to shared memory";
     StoreIf     "st.if"        [B1, GL, Vector] => [] {} Write 10 10 F(AsmFn::StoreIf), Memory, "store 1, 2 or 4 neighbours to global memory where the predicate holds";
     CpAsync16   "cp.async.16"  [SH, GL, I32] => [] {} Async 70 80 Call("llvm.nvvm.cp.async.cg.shared.global.16.s", &[O(0), O(1), O(2)], Void), Memory, "copy 16 bytes to shared memory, zeros past the third operand's bytes (PTX ISA 9.7.9.25.3)";
     CpAsync8    "cp.async.8"   [SH, GL, I32] => [] {} Async 70 80 Call("llvm.nvvm.cp.async.ca.shared.global.8.s", &[O(0), O(1), O(2)], Void), Memory, "as cp.async.16 with 8 bytes";

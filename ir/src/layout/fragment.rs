@@ -118,6 +118,52 @@ pub fn mma_b(cols: u32, k: u32, warps_m: u32, warps_n: u32) -> Result<Layout, La
         .build()
 }
 
+/// A operand of `mma.sync.m16n8k32`, 8-bit elements, for the grid of [`mma_acc`] (PTX ISA 9.7.14.5.10, fragment A).
+///
+/// ```text
+/// row = (rows / warps_m) * (w % warps_m) + 16 * mi + g + 8 * ((r >> 2) & 1)
+/// col = 32 * ki + 16 * ((r >> 3) & 1) + 4 * t + (r & 3)
+/// ```
+/// Register order as in [`mma_a`]: four elements a register.
+///
+/// # Errors
+/// `rows` not a multiple of `16 * warps_m`, `k` not a multiple of 32, `warps_n` zero.
+pub fn mma_a_bytes(rows: u32, k: u32, warps_m: u32, warps_n: u32) -> Result<Layout, LayoutError> {
+    let warp_rows = split("rows", rows, warps_m, 16)?;
+    multiple("k", k, 32)?;
+    onto_tile()
+        .bits(Reg, [(Col, 1), (Col, 2), (Row, 8), (Col, 16)])
+        .outer(Reg, k / 32, [(Col, 32)])
+        .outer(Reg, warp_rows / 16, [(Row, 16)])
+        .bits(Lane, [(Col, 4), (Col, 8), (Row, 1), (Row, 2), (Row, 4)])
+        .outer(Warp, warps_m, [(Row, warp_rows)])
+        .outer(Warp, warps_n, [])
+        .build()
+}
+
+/// B operand of `mma.sync.m16n8k32`, 8-bit elements, for the grid of [`mma_acc`] (PTX ISA 9.7.14.5.10, fragment B).
+///
+/// ```text
+/// row = 32 * ki + 16 * ((r >> 2) & 1) + 4 * t + (r & 3)
+/// col = (cols / warps_n) * (w / warps_m) + 8 * ni + g
+/// ```
+/// The tile is B itself, `[k, n]`. Register order as in [`mma_b`]: four elements a register.
+///
+/// # Errors
+/// `cols` not a multiple of `8 * warps_n`, `k` not a multiple of 32, `warps_m` zero.
+pub fn mma_b_bytes(cols: u32, k: u32, warps_m: u32, warps_n: u32) -> Result<Layout, LayoutError> {
+    let warp_cols = split("cols", cols, warps_n, 8)?;
+    multiple("k", k, 32)?;
+    onto_tile()
+        .bits(Reg, [(Row, 1), (Row, 2), (Row, 16)])
+        .outer(Reg, k / 32, [(Row, 32)])
+        .outer(Reg, warp_cols / 8, [(Col, 8)])
+        .bits(Lane, [(Row, 4), (Row, 8), (Col, 1), (Col, 2), (Col, 4)])
+        .outer(Warp, warps_m, [])
+        .outer(Warp, warps_n, [(Col, warp_cols)])
+        .build()
+}
+
 /// A row-major tile `[rows, cols]` spread over all threads of a CTA, `vec` neighbouring columns per thread, for element-wise
 /// kernels.
 ///

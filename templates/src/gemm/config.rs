@@ -88,7 +88,7 @@ pub struct MmaConfig {
     pub warps_n: u32,
     /// Rows of tiles walked together.
     pub raster: u32,
-    /// Rows of a and b are multiples of this many elements: 8, 4 or 2 for cp.async of 16, 8 or 4 bytes, 1 for anything.
+    /// Rows of a and b are multiples of this many elements, for cp.async of 16, 8 or 4 bytes; 1 for anything.
     pub load_align: u32,
     /// n is a multiple of this: 2 allows paired accesses.
     pub n_align: u32,
@@ -272,16 +272,19 @@ impl MmaConfig {
                 p.b == BLayout::Kn && !cols.is_multiple_of(16),
                 format!("{cols} columns: b as [k, n] is stored in rows of a multiple of 16"),
             ),
-            (
-                !self.bk.is_multiple_of(16) || !self.bk.is_power_of_two() || self.bk > 64,
-                format!("bk = {}: 16, 32 or 64", self.bk),
-            ),
+            (![32, 64, 128].contains(&(self.bk * p.input.bytes())), format!("bk = {}: 32, 64 or 128 bytes", self.bk)),
             (!(2..=8).contains(&self.stages), format!("{} stages: 2 to 8", self.stages)),
             (p.groups != Groups::Batch && self.split, GROUPS_SPLIT.to_string()),
-            (p.bytes(), format!("multiplies 16-bit operands, not {}", p.input)),
+            (p.input.is_fp8(), format!("multiplies 16-bit operands and i8, not {}", p.input)),
+            (p.input == DType::I8 && p.b == BLayout::Kn, "bytes are read with k contiguous: give b as [n, k]".to_string()),
+            (p.block_scaled(), "block scales need the kernel of TMA and wgmma".to_string()),
             (p.quant, "a quantised output needs the kernel of TMA and wgmma".to_string()),
             (self.raster == 0, "raster must be at least 1".to_string()),
-            (!matches!(self.load_align, 1 | 2 | 4 | 8), format!("load_align = {}: 1, 2, 4 or 8", self.load_align)),
+            (
+                self.load_align != 1
+                    && (!self.load_align.is_power_of_two() || !(4..=16).contains(&(self.load_align * p.input.bytes()))),
+                format!("load_align = {}: 1, or copies of 4, 8 or 16 bytes", self.load_align),
+            ),
             (!matches!(self.n_align, 1 | 2), format!("n_align = {}: 1 or 2", self.n_align)),
         ];
         rules.into_iter().find(|(broken, _)| *broken).map(|(_, why)| why)

@@ -6,7 +6,6 @@ use super::epilogue::{EpilogueAt, EpilogueFn};
 use super::grouped::{TileList, store_some_rows};
 use super::problem::{BLayout, GemmProblem, Groups};
 use super::tiles::Raster;
-use tilewright_ir::DType;
 use tilewright_ir::layout::LayoutError;
 use tilewright_ir::tile::{Cell, CmpPred, Dim, KernelBuilder, ProbeAxis, RoleBuilder, Scalar, Staging, TensorRef, Unit};
 
@@ -51,7 +50,7 @@ impl<'a> Ctx<'a> {
             BLayout::Kn => ([matrices, Dim::param("k"), n], [bk, cols]),
         };
         let b = k.tensor("b", p.input, dims);
-        let output = if c.split { DType::F32 } else { p.output };
+        let output = if c.split { p.sums() } else { p.output };
         let lead = if c.split { Dim::param("splits*batch") } else { lead };
         let d = k.tensor("d", output, [lead, rows, Dim::param("n")]);
         let list = (p.groups != Groups::Batch).then(|| TileList::walked(k, p.groups, bm));
@@ -130,7 +129,7 @@ impl<'a> Ctx<'a> {
         let tiles: Vec<_> = acc.iter().map(|a| r.get_tile(*a)).collect();
         let at = EpilogueAt { batch: at.matrix, weight: batch, row, col };
         let y = if c.split { tiles[0] } else { epilogue(r, &tiles, at) };
-        let y = r.cast(y, if c.split { DType::F32 } else { self.p.output });
+        let y = r.cast(y, if c.split { self.p.sums() } else { self.p.output });
         r.store_tile(&self.d, y, &[at.batch, at.row, at.col], c.n_align);
         Ok(())
     }
@@ -139,7 +138,8 @@ impl<'a> Ctx<'a> {
     fn main_loop(&self, r: &mut RoleBuilder, o: &Operands, from: Scalar, to: Scalar) -> Result<Vec<Cell>, LayoutError> {
         let (c, gates) = (self.c, self.p.gates());
         let grid = [c.warps_m, c.warps_n];
-        let acc: Result<Vec<Cell>, LayoutError> = (0..gates).map(|_| r.mma_acc([c.bm, c.bn / gates], grid)).collect();
+        let acc: Result<Vec<Cell>, LayoutError> =
+            (0..gates).map(|_| r.mma_acc_for(self.p.input, [c.bm, c.bn / gates], grid)).collect();
         let acc = acc?;
         for s in 0..c.stages - 1 {
             let kt = r.add(from, s);
@@ -187,7 +187,7 @@ impl<'a> Ctx<'a> {
         let grid = [self.c.warps_m, self.c.warps_n];
         let a_tile = r.staging(&self.ring_a, stage);
         let b_tiles: Vec<_> = self.ring_b.iter().map(|ring| r.staging(ring, stage)).collect();
-        for k in 0..self.c.bk / 16 {
+        for k in 0..self.c.bk * self.p.input.bytes() / 32 {
             let a = r.load_a(a_tile, k, grid)?;
             for (b_tile, acc) in b_tiles.iter().zip(acc) {
                 let b = r.load_b(*b_tile, k, grid, self.p.b == BLayout::Kn)?;

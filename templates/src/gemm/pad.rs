@@ -23,12 +23,12 @@ pub(super) fn pad_rows(k: &mut KernelBuilder, dtype: DType) -> Result<(), Layout
     let x = k.tensor("x", dtype, [Dim::param("rows"), Dim::param("k")]);
     let y = k.tensor("y", dtype, [Dim::param("rows"), Dim::param(&padded_k())]);
     k.grid([format!("ceil_div(rows,{})", shape[0]), format!("ceil_div(k,{})", shape[1]), "1".into()]);
-    let like = RegTile { dtype, shape, layout: blocked(WARPS * 32, shape, ROW_BYTES)? };
+    let like = RegTile { dtype, shape, layout: blocked(WARPS * 32, shape, 1)? };
     k.role("main", WARPS, None, Unit::Role, |r| {
         let (row, col) = (r.cta_id(0), r.cta_id(1));
         let at = [r.mul(row, shape[0]), r.mul(col, shape[1])];
         let tile = r.load_tile(&x, like, &at, &[0, 1], 1);
-        r.store_tile(&y, tile, &at, ROW_BYTES);
+        r.store_tile(&y, tile, &at, 1);
     });
     Ok(())
 }

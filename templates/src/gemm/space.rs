@@ -11,7 +11,7 @@ pub fn space(arch: Arch, p: &GemmProblem) -> Vec<GemmConfig> {
     if arch.is_hopper() {
         wgmma_space(p, &mut list);
     }
-    mma_space(arch, &mut list);
+    mma_space(arch, p, &mut list);
     weight::space::mma_space(&mut list);
     list.retain(|c| c.check(p).is_ok());
     list.sort_by_key(GemmConfig::to_string);
@@ -68,7 +68,7 @@ fn wgmma_space(p: &GemmProblem, list: &mut Vec<GemmConfig>) {
     }
 }
 
-fn mma_space(arch: Arch, list: &mut Vec<GemmConfig>) {
+fn mma_space(arch: Arch, p: &GemmProblem, list: &mut Vec<GemmConfig>) {
     let smem = arch.caps().max_smem_bytes;
     for (bm, bn, warps_m, warps_n) in [
         (16, 64, 1, 4),
@@ -80,9 +80,10 @@ fn mma_space(arch: Arch, list: &mut Vec<GemmConfig>) {
         (128, 256, 2, 4),
         (256, 128, 4, 2),
     ] {
-        for bk in [32, 64] {
-            let stages = (smem / ((bm + bn) * bk * 2)).min(4);
-            for load_align in [1, 2, 4, 8] {
+        let bytes = p.input.bytes();
+        for bk in [64 / bytes, 128 / bytes] {
+            let stages = (smem / ((bm + bn) * bk * bytes)).min(4);
+            for load_align in [1, 4 / bytes, 8 / bytes, 16 / bytes] {
                 for n_align in [1, 2] {
                     for split in [false, true] {
                         list.push(GemmConfig::Mma(MmaConfig {

@@ -31,9 +31,12 @@ pub fn request(mut ask: Ask) -> Res<Request> {
     let problem = GemmProblem { output, b: layout, act, bias, residual, ..GemmProblem::plain(input) };
     let (shape, batched) = shape(&problem, a, b)?;
     let [batch, m, n, _] = shape;
-    if dtype_of("b", b, &[input]).is_err() {
-        return usage(format!("tensor `b` is {}: expected a's dtype, {:?}", b.describe(), a.dtype));
-    }
+    let of_b: &[DType] = if input.is_fp8() { &[DType::E4M3, DType::E5M2] } else { &[input] };
+    let Ok(of_b) = dtype_of("b", b, of_b) else {
+        let or = if input.is_fp8() { ", or the other 8-bit float" } else { "" };
+        return usage(format!("tensor `b` is {}: expected a's dtype, {:?}{or}", b.describe(), a.dtype));
+    };
+    let problem = GemmProblem { b_input: Some(of_b).filter(|d| *d != input), ..problem };
     let wide = n * problem.gates() as usize;
     if !problem.bytes()
         && let Some(name) = ["a_scale", "b_scale"].into_iter().find(|name| ask.tensors.contains_key(*name))
@@ -110,10 +113,21 @@ pub(super) fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -
     let multiple = |x: usize, of: &[u32]| of.iter().copied().find(|a| x.is_multiple_of(*a as usize)).unwrap_or(1);
     let rows_aligned = k.is_multiple_of(8) && (p.b == BLayout::Nk || n.is_multiple_of(8));
     let mut list = Vec::new();
-    if p.bytes() {
-        if !arch.is_hopper() {
-            return usage(format!("{} x {}: 8-bit operands are multiplied on sm90 only, the target is {arch}", p.input, p.input));
+    if p.bytes() && !arch.is_hopper() {
+        let missing = match p.input {
+            DType::I8 if p.block_scaled() => Some("block scales"),
+            DType::I8 if p.b == BLayout::Kn => Some("i8 with b as [k, n]"),
+            DType::I8 => None,
+            _ => Some("8-bit floats"),
+        };
+        if let Some(missing) = missing {
+            return usage(format!("{missing}: only sm90's kernels multiply these, the target is {arch}"));
         }
+    }
+    if p.quant && !arch.is_hopper() {
+        return usage(format!("quant = 128: only sm90's kernels quantise their output, the target is {arch}"));
+    }
+    if p.bytes() && arch.is_hopper() {
         let n_align = multiple(n, &[8, 2]);
         let pad = p.b == BLayout::Kn || !k.is_multiple_of(16);
         // 8-bit floats lose bits inside the tensor cores; integers do not.
@@ -159,13 +173,14 @@ pub(super) fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -
             }));
         }
     }
-    let load_align = multiple(if p.b == BLayout::Nk { k } else { gcd(k, n) }, &[8, 4, 2]);
+    let wide_copies: &[u32] = if p.bytes() { &[16, 8, 4] } else { &[8, 4, 2] };
+    let load_align = multiple(if p.b == BLayout::Nk { k } else { gcd(k, n) }, wide_copies);
     let n_align = multiple(n, &[2]);
     for (bm, bn, warps_m, warps_n) in [(128, 128, 2, 4), (64, 64, 2, 2), (16, 64, 1, 4)] {
         list.push(GemmConfig::Mma(MmaConfig {
             bm,
             bn,
-            bk: 32,
+            bk: 64 / p.input.bytes(),
             stages: 3,
             warps_m,
             warps_n,

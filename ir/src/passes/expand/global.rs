@@ -224,8 +224,8 @@ impl Expander<'_> {
         };
         let vec = op.attrs.get_int("vec") as u32;
         let bytes = vec * view.bytes;
-        if !matches!(bytes, 2 | 4 | 8 | 16) {
-            return self.unsupported(format!("copies of {bytes} bytes: 2, 4, 8 or 16"));
+        if !matches!(bytes, 1 | 2 | 4 | 8 | 16) {
+            return self.unsupported(format!("copies of {bytes} bytes: 1, 2, 4, 8 or 16"));
         }
         let per_row = tile.shape[1] / vec;
         let total = tile.shape[0] * per_row;
@@ -301,6 +301,11 @@ impl Expander<'_> {
     /// Copies one vector into shared memory, zeros where `ok` is false.
     pub(super) fn copy_vector(&mut self, view: &View, dst: lane::Value, src: lane::Value, ok: lane::Value, vec: u32) {
         let bytes = vec * view.bytes;
+        if bytes == 1 {
+            let v = self.b.op(L::LoadByteIf, &[ok, src]);
+            self.b.effect(L::StoreByteShared, &[dst, v], Attrs::none());
+            return;
+        }
         if bytes == 2 {
             let v = self.b.inst(view.load_if(), &[ok, src], &[Ty::I16], Attrs::none())[0];
             self.b.effect(L::Store, &[dst, v], Attrs::none().int("align", 2));

@@ -149,13 +149,16 @@ impl Expander<'_> {
         self.cells.insert(op.args[0], acc);
     }
 
-    /// Fragments of one k16 step, four 8x8 matrices at a time. Lane `l` gives the address of row `l % 8` of matrix
+    /// Fragments of one k step, four 8x8 matrices of 16 bits at a time: of bytes a matrix is 8x16. Lane `l` gives the address of row `l % 8` of matrix
     /// `l / 8` (PTX ISA 9.7.15.5.15).
     fn ld_matrix(&mut self, op: &Op) -> Result<(), PassError> {
         let (at, tile) = self.smem(op.args[0]);
         let out = self.reg_tile(op.outs[0]);
         let k = op.attrs.get_int("k") as u32 * 16;
         let operand = op.attrs.get_sym("operand");
+        if operand == "bt" && tile.dtype.bytes() == 1 {
+            return self.unsupported(format!("ldmatrix turns 16-bit elements only, not {}: give b as [n, k]", tile.dtype));
+        }
         let low = self.b.imm(L::And, self.at.lane, 7);
         let second = self.b.imm(L::LShr, self.at.lane, 3);
         let second = self.b.imm(L::And, second, 1);

@@ -33,10 +33,17 @@ impl RoleBuilder<'_> {
     /// An f32 accumulator spread over `grid[0] x grid[1]` warps for mma.sync, zero.
     #[track_caller]
     pub fn mma_acc(&mut self, shape: [u32; 2], grid: [u32; 2]) -> Result<Cell, LayoutError> {
+        self.mma_acc_for(DType::F16, shape, grid)
+    }
+
+    /// As [`Self::mma_acc`] for operands of a dtype: I32 for I8.
+    #[track_caller]
+    pub fn mma_acc_for(&mut self, operands: DType, shape: [u32; 2], grid: [u32; 2]) -> Result<Cell, LayoutError> {
         let layout = layout::mma_acc(shape[0], shape[1], grid[0], grid[1])?;
-        let tile = RegTile { dtype: DType::F32, shape, layout };
+        let dtype = if operands == DType::I8 { DType::I32 } else { DType::F32 };
+        let tile = RegTile { dtype, shape, layout };
         let cell = self.cell(Ty::Reg(tile.clone()));
-        let zero = self.float(0.0);
+        let zero = if operands == DType::I8 { self.int(0) } else { self.float(0.0) };
         let zero = self.splat(zero, tile);
         self.set_tile(cell, zero);
         Ok(cell)
@@ -48,22 +55,28 @@ impl RoleBuilder<'_> {
         self.emit(OpKind::MmaSync, &[acc.0, a.0, b.0], &[], Attrs::none());
     }
 
-    /// The A fragment of k16 step `k` of a `[m, k]` tile, for a grid of warps.
+    /// The A fragment of k step `k` of a `[m, k]` tile, for a grid of warps. A step is 16 elements of 16 bits or 32 bytes.
     #[track_caller]
     pub fn load_a(&mut self, tile: SmemRef, k: u32, grid: [u32; 2]) -> Result<TileRef, LayoutError> {
         let s = self.smem_type(tile);
-        let layout = layout::mma_a(s.shape[0], 16, grid[0], grid[1])?;
-        Ok(self.load_matrix(tile, "a", k, RegTile { dtype: s.dtype, shape: [s.shape[0], 16], layout }))
+        let (step, layout) = match s.dtype.bytes() {
+            1 => (32, layout::mma_a_bytes(s.shape[0], 32, grid[0], grid[1])?),
+            _ => (16, layout::mma_a(s.shape[0], 16, grid[0], grid[1])?),
+        };
+        Ok(self.load_matrix(tile, "a", k, RegTile { dtype: s.dtype, shape: [s.shape[0], step], layout }))
     }
 
-    /// The B fragment of k16 step `k`, of a `[n, k]` tile or, transposed, of a `[k, n]` tile.
+    /// The B fragment of k step `k`, of a `[n, k]` tile or, transposed, of a `[k, n]` tile.
     #[track_caller]
     pub fn load_b(&mut self, tile: SmemRef, k: u32, grid: [u32; 2], trans: bool) -> Result<TileRef, LayoutError> {
         let s = self.smem_type(tile);
         let n = if trans { s.shape[1] } else { s.shape[0] };
-        let layout = layout::mma_b(n, 16, grid[0], grid[1])?;
+        let (step, layout) = match s.dtype.bytes() {
+            1 => (32, layout::mma_b_bytes(n, 32, grid[0], grid[1])?),
+            _ => (16, layout::mma_b(n, 16, grid[0], grid[1])?),
+        };
         let operand = if trans { "bt" } else { "b" };
-        Ok(self.load_matrix(tile, operand, k, RegTile { dtype: s.dtype, shape: [16, n], layout }))
+        Ok(self.load_matrix(tile, operand, k, RegTile { dtype: s.dtype, shape: [step, n], layout }))
     }
 
     #[track_caller]

@@ -8,9 +8,10 @@ use super::case::{Sizes, case};
 use super::complete;
 use super::request::{TENSORS, default_config};
 use crate::error::{Res, bad_input, failure, usage};
+use tilewright_autotune::{DeviceProfile, crossover};
 use tilewright_ir::Arch;
 use tilewright_runtime::expr::VarId;
-use tilewright_templates::gemm::weight::{WeightClass, crossover};
+use tilewright_templates::gemm::weight::WeightClass;
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, Weight};
 use tilewright_templates::plan::OpPlan;
 
@@ -87,7 +88,7 @@ fn plans(arch: Arch, class: &WeightClass, s: &Sizes, path: Path, config: Option<
     let Weight::Packed(packed) = p.weight else { return usage(format!("class {}: its weight is not packed", p.class())) };
     let dense = GemmProblem { weight: Weight::Same, ..*p };
     let each = s.tokens().div_ceil(s.counts.len()).max(1);
-    let late = each >= crossover(arch, packed, s.n * p.gates() as usize, s.k);
+    let late = each >= crossover(&DeviceProfile::typical(arch), packed, s.n * p.gates() as usize, s.k);
     let mut ways: Vec<(GemmConfig, bool)> = Vec::new();
     match config {
         Some(c) => {
