@@ -5,9 +5,11 @@
 //! divided by wave efficiency) with device-memory and launch terms added. Device numbers stand in [`DeviceProfile`] with
 //! their sources. Nothing here has been fitted to measurements yet: the model orders candidates, it does not predict times.
 
+mod crossover;
 mod device;
 mod model;
 mod weight;
 
+pub use crossover::crossover;
 pub use device::DeviceProfile;
 pub use model::{Candidate, Sizes, rank, seconds};

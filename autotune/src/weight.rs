@@ -143,6 +143,23 @@ mod tests {
     }
 
     #[test]
+    fn half_blocks_fill_the_gpu_where_n_is_small() {
+        let half = GemmConfig::WeightMma(WeightMmaConfig {
+            bm: 8,
+            bn: 32,
+            wgs: 4,
+            stages: 3,
+            depth: 2,
+            load_align: 8,
+            ctas: 2,
+            split: false,
+        });
+        let configs = [(half, 1), (mma(8, 64, 4), 1)];
+        assert_eq!(best(Arch::Sm90a, [1.0, 4096.0, 14336.0], &configs), 0);
+        assert_eq!(best(Arch::Sm90a, [1.0, 28672.0, 4096.0], &configs), 1);
+    }
+
+    #[test]
     fn a_long_k_is_split_where_rows_are_few() {
         let configs = [(mma(8, 64, 4), 1), (mma(8, 64, 4), 8)];
         assert_eq!(best(Arch::Sm80, [1.0, 512.0, 28672.0], &configs), 1);

@@ -9,6 +9,8 @@ use tilewright_runtime::fp8::Fp8;
 struct Case {
     target: &'static str,
     dtype: Dtype,
+    /// None: a's.
+    b_dtype: Option<Dtype>,
     /// Batch, m, n, k.
     shape: [usize; 4],
     a_scale: &'static str,
@@ -75,7 +77,8 @@ fn check(c: &Case) {
     let wide = if swiglu { 2 * n } else { n };
     let kn = c.set.contains(&"b=kn");
     let (a, a_values) = codes(c.dtype, batch * m * k, 1);
-    let (b, b_values) = codes(c.dtype, batch * wide * k, 2);
+    let b_dtype = c.b_dtype.unwrap_or(c.dtype);
+    let (b, b_values) = codes(b_dtype, batch * wide * k, 2);
     let b_file: Vec<u8> = if kn {
         (0..batch * wide * k)
             .map(|i| (i / (k * wide), i / wide % k, i % wide))
@@ -86,7 +89,7 @@ fn check(c: &Case) {
     };
     let led = |shape: [usize; 2]| if batch > 1 { vec![batch, shape[0], shape[1]] } else { shape.to_vec() };
     let b_shape = if kn { [k, wide] } else { [wide, k] };
-    let mut tensors = vec![("a", c.dtype, led([m, k]), a), ("b", c.dtype, led(b_shape), b_file)];
+    let mut tensors = vec![("a", c.dtype, led([m, k]), a), ("b", b_dtype, led(b_shape), b_file)];
     let (a_scale, a_factors) = scale("a_scale", c.a_scale, [batch, m, k], 1, 3);
     let (b_scale, b_factors) = scale("b_scale", c.b_scale, [batch, wide, k], 128, 4);
     tensors.extend(a_scale.into_iter().chain(b_scale));
@@ -118,8 +121,15 @@ fn check(c: &Case) {
     }
 }
 
-const PLAIN: Case =
-    Case { target: "sm90", dtype: Dtype::F8_E4M3, shape: [1, 1, 1, 1], a_scale: "tensor", b_scale: "tensor", set: &[] };
+const PLAIN: Case = Case {
+    target: "sm90",
+    b_dtype: None,
+    dtype: Dtype::F8_E4M3,
+    shape: [1, 1, 1, 1],
+    a_scale: "tensor",
+    b_scale: "tensor",
+    set: &[],
+};
 
 #[test]
 fn scales_of_every_kind_and_any_sizes() {
@@ -133,6 +143,7 @@ fn scales_of_every_kind_and_any_sizes() {
     ] {
         check(&Case { a_scale, b_scale, shape, ..PLAIN });
     }
+    check(&Case { b_dtype: Some(Dtype::F8_E5M2), a_scale: "row", b_scale: "block", shape: [1, 7, 20, 150], ..PLAIN });
     check(&Case { dtype: Dtype::F8_E5M2, a_scale: "row", b_scale: "row", shape: [1, 17, 31, 77], ..PLAIN });
 }
 
@@ -167,7 +178,7 @@ fn integers_on_ampere() {
         ([1, 5, 130, 1000], "row", "row", &["split_k=3"]),
         ([1, 17, 20, 36], "none", "none", &["out=i32"]),
     ] {
-        check(&Case { target: "sm80", dtype: Dtype::I8, shape, a_scale, b_scale, set });
+        check(&Case { target: "sm80", dtype: Dtype::I8, shape, a_scale, b_scale, set, ..PLAIN });
     }
 }
 
@@ -269,7 +280,7 @@ fn what_does_not_fit_is_named() {
     refused(ok(), &["quant=128"], "sm90", &["a quantised output is e4m3, not bf16"]);
     refused(ok(), &["quant=128", "out=e4m3", "split_k=2"], "sm90", &["split_k is 1"]);
     refused(ok(), &["out=i32"], "sm90", &["i32 is the output of i8 x i8 alone"]);
-    refused(ok(), &[], "sm80", &["8-bit floats: only sm90's kernels multiply these, the target is sm80"]);
+    refused(ok(), &[], "sm80", &["8-bit floats: only sm90's kernels multiply these, the target is sm_80"]);
     let mixed = vec![bytes("a", Dtype::F8_E4M3, &[4, 256]), bytes("b", Dtype::I8, &[8, 256])];
     refused(mixed, &[], "sm90", &["tensor `b` is I8 [8, 256]: expected a's dtype"]);
     let wide = |name, rows| (name, Dtype::BF16, vec![rows, 16], vec![0; rows * 32]);

@@ -167,8 +167,9 @@ fn codes_of_experts_are_decoded_or_unpacked() {
     assert!(ran.contains("gemm_unpack_") && !ran.contains("_wwgmma_"), "{ran}");
     let ran = Layer { gather: Some(8), ..int4(vec![0, 70]) }.check("sm90", &["weight=int4"]);
     assert!(ran.contains("gemm_gather_") && ran.contains("_wwgmma_"), "{ran}");
-    // Ampere has no kernel that decodes codes of experts.
-    let ran = int4(vec![17, 2]).check("sm80", &["weight=int4"]);
+    let ran = int4(vec![7, 2]).check("sm80", &["weight=int4"]);
+    assert!(ran.contains("_wmma_") && !ran.contains("gemm_unpack_"), "{ran}");
+    let ran = int4(vec![170, 0]).check("sm80", &["weight=int4"]);
     assert!(ran.contains("gemm_unpack_"), "{ran}");
 }
 

@@ -1,7 +1,8 @@
 //! What every op family hands on: kernels ready to be lowered, and the plans that launch them.
 
 use std::collections::BTreeMap;
-use tilewright_ir::tile::Kernel;
+use tilewright_ir::tile::{Kernel, KernelBuilder};
+use tilewright_runtime::dtype::Dtype;
 use tilewright_runtime::manifest::Numerics;
 use tilewright_runtime::plan::Plan;
 
@@ -24,6 +25,29 @@ pub struct TemplateKernel {
     pub budget: Option<LoopBudget>,
     /// Tile IR.
     pub kernel: Kernel,
+}
+
+impl TemplateKernel {
+    /// A kernel that promises nothing of its machine code. Its sums, where it has any, are in f32, in an order that the batch has
+    /// no part in.
+    pub fn plain<'a>(
+        id: String,
+        template: &'static str,
+        axes: impl IntoIterator<Item = (&'a str, String)>,
+        order: &str,
+        kernel: KernelBuilder,
+    ) -> Self {
+        TemplateKernel {
+            id,
+            template,
+            config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
+            numerics: Numerics { accumulator: Dtype::F32, order: order.into(), batch_invariant: true, gelu: None },
+            main_loop_wgmmas: None,
+            hides_exponentials: false,
+            budget: None,
+            kernel: kernel.finish(),
+        }
+    }
 }
 
 /// The most instructions of each kind that a multiply of the main loop may cost a warp: a wgmma, or a warp multiply where there is

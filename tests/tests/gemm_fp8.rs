@@ -56,7 +56,7 @@ fn operands(p: &GemmProblem, shape @ [batch, m, n, k]: [usize; 4], seed: u64) ->
     Operands {
         shape,
         a: random(batch * m * k, p.input, 1 + seed),
-        b: random(batch * wide * k, p.input, 2 + seed),
+        b: random(batch * wide * k, p.b_dtype(), 2 + seed),
         bias: if p.bias { random(wide, p.bias_dtype(), 3 + seed) } else { Vec::new() },
         residual: if p.residual { random(batch * m * n, p.output, 4 + seed) } else { Vec::new() },
         a_scale: factors(count(p.a_scale, m, m * blocks(k)), 5 + seed),
@@ -73,7 +73,7 @@ fn check(built: &Built, p: &GemmProblem, shape: [usize; 4], seed: u64) {
     let f32s = |v: &[f64]| encode(DType::F32, v);
     let tensors = [
         ("a", encode(p.input, &o.a)),
-        ("b", encode(p.input, &o.b)),
+        ("b", encode(p.b_dtype(), &o.b)),
         ("bias", encode(p.bias_dtype(), &o.bias)),
         ("residual", encode(p.output, &o.residual)),
         ("a_scale", f32s(&o.a_scale)),
@@ -208,6 +208,17 @@ fn promotion_keeps_what_the_tensor_cores_drop() {
     });
     assert!(promoted < 0.4 * plain, "{promoted:e} promoted, {plain:e} not");
     assert!(plain > 0.0);
+}
+
+#[test]
+fn both_8_bit_floats_and_every_trip_count() {
+    let p = GemmProblem { b_input: Some(DType::E5M2), ..class(DType::E4M3, DType::BF16, Scale::Block, Scale::Block) };
+    let q = GemmProblem { b_input: Some(DType::E4M3), ..class(DType::E5M2, DType::F32, Scale::Row, Scale::Row) };
+    for (p, promote) in [(p, true), (q, false)] {
+        // One stage to two more than the ring has.
+        let built = build_for(&p, &config(64, 64, 1, promote));
+        (1..=5).for_each(|stages| check(&built, &p, [1, 66, 65, 128 * stages], stages as u64 % 4));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
-use tilewright_templates::gemm::weight::WeightWgmmaConfig;
+use tilewright_templates::gemm::weight::{WeightMmaConfig, WeightWgmmaConfig};
 use tilewright_templates::gemm::{
     Act, BLOCK, BLayout, Cluster, GemmConfig, GemmProblem, Groups, MmaConfig, Operands, Packed, Scale, Schedule, Weight,
     WgmmaConfig, build, gather_rows, group_tiles, reference, weight,
@@ -420,6 +420,28 @@ fn packed_weights_of_experts() {
             x.check(&counts, size, seed as u64 % 4);
         }
     }
+}
+
+#[test]
+fn packed_weights_of_experts_with_few_tokens() {
+    let weight = |bits, group, zero| Weight::Packed(Packed { bits, group, zero });
+    let int4 = GemmProblem { weight: weight(4, 128, false), ..with(Groups::Offsets) };
+    let masked = GemmProblem { weight: weight(4, 32, true), groups: Groups::Counts, ..int4 };
+    let swiglu = GemmProblem { weight: weight(8, 64, true), act: Act::Swiglu, bias: true, residual: true, ..int4 };
+    let config =
+        |bm, bn, wgs, load_align| WeightMmaConfig { bm, bn, wgs, stages: 2, depth: 1, load_align, ctas: 1, split: false };
+    for (arch, p, c, size) in [
+        (Arch::Sm80, int4, config(8, 64, 2, 8), [136, 392]),
+        (Arch::Sm90a, masked, config(16, 128, 1, 4), [72, 196]),
+        (Arch::Sm80, swiglu, config(32, 128, 2, 8), [67, 256]),
+    ] {
+        let x = Grouped::new(arch, p, GemmConfig::WeightMma(c));
+        for (seed, counts) in patterns(c.bm as usize).into_iter().enumerate() {
+            x.check(&counts, size, seed as u64 % 4);
+        }
+    }
+    let split = GemmConfig::WeightMma(WeightMmaConfig { split: true, ..config(8, 64, 2, 8) });
+    assert!(split.check(&int4).unwrap_err().to_string().contains("does not split k"));
 }
 
 /// A list with the tiles of one expert: no other row of d is touched, full tiles and parts alike.

@@ -12,8 +12,6 @@ use std::fmt;
 use std::str::FromStr;
 use tilewright_ir::Arch;
 use tilewright_ir::tile::KernelBuilder;
-use tilewright_runtime::dtype::Dtype;
-use tilewright_runtime::manifest::Numerics;
 
 /// The family's name in manifests.
 const TEMPLATE: &str = "attention";
@@ -179,18 +177,7 @@ pub fn decode_kernel(arch: Arch, p: &DecodeProblem, c: &DecodeConfig) -> Result<
     Ok(TemplateKernel { main_loop_wgmmas, ..kernel(id, c.axes(), "blocks.seq", k) })
 }
 
-/// A kernel with what the manifest says of it. Sums are in f32, in an order that the batch has no part in.
+/// A kernel with what the manifest says of it.
 pub(super) fn kernel(id: String, axes: Vec<(&str, String)>, order: &str, k: KernelBuilder) -> TemplateKernel {
-    let config = axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-    let numerics = Numerics { accumulator: Dtype::F32, order: order.into(), batch_invariant: true, gelu: None };
-    TemplateKernel {
-        id,
-        template: TEMPLATE,
-        config,
-        numerics,
-        main_loop_wgmmas: None,
-        hides_exponentials: false,
-        budget: None,
-        kernel: k.finish(),
-    }
+    TemplateKernel::plain(id, TEMPLATE, axes, order, k)
 }

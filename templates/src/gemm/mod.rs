@@ -7,6 +7,7 @@
 //! | `space` | which configs there are |
 //! | `tiles` | rasterisation: which CTA computes which tile |
 //! | `epilogue` | bias, activations, residual: closures over tiles |
+//! | `leave` | how output tiles leave the Hopper kernels |
 //! | `wgmma` | the Hopper kernel: TMA, warp roles, wgmma; `wgmma/work` says which CTA computes what |
 //! | `mma` | the Ampere kernel: cp.async, ldmatrix, mma.sync |
 //! | `grouped/` | rows sorted by expert: lists of tiles, gathered rows, the plan |
@@ -22,6 +23,7 @@ mod config;
 mod config_text;
 mod epilogue;
 mod grouped;
+mod leave;
 mod mma;
 mod pad;
 mod plan;

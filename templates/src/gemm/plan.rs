@@ -138,17 +138,7 @@ pub fn reduce_kernel(arch: Arch, p: &GemmProblem, c: &ReduceConfig) -> Result<Te
         ("cols", c.cols.to_string()),
         ("n_align", c.n_align.to_string()),
     ];
-    let config = axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
-    Ok(TemplateKernel {
-        id,
-        template: TEMPLATE,
-        config,
-        numerics: numerics(p, "splits.seq"),
-        main_loop_wgmmas: None,
-        hides_exponentials: false,
-        budget: None,
-        kernel: k.finish(),
-    })
+    Ok(TemplateKernel { numerics: numerics(p, "splits.seq"), ..TemplateKernel::plain(id, TEMPLATE, axes, "", k) })
 }
 
 /// The kernel that adds up what CTAs of a stream share.
@@ -164,17 +154,9 @@ pub fn add_up_kernel(arch: Arch, p: &GemmProblem, c: &WeightWgmmaConfig) -> Resu
         ("raster", c.raster.to_string()),
         ("n_align", c.n_align.to_string()),
     ];
-    Ok(TemplateKernel {
-        id,
-        template: TEMPLATE,
-        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
-        // How a tile's blocks are shared depends on how many tiles there are.
-        numerics: Numerics { batch_invariant: false, ..numerics(p, "ctas.seq") },
-        main_loop_wgmmas: None,
-        hides_exponentials: false,
-        budget: None,
-        kernel: k.finish(),
-    })
+    // How a tile's blocks are shared depends on how many tiles there are.
+    let numerics = Numerics { batch_invariant: false, ..numerics(p, "ctas.seq") };
+    Ok(TemplateKernel { numerics, ..TemplateKernel::plain(id, TEMPLATE, axes, "", k) })
 }
 
 /// The plan of a class and a config; `splits > 1` sums that many parts of k in a second launch.
@@ -192,7 +174,7 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     let b = if p.b == BLayout::Nk { [dim("batch"), wide.clone(), dim("k")] } else { [dim("batch"), dim("k"), wide.clone()] };
     let mut tensors = vec![tensor("a", input, &[dim("batch"), dim("m"), dim("k")], Role::Input)?];
     let weights = match p.weight {
-        Weight::Same => tensor("b", input, &b, Role::Input)?,
+        Weight::Same => tensor("b", dtype(p.b_dtype()), &b, Role::Input)?,
         Weight::Packed(packed) => weight::packed_tensor(packed, p.gates(), "batch", Role::Input)?,
     };
     let weights_name = weights.name.clone();
@@ -232,8 +214,9 @@ pub fn plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, splits: u32) -> Result<
     if let GemmConfig::Wgmma(WgmmaConfig { pad: true, .. }) = c {
         let columns = pad::padded_k();
         for (from, to, rows, turn) in [("a", "a_rows", "m", false), ("b", "b_rows", &wide[..], p.b == BLayout::Kn)] {
-            tensors.push(tensor(to, input, &[dim("batch"), dim(rows), columns.clone()], Role::Workspace)?);
-            let kernel = pad_kernel(arch, p.input, turn)?;
+            let of = if from == "a" { p.input } else { p.b_dtype() };
+            tensors.push(tensor(to, dtype(of), &[dim("batch"), dim(rows), columns.clone()], Role::Workspace)?);
+            let kernel = pad_kernel(arch, of, turn)?;
             let rows = if turn { dim(rows) } else { format!("batch*{rows}") };
             let sets = BTreeMap::from([("rows".to_string(), expr(&rows)?)]);
             launches.push(PlanLaunch { kernel: kernel.id.clone(), binds: binds(&[("x", from), ("y", to)]), sets });
@@ -322,16 +305,7 @@ fn pad_kernel(arch: Arch, input: DType, turn: bool) -> Result<TemplateKernel, Ge
         pad::pad_rows(&mut k, input)?
     };
     let axes = [("kind", "pad".to_string()), ("dtype", input.to_string()), ("turn", u8::from(turn).to_string())];
-    Ok(TemplateKernel {
-        id,
-        template: TEMPLATE,
-        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
-        numerics: Numerics { accumulator: dtype(input), order: "none".into(), batch_invariant: true, gelu: None },
-        main_loop_wgmmas: None,
-        hides_exponentials: false,
-        budget: None,
-        kernel: k.finish(),
-    })
+    Ok(TemplateKernel::plain(id, TEMPLATE, axes, "none", k))
 }
 
 fn numerics(p: &GemmProblem, order: &str) -> Numerics {

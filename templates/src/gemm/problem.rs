@@ -76,8 +76,10 @@ pub enum Groups {
 /// The class of a GEMM: what is fixed when its kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GemmProblem {
-    /// Dtype of a; of b unless `weight` says otherwise; of bias unless it has 8 bits (then BF16).
+    /// Dtype of a; of b unless `b_input` or `weight` say otherwise; of bias unless it has 8 bits (then BF16).
     pub input: DType,
+    /// Dtype of b where it is not a's: E4M3 beside E5M2, or the other way.
+    pub b_input: Option<DType>,
     /// Dtype of d and residual: BF16, F16, F32, E4M3, or I32 for bare sums of I8.
     pub output: DType,
     /// Layout of b.
@@ -115,6 +117,9 @@ pub enum ProblemError {
     /// Factors of an operand that is no byte, or packed weights times bytes.
     #[error("scales belong to e4m3, e5m2 and i8 operands with weights of their dtype, not to {0} with weight={1}")]
     Scales(DType, Weight),
+    /// Operands of two dtypes that are no 8-bit floats.
+    #[error("a of {0} and b of {1}: only e4m3 and e5m2 meet each other")]
+    Mixed(DType, DType),
     /// A quantised output of another dtype.
     #[error("a quantised output is e4m3, not {0}")]
     Quant(DType),
@@ -130,7 +135,7 @@ pub enum ProblemError {
     },
     /// A class text that is not one.
     #[error(
-        "`{0}` is no gemm class: expected a=..,b=..,out=..,act=..,bias=..,residual=.. and, where not the default, weight=..,a_scale=..,b_scale=..,groups=..,quant=128"
+        "`{0}` is no gemm class: expected a=..,b=..,out=..,act=..,bias=..,residual=.. and, where not the default, b_dtype=..,weight=..,a_scale=..,b_scale=..,groups=..,quant=128"
     )]
     Class(String),
 }
@@ -140,6 +145,7 @@ impl GemmProblem {
     pub fn plain(dtype: DType) -> Self {
         GemmProblem {
             input: dtype,
+            b_input: None,
             output: dtype,
             b: BLayout::Nk,
             act: Act::None,
@@ -162,6 +168,10 @@ impl GemmProblem {
         if scaled && !self.bytes() || self.bytes() && self.weight != Weight::Same {
             return Err(ProblemError::Scales(self.input, self.weight));
         }
+        let b = self.b_dtype();
+        if b != self.input && !(b.is_fp8() && self.input.is_fp8()) {
+            return Err(ProblemError::Mixed(self.input, b));
+        }
         if self.quant && self.output != DType::E4M3 {
             return Err(ProblemError::Quant(self.output));
         }
@@ -173,6 +183,11 @@ impl GemmProblem {
             }
             other => Err(ProblemError::Output(other)),
         }
+    }
+
+    /// Dtype of b where its weights are not packed.
+    pub fn b_dtype(&self) -> DType {
+        self.b_input.unwrap_or(self.input)
     }
 
     /// a has 8-bit elements.
@@ -215,6 +230,7 @@ impl GemmProblem {
     fn unusual(&self) -> Vec<(&'static str, String)> {
         let plain = GemmProblem::plain(self.input);
         let all = [
+            ("b_dtype", self.b_dtype() != self.input, self.b_dtype().to_string()),
             ("weight", self.weight != plain.weight, self.weight.to_string()),
             ("a_scale", self.a_scale != plain.a_scale, self.a_scale.to_string()),
             ("b_scale", self.b_scale != plain.b_scale, self.b_scale.to_string()),
@@ -253,6 +269,7 @@ impl GemmProblem {
         };
         for (key, value) in fields {
             match key {
+                "b_dtype" => problem.b_input = Some(value.parse().map_err(|_| bad())?).filter(|d| *d != input),
                 "weight" => problem.weight = value.parse()?,
                 "a_scale" => problem.a_scale = value.parse()?,
                 "b_scale" => problem.b_scale = value.parse()?,
@@ -358,6 +375,11 @@ mod tests {
             GemmProblem { a_scale: Scale::Row, b_scale: Scale::Block, output: DType::E4M3, ..GemmProblem::plain(DType::E5M2) };
         assert!(p.class().ends_with(",a_scale=row,b_scale=block"), "{}", p.class());
         assert_eq!(GemmProblem::from_class(&p.class()), Ok(p));
+        let p = GemmProblem { b_input: Some(DType::E4M3), ..p };
+        assert!(p.class().contains(",b_dtype=e4m3,"), "{}", p.class());
+        assert_eq!(GemmProblem::from_class(&p.class()), Ok(p));
+        let mixed = GemmProblem { b_input: Some(DType::I8), ..p };
+        assert_eq!(mixed.check(), Err(ProblemError::Mixed(DType::E5M2, DType::I8)));
         let p = GemmProblem { quant: true, ..p };
         assert_eq!(GemmProblem::from_class(&p.class()), Ok(p));
         let sums = GemmProblem { output: DType::I32, ..GemmProblem::plain(DType::I8) };

@@ -10,7 +10,6 @@ use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dtype::Dtype;
 use tilewright_runtime::expr::ParseError;
-use tilewright_runtime::manifest::Numerics;
 use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
 
 /// Why a plan cannot be made.
@@ -52,16 +51,7 @@ pub fn quantize_plan(arch: Arch, p: &QuantizeProblem) -> Result<OpPlan, Quantize
     let binds = tensors.iter().map(|t| (t.name.clone(), t.name.clone())).collect();
     let launches = vec![PlanLaunch { kernel: id.clone(), binds, sets: BTreeMap::new() }];
     let axes = [("kind", "quantize".to_string()), ("block", p.block.to_string()), ("align", p.align.to_string())];
-    let kernel = TemplateKernel {
-        id: id.clone(),
-        template: "quantize",
-        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
-        numerics: Numerics { accumulator: Dtype::F32, order: "none".into(), batch_invariant: true, gelu: None },
-        main_loop_wgmmas: None,
-        hides_exponentials: false,
-        budget: None,
-        kernel: k.finish(),
-    };
+    let kernel = TemplateKernel::plain(id.clone(), "quantize", axes, "none", k);
     let plan = Plan { id, op: "quantize".into(), class: p.class(), tensors, launches, requires: Vec::new() };
     Ok(OpPlan { plan, kernels: vec![kernel] })
 }

@@ -133,7 +133,7 @@ pub fn random_inputs(p: &GemmProblem, [batch, m, n, k]: Shape, seed: u64) -> Ten
     };
     let all: [(&str, DType, bool, Vec<usize>); 6] = [
         ("a", p.input, true, vec![batch, m, k]),
-        ("b", p.input, true, vec![batch, wide, k]),
+        ("b", p.b_dtype(), true, vec![batch, wide, k]),
         ("bias", p.bias_dtype(), p.bias, vec![wide]),
         ("a_scale", DType::F32, p.a_scale != Scale::None, scale(p.a_scale, m, m)),
         ("b_scale", DType::F32, p.b_scale != Scale::None, scale(p.b_scale, wide, blocks(wide))),

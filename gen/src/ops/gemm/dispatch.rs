@@ -2,10 +2,10 @@
 
 use crate::error::{Res, failure};
 use std::collections::BTreeSet;
-use tilewright_autotune::{Candidate, DeviceProfile, Sizes, rank};
+use tilewright_autotune::{Candidate, DeviceProfile, Sizes, crossover, rank};
 use tilewright_ir::Arch;
 use tilewright_runtime::dispatch::{ChosenBy, Dispatch, PlanIndex};
-use tilewright_templates::gemm::weight::{WeightClass, crossover};
+use tilewright_templates::gemm::weight::WeightClass;
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, Weight};
 use tilewright_templates::plan::{OpPlan, TemplateKernel};
 
@@ -41,7 +41,7 @@ pub fn table(arch: Arch, class: &str, plans: &[(PlanIndex, &OpPlan)]) -> Res<Dis
                 // The model ranks kernels; which way a packed weight goes is the crossover's choice.
                 if let Weight::Packed(packed) = problem.problem.weight {
                     let wide = n * f64::from(problem.problem.gates());
-                    let late = m as usize >= crossover(arch, packed, wide as usize, k as usize);
+                    let late = m as usize >= crossover(device, packed, wide as usize, k as usize);
                     order.sort_by_key(|i| entries[*i].unpacks != late);
                 }
                 cells.push(reachable(&entries, &order));

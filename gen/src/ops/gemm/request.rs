@@ -31,9 +31,12 @@ pub fn request(mut ask: Ask) -> Res<Request> {
     let problem = GemmProblem { output, b: layout, act, bias, residual, ..GemmProblem::plain(input) };
     let (shape, batched) = shape(&problem, a, b)?;
     let [batch, m, n, _] = shape;
-    if dtype_of("b", b, &[input]).is_err() {
-        return usage(format!("tensor `b` is {}: expected a's dtype, {:?}", b.describe(), a.dtype));
-    }
+    let of_b: &[DType] = if input.is_fp8() { &[DType::E4M3, DType::E5M2] } else { &[input] };
+    let Ok(of_b) = dtype_of("b", b, of_b) else {
+        let or = if input.is_fp8() { ", or the other 8-bit float" } else { "" };
+        return usage(format!("tensor `b` is {}: expected a's dtype, {:?}{or}", b.describe(), a.dtype));
+    };
+    let problem = GemmProblem { b_input: Some(of_b).filter(|d| *d != input), ..problem };
     let wide = n * problem.gates() as usize;
     if !problem.bytes()
         && let Some(name) = ["a_scale", "b_scale"].into_iter().find(|name| ask.tensors.contains_key(*name))

@@ -10,12 +10,10 @@ use crate::tensors::Tensors;
 use safetensors::Dtype;
 use std::rc::Rc;
 use std::str::FromStr;
-use tilewright_autotune::{Candidate, DeviceProfile, Sizes, rank};
+use tilewright_autotune::{Candidate, DeviceProfile, Sizes, crossover, rank};
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::expr::VarId;
-use tilewright_templates::gemm::weight::{
-    self, Blocks, WeightClass, WeightMmaConfig, WeightWgmmaConfig, crossover, dequantised_plan,
-};
+use tilewright_templates::gemm::weight::{self, Blocks, WeightClass, WeightMmaConfig, WeightWgmmaConfig, dequantised_plan};
 use tilewright_templates::gemm::{Act, GemmConfig, GemmProblem, Packed, Weight, plan};
 use tilewright_templates::plan::OpPlan;
 
@@ -239,7 +237,7 @@ pub fn plans(
         };
         return Ok(vec![plan.map_err(bad_input)?]);
     }
-    let late = m >= crossover(arch, packed, n * p.gates() as usize, k);
+    let late = m >= crossover(&DeviceProfile::typical(arch), packed, n * p.gates() as usize, k);
     let mut list = Vec::new();
     if path == Path::Packed || path == Path::Auto && !late {
         // A few of the best: a kernel that needs more registers than there are gives way to the next.
@@ -301,7 +299,7 @@ mod tests {
 
     #[test]
     fn many_tokens_unpack_first_and_few_do_not() {
-        for (arch, few, many) in [(Arch::Sm90a, 128, 1024), (Arch::Sm80, 32, 256)] {
+        for (arch, few, many) in [(Arch::Sm90a, 256, 1024), (Arch::Sm80, 64, 1024)] {
             let unpacks = |m, path| ids(arch, m, 4096, path)[0].contains("_dequantised_");
             assert_eq!([few, many].map(|m| unpacks(m, Path::Auto)), [false, true], "{arch}");
             assert_eq!([few, many].map(|m| unpacks(m, Path::Packed)), [false, false], "{arch}");

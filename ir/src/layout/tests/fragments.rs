@@ -1,6 +1,9 @@
 //! Fragments against the formulas of their documentation.
 
-use super::super::{Dim::*, Layout, MatrixOrder, blocked, matrix_regs, matrix_rows, mma_a, mma_acc, mma_b, wgmma_a, wgmma_acc};
+use super::super::{
+    Dim::*, Layout, MatrixOrder, blocked, matrix_regs, matrix_rows, mma_a, mma_a_bytes, mma_acc, mma_b, mma_b_bytes, wgmma_a,
+    wgmma_acc,
+};
 use super::*;
 
 /// Checks every point against `formula(r, g, t, w)`, and that `copies` threads hold each element of the tile.
@@ -42,6 +45,24 @@ fn wgmma_operands_in_registers() {
                 [row, 16 * (r >> 3) + 8 * ((r >> 2) & 1) + 2 * t + (r & 1)]
             });
             assert!(wgmma_a(m, k, warpgroups).unwrap().equivalent(&wgmma_acc(m, k, warpgroups).unwrap()), "P of P x V");
+        }
+    }
+}
+
+#[test]
+fn mma_fragments_of_bytes() {
+    for (wm, wn) in [(1, 1), (2, 2), (3, 1), (1, 4)] {
+        for (mi_count, ni_count, k) in [(1, 1, 32), (2, 3, 64), (3, 14, 96)] {
+            let (rows, cols, ks) = (16 * mi_count * wm, 8 * ni_count * wn, k / 32);
+            check(&mma_a_bytes(rows, k, wm, wn).unwrap(), [rows, k], wn, |e, g, t, w| {
+                let (mi, ki, e) = (e / 16 / ks, e / 16 % ks, e % 16);
+                let row = rows / wm * (w % wm) + 16 * mi + g + 8 * ((e >> 2) & 1);
+                [row, 32 * ki + 16 * ((e >> 3) & 1) + 4 * t + (e & 3)]
+            });
+            check(&mma_b_bytes(cols, k, wm, wn).unwrap(), [k, cols], wm, |e, g, t, w| {
+                let (ni, ki, e) = (e / 8 / ks, e / 8 % ks, e % 8);
+                [32 * ki + 16 * ((e >> 2) & 1) + 4 * t + (e & 3), cols / wn * (w / wm) + 8 * ni + g]
+            });
         }
     }
 }

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dtype::Dtype;
-use tilewright_runtime::manifest::Numerics;
 use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
 
 /// The plan of a class with groups and a config.
@@ -34,7 +33,6 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
         GemmConfig::Wgmma(c) => (c.bm, 16 / p.input.bytes()),
         GemmConfig::Mma(c) => (c.bm, c.load_align),
         GemmConfig::WeightWgmma(c) => (c.bm, 8),
-        // It takes no groups, which its check said.
         GemmConfig::WeightMma(c) => (c.bm, c.load_align),
     };
     let offsets = p.groups == Groups::Offsets;
@@ -55,7 +53,12 @@ pub fn grouped_plan(arch: Arch, p: &GemmProblem, c: &GemmConfig, gather: bool) -
     if let Weight::Packed(packed) = p.weight {
         draft.plan.tensors.push(packed_tensor(packed, p.gates(), "e", Role::Input)?);
     } else {
-        draft.tensor("b", input, &if p.b == BLayout::Nk { ["e", wide, "k"] } else { ["e", "k", wide] }, Role::Input)?;
+        draft.tensor(
+            "b",
+            dtype(p.b_dtype()),
+            &if p.b == BLayout::Nk { ["e", wide, "k"] } else { ["e", "k", wide] },
+            Role::Input,
+        )?;
     }
     let (lengths, len) = if offsets { ("offsets", "e+1") } else { ("counts", "e") };
     draft.tensor(lengths, Dtype::I32, &[len], Role::Input)?;
@@ -130,7 +133,13 @@ pub fn tiles_kernel(arch: Arch, groups: Groups, bm: u32) -> Result<TemplateKerne
     let id = format!("gemm_tiles_{groups}_{bm}");
     let mut k = KernelBuilder::new(&id, arch);
     group_tiles(&mut k, groups, bm)?;
-    Ok(kernel(id, [("kind", "tiles".into()), ("groups", groups.to_string()), ("bm", bm.to_string())], k))
+    Ok(TemplateKernel::plain(
+        id,
+        "gemm",
+        [("kind", "tiles".into()), ("groups", groups.to_string()), ("bm", bm.to_string())],
+        "none",
+        k,
+    ))
 }
 
 /// The kernel that gathers rows of k, a multiple of `align`.
@@ -138,21 +147,13 @@ pub fn gather_kernel(arch: Arch, dtype: DType, align: u32) -> Result<TemplateKer
     let id = format!("gemm_gather_{dtype}_a{align}");
     let mut k = KernelBuilder::new(&id, arch);
     gather_rows(&mut k, dtype, align)?;
-    Ok(kernel(id, [("kind", "gather".into()), ("dtype", dtype.to_string()), ("align", align.to_string())], k))
-}
-
-/// A kernel that moves numbers and computes none.
-fn kernel(id: String, axes: [(&str, String); 3], k: KernelBuilder) -> TemplateKernel {
-    TemplateKernel {
+    Ok(TemplateKernel::plain(
         id,
-        template: "gemm",
-        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
-        numerics: Numerics { accumulator: Dtype::F32, order: "none".into(), batch_invariant: true, gelu: None },
-        main_loop_wgmmas: None,
-        hides_exponentials: false,
-        budget: None,
-        kernel: k.finish(),
-    }
+        "gemm",
+        [("kind", "gather".into()), ("dtype", dtype.to_string()), ("align", align.to_string())],
+        "none",
+        k,
+    ))
 }
 
 /// A plan in the making.

@@ -3,6 +3,7 @@
 use super::block::words;
 use super::format::Format;
 use crate::gemm::problem::{BLayout, GemmProblem, Groups, Packed, Weight};
+use tilewright_ir::DType;
 
 /// The Hopper kernel: weights are the A operand in registers, tokens the columns of wgmma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,28 +129,34 @@ impl WeightMmaConfig {
         self.bn / self.rows(p)
     }
 
-    /// Registers a thread needs, about: of each block of rows the sums, what is on its way and an address; decoded weights and
-    /// fragments of a; addresses of copies.
+    /// Registers a thread needs, about: of each block of rows the sums, what is on its way, an address; decoded weights and
+    /// fragments of a; addresses of copies. What ptxas makes of it is the compiler's to judge.
     fn registers(&self, p: &GemmProblem, packed: Packed) -> u32 {
-        let format = Format::of(packed.bits);
-        let chunk_k = format.chunk_k as u32;
-        let under_way = (packed.bits * 2 + 128 / packed.group * (1 + u32::from(packed.zero))) * self.depth;
-        let rows = self.row_blocks(p) * (self.bm / 2 + under_way + 4);
+        let chunk_k = Format::of(packed.bits).chunk_k as u32;
+        let factors = 128 / packed.group * (1 + u32::from(packed.zero));
+        let under_way = (packed.bits * 2 / self.parts(p) + 2 * factors) * self.depth;
+        let rows = self.row_blocks(p) * (self.bm / 2 + under_way + 4 * self.depth);
+        // Bytes become bf16 through f32.
+        let wide = if packed.bits == 8 && p.input == DType::BF16 { 8 } else { 0 };
         let (decoded, fragments) =
             if self.bm <= 16 { (chunk_k / 4, chunk_k * self.bm / 64) } else { (chunk_k / 4 * self.row_blocks(p), self.bm / 4) };
-        rows + decoded + fragments + 3 * self.bm / 8 + if self.split { 6 } else { 0 }
+        let copies = 3 * (self.bm / self.load_align.max(1)).min(8);
+        rows + decoded + wide + fragments + copies + if self.split { 6 } else { 0 }
     }
 
     /// Registers a thread may have, less what ptxas keeps for itself.
     fn registers_left(&self) -> u32 {
-        (65536 / (128 * self.wgs * self.ctas)).min(255) * 15 / 16
+        (65536 / (128 * self.wgs * self.ctas)).min(248) * 15 / 16
     }
 
     /// The constraint it breaks.
     pub fn why_illegal(&self, p: &GemmProblem) -> Option<String> {
         let Weight::Packed(packed) = p.weight else { return Some("takes a packed weight".to_string()) };
         let rules = [
-            (p.groups != Groups::Batch, "takes one matrix of tokens: kind=weight_wgmma takes groups".to_string()),
+            (
+                p.groups != Groups::Batch && self.split,
+                "a grouped gemm does not split k: how many tiles there are is known on the device only".to_string(),
+            ),
             (p.b != BLayout::Nk, "packed weights have no other layout than nk".to_string()),
             (!matches!(self.bm, 8 | 16 | 32 | 64), format!("bm = {}: 8, 16, 32 or 64 tokens", self.bm)),
             (

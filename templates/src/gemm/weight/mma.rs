@@ -17,7 +17,8 @@ use super::config::WeightMmaConfig;
 use super::decode::Span;
 use super::format::Format;
 use crate::gemm::epilogue::{EpilogueAt, EpilogueFn};
-use crate::gemm::problem::{GemmProblem, Packed};
+use crate::gemm::grouped::{TileList, store_some_rows};
+use crate::gemm::problem::{GemmProblem, Groups, Packed};
 use tilewright_ir::DType;
 use tilewright_ir::layout::Dim::{Col, Lane, Reg, Row, Warp};
 use tilewright_ir::layout::{Layout, LayoutError, blocked, mma_a, row_group_words};
@@ -61,6 +62,8 @@ struct Ctx<'a> {
     lay: Lay,
     /// A warpgroup's sums as vectors of four registers.
     flat: RegTile,
+    /// The tiles of a grouped GEMM.
+    list: Option<TileList>,
 }
 
 /// How a warpgroup stands on a block.
@@ -110,9 +113,14 @@ impl Lay {
 
 /// Which blocks a warpgroup multiplies.
 struct Work {
+    /// Matrix of a.
     batch: Scalar,
+    /// Matrix of weights.
+    weight: Scalar,
     /// First row of d.
     row: Scalar,
+    /// Rows from the first on that are the tile's; `None` where only the end of the matrix limits them.
+    rows: Option<Scalar>,
     /// First block of weight rows of the CTA.
     block_n: Scalar,
     /// Which part of it.
@@ -148,21 +156,21 @@ enum Loads {
 
 impl<'a> Ctx<'a> {
     fn declare(k: &mut KernelBuilder, p: &'a GemmProblem, packed: Packed, c: &'a WeightMmaConfig) -> Result<Self, LayoutError> {
-        for name in ["m", "n", "k", "batch"] {
-            k.shape(name);
-        }
+        p.groups.declare(k);
+        let [lead, rows] = p.groups.rows();
         let gates = p.gates();
         let fixed = |factor| Dim { param: None, factor };
-        let a = k.tensor("a", p.input, [Dim::param("batch"), Dim::param("m"), Dim::param("k")]);
+        let a = k.tensor("a", p.input, [lead.clone(), rows.clone(), Dim::param("k")]);
         let blocks_n = Dim { param: Some("ceil_div(n,64)".into()), factor: gates };
-        let dims = [Dim::param("batch"), blocks_n, Dim::param("ceil_div(k,128)"), fixed(words(packed))];
+        let dims = [p.groups.matrices(), blocks_n, Dim::param("ceil_div(k,128)"), fixed(words(packed))];
         let weight = k.tensor("packed", DType::I32, dims);
         let d = if c.split {
             // Gate and up of a row lie side by side: columns end at n in each.
             k.tensor("d", DType::F32, [Dim::param("splits*batch"), Dim::param("m"), fixed(gates), Dim::param("n")])
         } else {
-            k.tensor("d", p.output, [Dim::param("batch"), Dim::param("m"), Dim::param("n")])
+            k.tensor("d", p.output, [lead, rows, Dim::param("n")])
         };
+        let list = (p.groups != Groups::Batch).then(|| TileList::walked(k, p.groups, c.bm));
         let ring = k.buffer("ring", p.input, [c.bm, BLOCK_K], c.wgs * c.stages);
         let lay = Lay::new(packed, c.parts(p))?;
         // An accumulator of 64 x bm is bm / 2 registers a thread.
@@ -172,7 +180,11 @@ impl<'a> Ctx<'a> {
         let places = if copies > 0 { c.row_blocks(p) } else { 0 };
         let sums = (0..places).map(|i| k.scratch(&format!("sums{i}"), DType::F32, shape, copies)).collect();
         let splits = if c.split { "splits*batch" } else { "batch" };
-        k.grid([format!("ceil_div(m,{})", c.bm), format!("ceil_div(n,{})", c.out_cols(p)), splits.into()]);
+        let columns = format!("ceil_div(n,{})", c.out_cols(p));
+        k.grid(match list {
+            None => [format!("ceil_div(m,{})", c.bm), columns, splits.into()],
+            Some(_) => [p.groups.most_tiles(c.bm), columns, "1".into()],
+        });
         k.require("k >= 1");
         if c.split {
             k.shape("splits");
@@ -184,16 +196,41 @@ impl<'a> Ctx<'a> {
         k.min_ctas(c.ctas);
         k.probe("k", BLOCK_K, ProbeAxis::Trips);
         let chunk = Span::new(packed, p.input, Format::of(packed.bits).chunk_k as u32)?;
-        Ok(Ctx { p, c, packed, a, weight, d, ring, sums, chunk, lay, flat })
+        Ok(Ctx { p, c, packed, a, weight, d, ring, sums, chunk, lay, flat, list })
     }
 
     fn main(&self, r: &mut RoleBuilder, epilogue: &EpilogueFn) -> Result<(), LayoutError> {
+        let Some(list) = &self.list else { return self.dense(r, epilogue) };
+        let (x, y) = (r.cta_id(0), r.cta_id(1));
+        let count = list.count(r);
+        // There are CTAs for as many tiles as there can be.
+        let some = r.cmp(CmpPred::Lt, x, count);
+        let mut result = Ok(());
+        r.if_then(some, |r| {
+            let t = list.entry(r, self.p.groups, x);
+            let (block_n, strip) = self.columns(r, y);
+            let kdim = r.param("k");
+            let to = r.ceil_div(kdim, BLOCK_K);
+            let first = r.wg_index();
+            let (batch, weight, row, rows) = (t.matrix, t.expert, t.row, Some(t.rows));
+            let work = Work { batch, weight, row, rows, block_n, strip, first, to };
+            result = self.tile(r, epilogue, &work, t.matrix);
+        });
+        result
+    }
+
+    /// First block of weight rows of CTA `y` of a row of tiles, and which part of it.
+    fn columns(&self, r: &mut RoleBuilder, y: Scalar) -> (Scalar, Scalar) {
+        let parts = self.lay.parts();
+        let block = r.div(y, parts);
+        (r.mul(block, self.c.row_blocks(self.p)), r.rem(y, parts))
+    }
+
+    fn dense(&self, r: &mut RoleBuilder, epilogue: &EpilogueFn) -> Result<(), LayoutError> {
         let c = self.c;
         let (x, y, z) = (r.cta_id(0), r.cta_id(1), r.cta_id(2));
         let row = r.mul(x, c.bm);
-        let parts = self.lay.parts();
-        let block = r.div(y, parts);
-        let (block_n, strip) = (r.mul(block, c.row_blocks(self.p)), r.rem(y, parts));
+        let (block_n, strip) = self.columns(r, y);
         let kdim = r.param("k");
         let count = r.ceil_div(kdim, BLOCK_K);
         let (batch, from, to) = if c.split {
@@ -211,8 +248,15 @@ impl<'a> Ctx<'a> {
         };
         let wg = r.wg_index();
         let first = r.add(from, wg);
-        let work = Work { batch, row, block_n, strip, first, to };
-        let acc = self.main_loop(r, &work, wg)?;
+        let work = Work { batch, weight: batch, row, rows: None, block_n, strip, first, to };
+        self.tile(r, epilogue, &work, z)
+    }
+
+    /// Multiplies and stores a tile; `z` counts matrices of d and parts of k.
+    fn tile(&self, r: &mut RoleBuilder, epilogue: &EpilogueFn, work: &Work, z: Scalar) -> Result<(), LayoutError> {
+        let c = self.c;
+        let (wg, parts) = (r.wg_index(), self.lay.parts());
+        let acc = self.main_loop(r, work, wg)?;
         let is_first = r.cmp(CmpPred::Eq, wg, 0);
         let mut result = Ok(());
         if parts > 1 {
@@ -229,7 +273,7 @@ impl<'a> Ctx<'a> {
             }
             r.if_then(is_first, |r| {
                 let tiles = self.sums.iter().map(|sums| self.add_up_parts(r, sums)).collect::<Result<_, _>>();
-                result = tiles.map(|tiles| self.finish(r, epilogue, tiles, z, &work));
+                result = tiles.map(|tiles| self.finish(r, epilogue, tiles, z, work));
             });
         } else if c.wgs == 1 {
             let mut turned = |a: &Cell| {
@@ -237,7 +281,7 @@ impl<'a> Ctx<'a> {
                 r.transpose(tile)
             };
             let tiles = acc.iter().map(&mut turned).collect();
-            self.finish(r, epilogue, tiles, z, &work);
+            self.finish(r, epilogue, tiles, z, work);
         } else {
             let is_other = r.cmp(CmpPred::Gt, wg, 0);
             r.if_then(is_other, |r| {
@@ -252,7 +296,7 @@ impl<'a> Ctx<'a> {
             r.barrier_sync(MEETING, c.wgs * THREADS);
             r.if_then(is_first, |r| {
                 let tiles = acc.iter().zip(&self.sums).map(|(acc, sums)| self.add_up(r, *acc, sums)).collect();
-                self.finish(r, epilogue, tiles, z, &work);
+                self.finish(r, epilogue, tiles, z, work);
             });
         }
         result
@@ -302,10 +346,13 @@ impl<'a> Ctx<'a> {
                 parts.iter().zip(0..).for_each(|(t, gate)| self.store_part(r, *t, z, work.row, gate, col));
                 continue;
             }
-            let at = EpilogueAt { batch: work.batch, weight: work.batch, row: work.row, col };
+            let at = EpilogueAt { batch: work.batch, weight: work.weight, row: work.row, col };
             let out = epilogue(r, parts, at);
             let out = r.cast(out, self.p.output);
-            r.store_tile(&self.d, out, &[at.batch, at.row, at.col], 1);
+            match work.rows {
+                None => r.store_tile(&self.d, out, &[at.batch, at.row, at.col], 1),
+                Some(left) => store_some_rows(r, self.p.groups, &self.d, out, at, left, 1),
+            }
         }
     }
 
@@ -523,7 +570,7 @@ impl<'a> Ctx<'a> {
             let last = r.sub(rows, 1);
             row = r.min(row, last);
         }
-        [work.batch, row, block]
+        [work.weight, row, block]
     }
 
     /// Copies a's columns of a block into the ring; zeros past k, and past the CTA's blocks.

@@ -39,7 +39,7 @@ pub use format::Format;
 pub use mma::mma;
 pub use order::{copy_kernel, gather_kernel};
 pub use pack::{PackProblem, pack_kernel};
-pub use plan::{WeightClass, crossover, dense, dequantised_plan, pack_plan, unpacked_first, with_perm, with_source};
+pub use plan::{WeightClass, dense, dequantised_plan, pack_plan, unpacked_first, with_perm, with_source};
 pub(in crate::gemm) use plan::{packed_tensor, row_align};
 pub use source::{Source, Stored};
 pub use unpack::{UnpackProblem, unpack_kernel};

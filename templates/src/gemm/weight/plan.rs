@@ -1,4 +1,4 @@
-//! Packing, unpacking and the gather as launches before a multiplication, and when unpacking is worth its while.
+//! Packing, unpacking and the gather as launches before a multiplication.
 //!
 //! A multiplication by a packed weight takes `packed` instead of `b`. Two things may stand before it: [`with_source`] packs a
 //! checkpoint's tensors first, [`with_perm`] puts the columns of a in the order of the packed weight. [`dequantised_plan`] is the other
@@ -19,7 +19,6 @@ use std::fmt::Display;
 use tilewright_ir::tile::KernelBuilder;
 use tilewright_ir::{Arch, DType};
 use tilewright_runtime::dtype::Dtype;
-use tilewright_runtime::manifest::Numerics;
 use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
 
 /// A class of multiplications by a packed weight, with what stands before them.
@@ -121,7 +120,7 @@ impl PackProblem {
         let mut k = KernelBuilder::new(&id, arch);
         pack_kernel(&mut k, self)?;
         let axes = [("kind", "pack".to_string()), ("source", self.source.to_string())];
-        Ok(kernel(id, axes, k))
+        Ok(TemplateKernel::plain(id, "gemm", axes, "none", k))
     }
 }
 
@@ -141,7 +140,7 @@ pub fn pack_plan(arch: Arch, p: &PackProblem) -> Result<OpPlan, GemmError> {
         let id = "gemm_pack_order";
         let mut k = KernelBuilder::new(id, arch);
         copy_kernel(&mut k)?;
-        let copy = kernel(id.into(), [("kind", "order".to_string())], k);
+        let copy = TemplateKernel::plain(id.into(), "gemm", [("kind", "order".to_string())], "none", k);
         let binds = binds([("order", "order"), ("perm", "perm")]);
         launches.push(PlanLaunch { kernel: copy.id.clone(), binds, sets: BTreeMap::new() });
         kernels.push(copy);
@@ -179,7 +178,7 @@ pub fn unpacked_first(arch: Arch, p: &GemmProblem, mut op: OpPlan, k_align: u32)
     let mut k = KernelBuilder::new(&id, arch);
     unpack_kernel(&mut k, &problem)?;
     let axes = [("kind", "unpack".to_string()), ("weight", p.weight.to_string()), ("k_align", k_align.to_string())];
-    let kernel = kernel(id, axes, k);
+    let kernel = TemplateKernel::plain(id, "gemm", axes, "none", k);
     let b = tensor_of(&mut op.plan, "b");
     b.role = Role::Workspace;
     let lead = b.shape[0].text().to_string();
@@ -214,7 +213,7 @@ pub fn with_perm(arch: Arch, mut op: OpPlan, a: DType) -> Result<OpPlan, GemmErr
     let id = format!("gemm_gather_columns_{a}");
     let mut k = KernelBuilder::new(&id, arch);
     gather_kernel(&mut k, a)?;
-    let kernel = kernel(id, [("kind", "gather_columns".to_string())], k);
+    let kernel = TemplateKernel::plain(id, "gemm", [("kind", "gather_columns".to_string())], "none", k);
     for launch in &mut op.plan.launches {
         launch.binds.values_mut().filter(|to| *to == "a").for_each(|to| *to = "a_perm".into());
     }
@@ -226,25 +225,6 @@ pub fn with_perm(arch: Arch, mut op: OpPlan, a: DType) -> Result<OpPlan, GemmErr
     op.kernels.insert(0, kernel);
     op.plan.id += "_perm";
     Ok(op)
-}
-
-/// Tokens from which unpacking first is faster than multiplying by the packed weight.
-///
-/// Per weight, unpacking reads `bits/8` bytes and its scales, writes 2 and reads them back: `traffic / bandwidth` seconds, and one
-/// launch for all. What it buys is the dense kernel's rate: per weight and token `2 / rate * (1/share - 1)` seconds, where `share` is what
-/// the packed kernel reaches of that rate once it is bound by the tensor cores. So
-/// `m = (traffic / bandwidth + launch / (n k)) * rate / 2 * share / (1 - share)`.
-///
-/// Hopper: 3.35 TB/s, 700 of 989 TFLOPS, a share of 0.35 where tokens fill wgmma's N and every 256 of them decode the weights again:
-/// 250 to 300 tokens for the layers of large models. Ampere: 2.0 TB/s, 230 of 312 TFLOPS, a share of 0.2, for the packed kernel
-/// there is made for few tokens: about 65. Shares are estimates: `path=` overrides the choice.
-pub fn crossover(arch: Arch, p: Packed, n: usize, k: usize) -> usize {
-    let (bandwidth, rate, share) = if arch.is_hopper() { (3.35e12, 700e12, 0.35) } else { (2.0e12, 230e12, 0.2) };
-    let launch = 3e-6;
-    let scales = 2.0 * (1.0 + f64::from(u8::from(p.zero))) / f64::from(p.group);
-    let traffic = f64::from(p.bits) / 8.0 + scales + 4.0;
-    let m = (traffic / bandwidth + launch / (n as f64 * k as f64)) * rate / 2.0 * share / (1.0 - share);
-    (m.ceil() as usize).clamp(16, 4096)
 }
 
 /// Extents of `packed` as expressions.
@@ -306,19 +286,6 @@ fn tensor_of<'p>(plan: &'p mut Plan, name: &str) -> &'p mut PlanTensor {
     plan.tensors.iter_mut().find(|t| t.name == name).expect("a multiplication has its operands")
 }
 
-fn kernel<const N: usize>(id: String, axes: [(&str, String); N], k: KernelBuilder) -> TemplateKernel {
-    TemplateKernel {
-        id,
-        template: "gemm",
-        config: axes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
-        numerics: Numerics { accumulator: Dtype::F32, order: "none".into(), batch_invariant: true, gelu: None },
-        main_loop_wgmmas: None,
-        hides_exponentials: false,
-        budget: None,
-        kernel: k.finish(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,15 +305,5 @@ mod tests {
         let text = WeightClass { problem, source: None, perm: false }.class();
         assert!(WeightClass::from_class(&format!("{text},source=int8")).is_err());
         assert!(WeightClass::from_class(&format!("{},perm=1", GemmProblem::plain(DType::F16).class())).is_err());
-    }
-
-    #[test]
-    fn the_crossover_is_where_the_estimate_says() {
-        let p = Packed { bits: 4, group: 128, zero: false };
-        let at = |arch, n, k| crossover(arch, p, n, k);
-        assert!((230..320).contains(&at(Arch::Sm90a, 28672, 8192)), "{}", at(Arch::Sm90a, 28672, 8192));
-        assert!((55..80).contains(&at(Arch::Sm80, 28672, 8192)), "{}", at(Arch::Sm80, 28672, 8192));
-        // A small layer pays for the launch.
-        assert!(at(Arch::Sm90a, 512, 512) > 2 * at(Arch::Sm90a, 28672, 8192));
     }
 }

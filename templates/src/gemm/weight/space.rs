@@ -6,7 +6,7 @@ use crate::gemm::config::GemmConfig;
 /// Points of the mma.sync kernel, legal or not.
 pub(in crate::gemm) fn mma_space(list: &mut Vec<GemmConfig>) {
     for bm in [8, 16, 32, 64] {
-        for bn in [64, 128, 256] {
+        for bn in [32, 64, 128, 256] {
             for (wgs, ctas) in [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1)] {
                 for (stages, depth) in [(3, 1), (4, 1), (3, 2)] {
                     for load_align in [1, 2, 4, 8] {

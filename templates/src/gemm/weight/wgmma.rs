@@ -9,7 +9,8 @@ use super::config::WeightWgmmaConfig;
 use super::decode::Span;
 use super::stream::{self, Part, Share};
 use crate::gemm::epilogue::{EpilogueAt, EpilogueFn};
-use crate::gemm::grouped::{TileList, store_some_rows};
+use crate::gemm::grouped::TileList;
+use crate::gemm::leave::Leave;
 use crate::gemm::problem::{GemmProblem, Groups, Packed};
 use crate::gemm::tiles::Raster;
 use tilewright_ir::DType;
@@ -301,6 +302,8 @@ impl<'a> Ctx<'a> {
         // Two buffers a warpgroup: one is written while the other is stored. The order starts anew with each tile, so an
         // odd number of chunks would meet its own last store; and so may any where some are left out.
         let in_flight = i64::from((self.c.bm / chunk).is_multiple_of(2) && w.rows.is_none());
+        let (groups, staging) = (self.p.groups, self.staging.as_ref());
+        let out = Leave { groups, d: &self.d, staging, wg, rows: chunk, vec: 1, in_flight };
         let mut copy = 0;
         for first in (0..self.c.bm).step_by(chunk as usize) {
             let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [0, first], [64, chunk])).collect();
@@ -308,42 +311,10 @@ impl<'a> Ctx<'a> {
             let at = EpilogueAt { batch: w.matrix, weight: w.b, row: r.add(w.row, first), col };
             let y = epilogue(r, &parts, at);
             let y = r.cast(y, self.p.output);
-            // A box would also write rows of the next group.
             let left = w.rows.map(|rows| r.sub(rows, first));
-            match (&self.staging, left) {
-                (None, None) => r.store_tile(&self.d, y, &[at.batch, at.row, at.col], 1),
-                (None, Some(left)) => store_some_rows(r, self.p.groups, &self.d, y, at, left, 1),
-                (Some(staging), None) => self.store_box(r, staging, y, at, wg, copy, in_flight),
-                (Some(staging), Some(left)) => {
-                    let full = r.cmp(CmpPred::Ge, left, chunk);
-                    r.if_then(full, |r| self.store_box(r, staging, y, at, wg, copy, in_flight));
-                    let cut = r.cmp(CmpPred::Lt, left, chunk);
-                    r.if_then(cut, |r| store_some_rows(r, self.p.groups, &self.d, y, at, left, 1));
-                }
-            }
+            out.store(r, y, at, left, copy);
             copy = 1 - copy;
         }
         Ok(())
-    }
-
-    /// Stores a tile through buffer `copy` of the warpgroup, once at most `in_flight` stores still read theirs.
-    fn store_box(
-        &self,
-        r: &mut RoleBuilder,
-        staging: &Staging,
-        y: TileRef,
-        at: EpilogueAt,
-        wg: Scalar,
-        copy: u32,
-        in_flight: i64,
-    ) {
-        let index = r.mul(wg, 2);
-        let index = r.add(index, copy);
-        let buffer = r.staging(staging, index);
-        r.tma_store_wait(in_flight);
-        r.sync();
-        r.store_matrix(buffer, y);
-        r.sync();
-        r.tma_store(&self.d, buffer, &[at.batch, at.row, at.col]);
     }
 }

@@ -9,10 +9,11 @@ mod work;
 use super::config::{Schedule, WgmmaConfig};
 use super::epilogue::{EpilogueAt, EpilogueFn};
 use super::grouped::store_some_rows;
+use super::leave::Leave;
 use super::problem::{BLayout, GemmProblem};
 use super::quant::quantise;
 use tilewright_ir::layout::LayoutError;
-use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, RoleBuilder, Scalar, Staging, TensorRef, TileRef, Unit};
+use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, RoleBuilder, Scalar, TensorRef, TileRef, Unit};
 use work::{Ctx, Work};
 
 /// Records the kernel. `epilogue` turns accumulators into the output; partial sums of a split k skip it.
@@ -133,30 +134,20 @@ impl Ctx<'_> {
         let blocks = if w.rows.is_some() { 1 } else { rows / 64 };
         let chunks = blocks * (self.c.bn / self.p.gates() / chunk);
         let in_flight = i64::from(chunks.is_multiple_of(2));
+        let (groups, staging) = (self.p.groups, self.staging.as_ref());
+        let out = Leave { groups, d: &self.d, staging, wg, rows: 64, vec: self.c.n_align, in_flight };
         let mut copy = 0;
         for row in (0..rows).step_by(64) {
             for col in (0..self.c.bn / self.p.gates()).step_by(chunk as usize) {
                 let parts: Result<Vec<_>, _> = tiles.iter().map(|t| r.slice(*t, [row, col], [64, chunk])).collect();
                 let at = EpilogueAt { batch: w.matrix, weight: w.b, row: r.add(first_row, row), col: r.add(w.col, col) };
                 let y = if self.c.split { parts?[0] } else { epilogue(r, &parts?, at) };
-                // A box would also write rows of the next group.
                 let left = w.rows.map(|rows| {
                     let before = r.add(offset, row);
                     r.sub(rows, before)
                 });
                 let y = r.cast(y, if self.c.split { self.p.sums() } else { self.p.output });
-                match (&self.staging, left) {
-                    (None, None) => r.store_tile(&self.d, y, &[at.batch, at.row, at.col], self.c.n_align),
-                    (None, Some(left)) => store_some_rows(r, self.p.groups, &self.d, y, at, left, self.c.n_align),
-                    (Some(staging), None) => self.store_box(r, staging, y, at, wg, copy, in_flight),
-                    (Some(staging), Some(left)) => {
-                        let full = r.cmp(CmpPred::Ge, left, 64);
-                        r.if_then(full, |r| self.store_box(r, staging, y, at, wg, copy, in_flight));
-                        let cut = r.cmp(CmpPred::Lt, left, 64);
-                        let vec = self.c.n_align;
-                        r.if_then(cut, |r| store_some_rows(r, self.p.groups, &self.d, y, at, left, vec));
-                    }
-                }
+                out.store(r, y, at, left, copy);
                 copy = 1 - copy;
             }
         }
@@ -197,26 +188,5 @@ impl Ctx<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Stores a tile through buffer `copy` of the warpgroup, once at most `in_flight` stores still read theirs.
-    fn store_box(
-        &self,
-        r: &mut RoleBuilder,
-        staging: &Staging,
-        y: TileRef,
-        at: EpilogueAt,
-        wg: Scalar,
-        copy: u32,
-        in_flight: i64,
-    ) {
-        let index = r.mul(wg, 2);
-        let index = r.add(index, copy);
-        let buffer = r.staging(staging, index);
-        r.tma_store_wait(in_flight);
-        r.sync();
-        r.store_matrix(buffer, y);
-        r.sync();
-        r.tma_store(&self.d, buffer, &[at.batch, at.row, at.col]);
     }
 }

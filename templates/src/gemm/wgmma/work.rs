@@ -52,14 +52,14 @@ impl<'a> Ctx<'a> {
             BLayout::Nk => ([matrices, n, Dim::param("k")], [bn / gates, bk]),
             BLayout::Kn => ([matrices, Dim::param("k"), n], [bk, bn / gates]),
         };
-        let b = k.tensor("b", p.input, dims);
+        let b = k.tensor("b", p.b_dtype(), dims);
         let output = if c.split { p.sums() } else { p.output };
         let lead = if c.split { Dim::param("splits*batch") } else { lead };
         let d = k.tensor("d", output, [lead, rows, Dim::param("n")]);
         let list = (p.groups != Groups::Batch).then(|| TileList::walked(k, p.groups, bm));
         let (share_a, share_b) = (c.cluster.sharing_a(), c.cluster.sharing_b());
         let mut slots = vec![(p.input, [bm, bk], share_a)];
-        slots.extend((0..gates).map(|_| (p.input, tile, share_b)));
+        slots.extend((0..gates).map(|_| (p.b_dtype(), tile, share_b)));
         let ring = k.pipe("ab", c.stages, &slots);
         let staging = c.tma_store(p).then(|| k.buffer("out", p.output, [64, c.chunk(p)], 2 * c.math_wgs));
         k.cluster(c.cluster.ctas());

@@ -8,9 +8,10 @@ use super::case::{Sizes, case};
 use super::complete;
 use super::request::{TENSORS, default_config};
 use crate::error::{Res, bad_input, failure, usage};
+use tilewright_autotune::{DeviceProfile, crossover};
 use tilewright_ir::Arch;
 use tilewright_runtime::expr::VarId;
-use tilewright_templates::gemm::weight::{WeightClass, crossover};
+use tilewright_templates::gemm::weight::WeightClass;
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, Weight};
 use tilewright_templates::plan::OpPlan;
 
@@ -77,29 +78,38 @@ pub fn request(ask: Ask, plain: GemmProblem, s: Sizes, found: Found, alpha: f32,
     Ok(Request {
         case,
         pinned: config.is_some() || path != Path::Auto,
-        plans: Box::new(move |arch| Ok(vec![plan(arch, &class, &chosen, path, config)?])),
+        plans: Box::new(move |arch| plans(arch, &class, &chosen, path, config)),
     })
 }
 
-fn plan(arch: Arch, class: &WeightClass, s: &Sizes, path: Path, config: Option<GemmConfig>) -> Res<OpPlan> {
+/// Plans, best first: a few kernels that decode as they multiply, then the way by unpacked weights.
+fn plans(arch: Arch, class: &WeightClass, s: &Sizes, path: Path, config: Option<GemmConfig>) -> Res<Vec<OpPlan>> {
     let p = &class.problem;
     let Weight::Packed(packed) = p.weight else { return usage(format!("class {}: its weight is not packed", p.class())) };
     let dense = GemmProblem { weight: Weight::Same, ..*p };
     let each = s.tokens().div_ceil(s.counts.len()).max(1);
-    let (config, unpack) = match (config, packed_configs(arch, p, [1, each, s.n, s.k]).first().copied()) {
-        (Some(c), _) => (c, path == Path::Dequantised || path == Path::Auto && c.check(p).is_err() && c.check(&dense).is_ok()),
-        (None, Some(c))
-            if path == Path::Packed || path == Path::Auto && each < crossover(arch, packed, s.n * p.gates() as usize, s.k) =>
-        {
-            (c, false)
+    let late = each >= crossover(&DeviceProfile::typical(arch), packed, s.n * p.gates() as usize, s.k);
+    let mut ways: Vec<(GemmConfig, bool)> = Vec::new();
+    match config {
+        Some(c) => {
+            let unpack = path == Path::Dequantised || path == Path::Auto && c.check(p).is_err() && c.check(&dense).is_ok();
+            ways.push((c, unpack));
         }
-        (None, None) if path == Path::Packed => {
-            return usage(format!(
-                "path = packed: no kernel multiplies {} packed weights of experts with n = {}, k = {} on {arch}: path=dequantised does",
-                p.weight, s.n, s.k
-            ));
+        None => {
+            if path == Path::Packed || path == Path::Auto && !late {
+                let configs = packed_configs(arch, p, [1, each, s.n, s.k]);
+                ways.extend(configs.into_iter().take(3).map(|c| (c, false)));
+            }
+            if path != Path::Packed {
+                ways.push((default_config(arch, &dense, s), true));
+            }
         }
-        _ => (default_config(arch, &dense, s), true),
-    };
-    complete(arch, class, &config, s.rows.is_some(), unpack).map_err(bad_input)
+    }
+    if ways.is_empty() {
+        return usage(format!(
+            "path = packed: no kernel multiplies {} packed weights of experts with n = {}, k = {} on {arch}: path=dequantised does",
+            p.weight, s.n, s.k
+        ));
+    }
+    ways.into_iter().map(|(c, unpack)| complete(arch, class, &c, s.rows.is_some(), unpack).map_err(bad_input)).collect()
 }
