@@ -77,6 +77,21 @@ fn lane_ir_is_verified() {
 }
 
 #[test]
+fn pairs_of_bf16_are_added_from_hopper_on() {
+    let text = |target: &str, dtype: &str| {
+        format!(
+            "lane @k target {target} threads 32 cluster 1 1 1 min_ctas 1 smem 0\nsource 0 \"k.rs\"\nblock0():\n  \
+             %0:i32 = tid.x @0:1\n  %1:i32 = add.x2 %0, %0 {{dtype={dtype}}} @0:2\n  ret\nend\n"
+        )
+    };
+    let verify = |target, dtype| lane::verify(&lane::parse(&text(target, dtype)).unwrap()).map_err(|e| e.to_string());
+    verify("sm_90a", "bf16").unwrap();
+    verify("sm_80", "f16").unwrap();
+    let e = verify("sm_80", "bf16").unwrap_err();
+    assert!(e.contains("need compute capability 90"), "{e}");
+}
+
+#[test]
 fn a_layout_mismatch_prints_both_layouts() {
     let mut k = KernelBuilder::new("mismatch", Arch::Sm90a);
     k.role("main", 4, None, Unit::Warpgroup, |r| {

@@ -114,6 +114,9 @@ fn check_inst(func: &Func, inst: &Inst) -> Result<(), LaneError> {
                 return fail(format!("there is no parameter {index} of type {}", outs[0]));
             }
         }
+        Op::AddX2 | Op::SubX2 | Op::MulX2 if inst.attrs.get_sym("dtype") == "bf16" && func.arch.sm() < 90 => {
+            return fail(format!("pairs of bf16 need compute capability 90, {} has fma.x2 alone", func.arch));
+        }
         Op::WgmmaSs | Op::WgmmaRs => {
             let n = inst.attrs.get_int("n");
             let operands = if inst.op == Op::WgmmaSs { 3 } else { 6 };
