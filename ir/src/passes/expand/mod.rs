@@ -16,7 +16,8 @@
 //! | `tiles` | element-wise arithmetic |
 //! | `packed` | elements that share registers: arithmetic on pairs, repetition, other views of the same bits |
 //!
-//! Hardware barrier 0 belongs to the whole CTA, 1 to 7 to the units' own `sync`, 8 to 15 to the template's barriers 0 to 7.
+//! Hardware barrier 0 belongs to the whole CTA, 1 to 7 to the units' own `sync`, 8 to 15 to the template's barriers 0 to 7. An
+//! eighth warpgroup's own is 8: with so many the template leaves its barrier 0 alone.
 
 mod address;
 mod control;
