@@ -288,6 +288,8 @@ fn what_does_not_fit_is_named() {
     refused(scaled, &[], "sm90", &["tensor `a_scale`: only F8_E4M3, F8_E5M2 and I8 operands have scales"]);
     let ints = vec![bytes("a", Dtype::I8, &[4, 256]), bytes("b", Dtype::I8, &[8, 256])];
     refused(ints, &["out=i32", "alpha=2"], "sm90", &["key `alpha`: out=i32 gives the sums as they are"]);
+    let long = vec![bytes("a", Dtype::I8, &[1, 131_072]), bytes("b", Dtype::I8, &[1, 131_072])];
+    refused(long, &[], "sm90", &["k = 131072: sums of more than 131071 products of I8 do not fit 32 bits"]);
     let batched =
         vec![bytes("a", Dtype::F8_E4M3, &[2, 2, 256]), bytes("b", Dtype::F8_E4M3, &[2, 8, 256]), scale("a_scale", &[2, 2], 1.0)];
     refused(batched, &[], "sm90", &["tensor `a_scale` is F32 [2, 2]", "give [batch, ..]"]);

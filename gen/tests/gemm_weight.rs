@@ -109,6 +109,52 @@ fn zero_points_that_are_all_half_the_range_are_left_out() {
 }
 
 #[test]
+fn a_layer_s_bias_comes_with_its_prefix() {
+    let w = Numbers::new(4, [16, 64, 64], Kind::Random, true, 17);
+    let bias: Vec<f64> = (0..16).map(|i| f64::from(i) / 8.0 - 1.0).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let (a, halves) = (("a", Dtype::BF16, vec![2, 64], bytes(&random(128, 1), true)), bytes(&bias, false));
+    let mut plain = w.awq();
+    plain.extend([a.clone(), ("bias", Dtype::BF16, vec![16], bytes(&bias, true))]);
+    let mut layer: Vec<Entry> = w
+        .awq()
+        .into_iter()
+        .map(|(name, d, s, b)| {
+            (
+                ["l.1.qweight", "l.1.qzeros", "l.1.scales"]
+                    [["qweight", "qzeros", "scales"].iter().position(|n| *n == name).unwrap()],
+                d,
+                s,
+                b,
+            )
+        })
+        .collect();
+    layer.extend([a, ("l.1.bias", Dtype::F16, vec![16], halves), ("l.2.bias", Dtype::F16, vec![3], vec![0; 6])]);
+    let run = |tensors: &[Entry], set: &[&str]| {
+        let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+        save(&input, tensors);
+        let (i, o) = (input.to_str().unwrap(), output.to_str().unwrap());
+        let mut args = vec!["run", "gemm", "--target", "sm80", "--input", i, "--output", o, "--set", "weight=awq"];
+        set.iter().for_each(|s| args.extend(["--set", s]));
+        let out = gen_in(&root(), &args);
+        (out.status.code(), outcome(&out).1, load_if(&output))
+    };
+    let (direct, by_prefix) = (run(&plain, &[]), run(&layer, &["prefix=l.1."]));
+    assert_eq!((direct.0, by_prefix.0), (Some(0), Some(0)), "{} {}", direct.1, by_prefix.1);
+    assert_eq!(direct.2, by_prefix.2);
+    layer.push(("bias", Dtype::BF16, vec![16], vec![0; 32]));
+    let twice = run(&layer, &["prefix=l.1."]);
+    assert!(twice.0 == Some(2) && twice.1.contains("tensors `bias` and `l.1.bias`"), "{}", twice.1);
+}
+
+/// d of an output file, where there is one.
+fn load_if(path: &Path) -> Option<(Vec<usize>, Vec<f64>)> {
+    let d = path.exists().then(|| load(path, "d"));
+    std::fs::remove_file(path).ok();
+    d
+}
+
+#[test]
 fn layers_of_models() {
     // gpt-oss' 2880, a k that only one group divides, DeepSeek-V2-Lite's 10944.
     let w = Numbers::new(4, [24, 2880, 32], Kind::Random, true, 13);

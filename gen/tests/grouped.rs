@@ -158,18 +158,22 @@ fn sorted_masked_and_gathered_rows() {
 #[test]
 fn codes_of_experts_are_decoded_or_unpacked() {
     let int4 = |counts: Vec<usize>| Layer { counts, k: 128, int4: Some(32), ..PLAIN };
+    let decodes = |ran: &str| ran.contains("_wwgmma_") || ran.contains("_w_mma_");
+    let config = "config=kind=weight_wgmma,bm=16,bn=128,bk=128,stages=3,raster=8,n_align=8,stream=0";
+    let ran = int4(vec![3, 0, 20, 1]).check("sm90", &["weight=int4", config]);
+    assert!(ran.contains("_wwgmma_16x128_"), "{ran}");
     let ran = Layer { bias: true, ..int4(vec![3, 0, 20, 1]) }.check("sm90", &["weight=int4"]);
-    assert!(ran.contains("gemm_pack_") && ran.contains("_wwgmma_"), "{ran}");
+    assert!(ran.contains("gemm_pack_") && decodes(&ran), "{ran}");
     let layer = Layer { max_m: 40, swiglu: true, ..int4(vec![9, 40, 0]) };
     let ran = layer.check("sm90", &["weight=int4", "act=swiglu"]);
-    assert!(ran.contains("_wwgmma_"), "{ran}");
+    assert!(decodes(&ran), "{ran}");
     let ran = layer.check("sm90", &["weight=int4", "act=swiglu", "path=dequantised"]);
-    assert!(ran.contains("gemm_unpack_") && !ran.contains("_wwgmma_"), "{ran}");
+    assert!(ran.contains("gemm_unpack_") && !decodes(&ran), "{ran}");
     let ran = Layer { gather: Some(8), ..int4(vec![0, 70]) }.check("sm90", &["weight=int4"]);
-    assert!(ran.contains("gemm_gather_") && ran.contains("_wwgmma_"), "{ran}");
+    assert!(ran.contains("gemm_gather_") && decodes(&ran), "{ran}");
     let ran = int4(vec![7, 2]).check("sm80", &["weight=int4"]);
-    assert!(ran.contains("_wmma_") && !ran.contains("gemm_unpack_"), "{ran}");
-    let ran = int4(vec![170, 0]).check("sm80", &["weight=int4"]);
+    assert!(ran.contains("_w_mma_"), "{ran}");
+    let ran = int4(vec![17, 0]).check("sm80", &["weight=int4", "path=dequantised"]);
     assert!(ran.contains("gemm_unpack_"), "{ran}");
 }
 
@@ -286,18 +290,20 @@ fn bytes_of_experts_with_their_factors() {
     let zeros = |name, dtype, shape: &[usize], bytes: usize| {
         (name, dtype, shape.to_vec(), vec![0u8; bytes * shape.iter().product::<usize>()])
     };
-    let base = |k: usize| {
-        let (a, b) = (zeros("a", Dtype::I8, &[tokens, k], 1), zeros("b", Dtype::I8, &[e, 8, k], 1));
+    let of = |dtype, k: usize| {
+        let (a, b) = (zeros("a", dtype, &[tokens, k], 1), zeros("b", dtype, &[e, 8, k], 1));
         vec![a, b, ("offsets", Dtype::I32, vec![e + 1], i32s(&ends))]
     };
+    let base = |k| of(Dtype::I8, k);
     let refused = |tensors: Vec<Tensor>, target: &str, words: &[&str]| {
         let Ran { code, line, .. } = run(target, &tensors, &[]);
         assert_eq!(code, 2, "{line}");
         words.iter().for_each(|w| assert!(line.contains(w), "`{w}` is not in: {line}"));
     };
-    refused(base(24), "sm90", &["k = 24", "multiple of 16"]);
-    refused(base(32), "sm80", &["sm90 only"]);
     let with = |name, shape: &[usize]| [base(32), vec![zeros(name, Dtype::F32, shape, 4)]].concat();
+    refused(of(Dtype::F8_E4M3, 24), "sm90", &["k = 24", "multiple of 16"]);
+    refused(of(Dtype::F8_E5M2, 32), "sm80", &["8-bit floats", "sm90"]);
+    refused(with("b_scale", &[e, 1, 1]), "sm80", &["block scales", "sm90"]);
     refused(with("a_scale", &[7]), "sm90", &["`a_scale` is F32 [7]", "[70], [70, 1]"]);
     refused(with("b_scale", &[8]), "sm90", &["`b_scale` is F32 [8]", "[4, 8], [4, 1, 1]"]);
 }
@@ -335,6 +341,34 @@ fn quantised_outputs_of_experts() {
                     let found = d[row * n + block * 128 + i] * factor;
                     assert!((found - x).abs() <= x.abs() / 15.0 + amax / 448.0 / 500.0, "row {row} col {i}: {found} {x}");
                 }
+            }
+        }
+    }
+}
+
+/// Integers on both targets, any k; their sums are exact.
+#[test]
+fn integers_of_experts() {
+    let counts = [3usize, 0, 66, 1];
+    let (e, tokens, n) = (counts.len(), 70, 40usize);
+    let ends: Vec<i32> = (0..=e).map(|i| counts[..i].iter().sum::<usize>() as i32).collect();
+    for (target, k) in [("sm80", 80), ("sm80", 51), ("sm90", 51), ("sm90", 128)] {
+        let bytes = |n: usize, by: usize| (0..n).map(|i| (i * by % 251) as u8).collect::<Vec<u8>>();
+        let (a, b) = (bytes(tokens * k, 7), bytes(e * n * k, 13));
+        let tensors = [
+            ("a", Dtype::I8, vec![tokens, k], a.clone()),
+            ("b", Dtype::I8, vec![e, n, k], b.clone()),
+            ("offsets", Dtype::I32, vec![e + 1], i32s(&ends)),
+        ];
+        let Ran { code, line, d, .. } = run(target, &tensors, &["out=i32"]);
+        assert_eq!(code, 0, "{target} k {k}: {line}");
+        let (_, d) = d.unwrap();
+        for row in 0..tokens {
+            let expert = (0..e).find(|x| row < ends[x + 1] as usize).unwrap();
+            for col in 0..n {
+                let w = &b[(expert * n + col) * k..][..k];
+                let want: i32 = a[row * k..][..k].iter().zip(w).map(|(x, w)| i32::from(*x as i8) * i32::from(*w as i8)).sum();
+                assert_eq!(d[row * n + col], f64::from(want), "{target} k {k}: row {row} col {col}");
             }
         }
     }

@@ -101,6 +101,34 @@ fn a_split_plan_has_two_launches_that_share_a_workspace() {
     }
 }
 
+/// Configs that the rules allow go through the middle, or are told that shared memory or registers do not suffice.
+#[test]
+fn configs_of_8_bit_operands_lower() {
+    let scaled =
+        |input, scale, act| GemmProblem { a_scale: scale, b_scale: scale, act, output: DType::BF16, ..GemmProblem::plain(input) };
+    let classes = [
+        scaled(DType::E4M3, Scale::Row, Act::None),
+        scaled(DType::E5M2, Scale::Block, Act::Swiglu),
+        scaled(DType::I8, Scale::Row, Act::Gelu),
+        GemmProblem { quant: true, output: DType::E4M3, ..scaled(DType::E4M3, Scale::Block, Act::None) },
+    ];
+    for p in classes {
+        let all = space(Arch::Sm90a, &p);
+        let mut lowered = 0;
+        for c in all.iter().step_by(all.len() / 12) {
+            let kernel = build(Arch::Sm90a, &p, c).unwrap_or_else(|e| panic!("{} {c}: {e}", p.class())).kernel;
+            match lower(kernel) {
+                Ok(_) => lowered += 1,
+                Err(e) => {
+                    let text = e.to_string();
+                    assert!(text.contains("shared memory") || text.contains("registers"), "{} {c}: {text}", p.class());
+                }
+            }
+        }
+        assert!(lowered >= 6, "{}: {lowered} of a dozen configs", p.class());
+    }
+}
+
 /// The example of docs/how-to/add-a-template.md.
 #[test]
 fn a_users_own_epilogue_needs_no_change_below_the_template() {

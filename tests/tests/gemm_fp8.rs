@@ -204,6 +204,8 @@ fn promotion_keeps_what_the_tensor_cores_drop() {
         let ran = built.run_as(&ints, &[("alpha", 1.0)], &inputs, &[("d", 4 * m * n)], 0, Numerics::Exact).unwrap();
         assert!(ran.errors.is_empty(), "{}", ran.errors[0]);
         let d = decode(DType::F32, &ran.outputs[0]);
+        // What `gen` allows on a device.
+        assert_eq!(want.clone().on_tensor_cores(&p).first_miss(&d), None, "promote={promote}");
         d.iter().zip(&want.value).map(|(d, w)| (d - w).powi(2)).sum::<f64>().sqrt()
     });
     assert!(promoted < 0.4 * plain, "{promoted:e} promoted, {plain:e} not");
@@ -231,14 +233,18 @@ fn a_long_ragged_k() {
 
 #[test]
 fn epilogues_and_batches() {
-    let scales = [(Scale::Row, Scale::Row, false), (Scale::Block, Scale::Block, true), (Scale::Tensor, Scale::Block, true)];
-    for (input, act) in [(DType::E4M3, Act::Swiglu), (DType::E4M3, Act::Gelu), (DType::I8, Act::Swiglu), (DType::E5M2, Act::Relu)]
-    {
-        for (a, b, promote) in scales {
-            let p = GemmProblem { act, bias: true, residual: true, ..class(input, DType::BF16, a, b) };
-            let built = build_for(&p, &config(128, 128, 2, promote));
-            // The second half of swiglu's columns starts inside a block, and a tile of it lies in two.
-            check(&built, &p, [2, 33, 101, 272], 1);
-        }
+    let (rows, blocks) = ((Scale::Row, Scale::Row, false), (Scale::Block, Scale::Block, true));
+    for (input, act, (a, b, promote)) in [
+        (DType::E4M3, Act::Swiglu, rows),
+        (DType::E4M3, Act::Swiglu, blocks),
+        (DType::E4M3, Act::Swiglu, (Scale::Tensor, Scale::Block, true)),
+        (DType::E4M3, Act::Gelu, rows),
+        (DType::I8, Act::Swiglu, blocks),
+        (DType::E5M2, Act::Relu, blocks),
+    ] {
+        let p = GemmProblem { act, bias: true, residual: true, ..class(input, DType::BF16, a, b) };
+        let built = build_for(&p, &config(128, 128, 2, promote));
+        // The second half of swiglu's columns starts inside a block, and a tile of it lies in two.
+        check(&built, &p, [2, 33, 101, 272], 1);
     }
 }

@@ -47,7 +47,7 @@ impl Problem {
         let wide = n * p.gates() as usize;
         let groups = k.div_ceil(self.group);
         let mut random = Random::new(seed + 1);
-        let mut below = |n: u64| random.bits() * n >> 24;
+        let mut below = |n: u64| (random.bits() * n) >> 24;
         let top = (1u64 << self.packed.bits) - 1;
         let code: Vec<u8> = (0..wide * k)
             .map(|i| match codes {

@@ -6,7 +6,7 @@ mod common;
 use common::{Case, Codes, Launches};
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::gemm::weight::WeightMmaConfig;
-use tilewright_templates::gemm::{Act, GemmConfig, GemmProblem, Packed, ReduceConfig, Weight, build, reduce_kernel};
+use tilewright_templates::gemm::{Act, GemmConfig, GemmProblem, Groups, Packed, ReduceConfig, Weight, build, reduce_kernel};
 use tilewright_tests::{Built, Runner};
 
 fn runner() -> Runner {
@@ -34,7 +34,7 @@ fn split_kernels(arch: Arch, p: &GemmProblem, c: WeightMmaConfig) -> (Built, Bui
 
 #[test]
 fn few_tokens_on_both_targets() {
-    for arch in [Arch::Sm80, Arch::Sm90a] {
+    for arch in [Arch::Sm80, Arch::Sm89, Arch::Sm90a] {
         let p = class(4, 128, false, DType::BF16);
         let kernel = built(arch, &p, config(8, 64, 4));
         for (seed, [m, n, k]) in [[1, 64, 128], [8, 72, 640], [3, 100, 1160], [5, 200, 2880]].into_iter().enumerate() {
@@ -158,4 +158,20 @@ fn half_blocks_of_rows() {
         case.holds(&Launches::One(&kernel));
         Case { codes: Codes::Constant, ..case }.holds(&Launches::One(&kernel));
     }
+}
+
+#[test]
+fn points_that_do_not_work_are_refused() {
+    let p = class(4, 128, false, DType::BF16);
+    let refused = |p: &GemmProblem, c: WeightMmaConfig| GemmConfig::WeightMma(c).check(p).unwrap_err().to_string();
+    assert!(refused(&GemmProblem::plain(DType::BF16), config(8, 64, 4)).contains("takes a packed weight"));
+    assert!(refused(&p, config(24, 64, 4)).contains("bm = 24: 8, 16, 32 or 64 tokens"));
+    assert!(refused(&p, config(8, 96, 4)).contains("bn = 96: 32 rows or whole blocks of 64"));
+    let swiglu = GemmProblem { act: Act::Swiglu, ..p };
+    assert!(refused(&swiglu, config(8, 32, 4)).contains("bn = 32: 32 rows or whole blocks of 64 for each gate"));
+    assert!(refused(&p, config(8, 64, 3)).contains("3 warpgroups: 1, 2, 4 or 8"));
+    assert!(refused(&p, config(64, 128, 8)).contains("registers a thread, 1 CTAs of 8 warpgroups leave 60"));
+    assert!(refused(&p, WeightMmaConfig { ctas: 4, ..config(8, 64, 4) }).contains("more than 1536 threads"));
+    let split = WeightMmaConfig { split: true, ..config(8, 64, 4) };
+    assert!(refused(&GemmProblem { groups: Groups::Counts, ..p }, split).contains("split"));
 }

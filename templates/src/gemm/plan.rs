@@ -112,6 +112,12 @@ pub fn build(arch: Arch, p: &GemmProblem, c: &GemmConfig) -> Result<TemplateKern
     };
     let budget = match (c, p.weight) {
         (GemmConfig::WeightWgmma(_), Weight::Packed(packed)) => Some(weight::budget(packed)),
+        // One multiply for each fragment of weights, as of wgmma; half blocks trade instructions for more CTAs.
+        (GemmConfig::WeightMma(c), Weight::Packed(packed))
+            if arch.is_hopper() && c.bm == 8 && c.parts(p) == 1 && c.load_align == 8 && c.depth == 1 =>
+        {
+            Some(weight::budget(packed))
+        }
         _ => None,
     };
     Ok(TemplateKernel {

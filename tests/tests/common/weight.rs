@@ -60,7 +60,7 @@ impl Case {
         let top = (1u64 << packed.bits) - 1;
         let (mut b, mut words) = (Vec::new(), Vec::new());
         for _ in 0..batch {
-            let mut below = |n: u64| random.bits() * n >> 24;
+            let mut below = |n: u64| (random.bits() * n) >> 24;
             let codes: Vec<u8> = (0..wide * k)
                 .map(|i| match self.codes {
                     Codes::Random => below(top + 1) as u8,

@@ -1,8 +1,8 @@
 //! Weights of a few bits as files have them: which tensors they come in, and every refusal by name and size.
 
-use super::super::ask::{Ask, safetensors_dtype};
+use super::super::ask::{Ask, dtype_of, safetensors_dtype};
 use crate::error::{Fail, Res, usage};
-use crate::tensors::{Tensor, Tensors, to_f64};
+use crate::tensors::{Tensor, Tensors, from_f64, to_f64};
 use safetensors::Dtype;
 use tilewright_ir::DType;
 use tilewright_templates::gemm::Packed;
@@ -58,8 +58,8 @@ pub fn check_name(name: &str, more: &[&str]) -> Res<()> {
     usage(format!("weight = `{name}`: {why}expected one of {}", known.join(", ")))
 }
 
-/// Takes the tensors of one layer of a checkpoint, key `prefix`, under their plain names; other tensors of the file but `keep` are
-/// left aside.
+/// Takes the tensors of one layer of a checkpoint, key `prefix`, under their plain names, with `keep` also its `bias`; other tensors
+/// of the file but `keep` are left aside.
 pub fn take_prefix(ask: &mut Ask, parts: &[&str], keep: &[&str]) -> Res<()> {
     let Some(prefix) = ask.key("prefix").map(str::to_string) else { return Ok(()) };
     let mut mine = Tensors::new();
@@ -74,6 +74,15 @@ pub fn take_prefix(ask: &mut Ask, parts: &[&str], keep: &[&str]) -> Res<()> {
     for name in keep {
         if let Some(t) = ask.tensors.remove(*name) {
             mine.insert((*name).to_string(), t);
+        }
+    }
+    // A layer's bias is part of it. Checkpoints have it in F16, whatever a is.
+    let bias = format!("{prefix}bias");
+    if let (Some(t), Some(a)) = (ask.tensors.remove(&bias), mine.get("a")) {
+        let dtype = dtype_of("a", a, &[DType::BF16, DType::F16])?;
+        let data = from_f64(dtype, to_f64(t.dtype, &t.data)?.into_iter());
+        if mine.insert("bias".into(), Tensor { dtype: safetensors_dtype(dtype), data, ..t }).is_some() {
+            return usage(format!("tensors `bias` and `{bias}`: a gemm adds one bias"));
         }
     }
     ask.tensors = mine;

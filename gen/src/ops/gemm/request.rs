@@ -10,6 +10,9 @@ use tilewright_autotune::{Candidate, DeviceProfile, Sizes, rank};
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::gemm::*;
 
+/// Products of two bytes, at most 2^14, whose sum surely fits 32 bits.
+const MOST_BYTES: usize = (1 << 17) - 1;
+
 /// Checks keys and tensors against each other.
 pub fn request(mut ask: Ask) -> Res<Request> {
     if ask.key("weight").is_some() {
@@ -55,6 +58,10 @@ pub fn request(mut ask: Ask) -> Res<Request> {
     let quant = ask.value("quant", "128", |q: &u32| *q == 128)?.is_some();
     let problem = GemmProblem { a_scale, b_scale, quant, ..problem };
     problem.check().map_err(bad_input)?;
+    let [.., k] = shape;
+    if problem.sums() == DType::I32 && k > MOST_BYTES {
+        return usage(format!("k = {k}: sums of more than {MOST_BYTES} products of I8 do not fit 32 bits"));
+    }
     if output == DType::I32 && ask.key("alpha").is_some() {
         return usage("key `alpha`: out=i32 gives the sums as they are");
     }

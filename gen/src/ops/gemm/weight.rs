@@ -273,9 +273,20 @@ pub fn packed_configs(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> 
         }
     }
     let load_align = [8, 4, 2].into_iter().find(|a| k.is_multiple_of(*a as usize)).unwrap_or(1);
-    for (bm, wgs) in [(8, 8), (8, 4), (16, 4), (16, 2), (32, 2), (32, 1)] {
-        let bn = 64 * p.gates();
-        let config = WeightMmaConfig { bm, bn, wgs, stages: 3, depth: 1, load_align, ctas: 1, split: false };
+    for (bm, rows, wgs, depth, ctas) in [
+        (8, 32, 4, 2, 2),
+        (8, 64, 8, 1, 1),
+        (8, 64, 4, 1, 2),
+        (8, 64, 4, 1, 1),
+        (16, 64, 4, 1, 1),
+        (16, 64, 2, 1, 1),
+        (32, 64, 2, 1, 1),
+        (32, 64, 1, 1, 1),
+        (32, 128, 2, 1, 1),
+        (64, 128, 2, 1, 1),
+    ] {
+        let bn = rows * p.gates();
+        let config = WeightMmaConfig { bm, bn, wgs, stages: 3, depth, load_align, ctas, split: false };
         list.push(GemmConfig::WeightMma(config));
     }
     list.retain(|c| c.check(p).is_ok());

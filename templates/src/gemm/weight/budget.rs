@@ -1,4 +1,4 @@
-//! What decoding may cost a warp of the Hopper kernel, so that memory stays what limits it.
+//! What decoding may cost a warp on Hopper, so that memory stays what limits the kernels.
 
 use crate::gemm::problem::Packed;
 use crate::plan::LoopBudget;
@@ -11,7 +11,7 @@ const CLOCKS: f64 = 132.0 * 1.83e9;
 /// programming guide, table of arithmetic throughput, compute capability 9.0).
 const LANES: f64 = 128.0;
 const INT_LANES: f64 = 64.0;
-/// Weights of a thread that one m64k16 multiply eats.
+/// Weights of a thread that one m64k16 multiply of a warpgroup eats, or one m16k16 of a warp.
 const WEIGHTS: f64 = 8.0;
 
 /// The budget of a multiply: all its instructions fit the issue slots that pass while memory brings its weights, its integers

@@ -134,8 +134,9 @@ impl WeightMmaConfig {
     fn registers(&self, p: &GemmProblem, packed: Packed) -> u32 {
         let chunk_k = Format::of(packed.bits).chunk_k as u32;
         let factors = 128 / packed.group * (1 + u32::from(packed.zero));
-        let under_way = (packed.bits * 2 / self.parts(p) + 2 * factors) * self.depth;
-        let rows = self.row_blocks(p) * (self.bm / 2 + under_way + 4 * self.depth);
+        // Of the factors in use both forms are held: words, and pairs of one.
+        let under_way = packed.bits * 2 / self.parts(p) * self.depth + factors * (1 + self.depth);
+        let rows = self.row_blocks(p) * (self.bm / 2 + under_way + 4);
         // Bytes become bf16 through f32.
         let wide = if packed.bits == 8 && p.input == DType::BF16 { 8 } else { 0 };
         let (decoded, fragments) =
@@ -146,7 +147,7 @@ impl WeightMmaConfig {
 
     /// Registers a thread may have, less what ptxas keeps for itself.
     fn registers_left(&self) -> u32 {
-        (65536 / (128 * self.wgs * self.ctas)).min(248) * 15 / 16
+        (65536 / (128 * self.wgs * self.ctas)).min(252) * 15 / 16
     }
 
     /// The constraint it breaks.

@@ -93,13 +93,17 @@ fn kernel(arch: Arch, class: &str, config: &str) -> Res<TemplateKernel> {
     build(arch, &class.problem, &config.parse().map_err(bad_input)?).map_err(bad_input)
 }
 
-/// Buckets of the rows an expert is expected to have: first the lowest tiles that hold them, then lower ones, highest first.
+/// Buckets of the rows an expert is expected to have: first the lowest tiles that hold them, then lower ones, highest first. Where
+/// no tile holds them, of the highest the widest first.
 fn by_rows(class: &str, plans: &[Indexed<'_>]) -> Dispatch {
     const EDGES: [i64; 5] = [8, 16, 32, 64, 128];
-    let rows = |p: &OpPlan| p.kernels.last().and_then(|k| k.config.get("bm")?.parse::<i64>().ok()).unwrap_or(0);
+    let axis = |p: &OpPlan, name: &str| p.kernels.last().and_then(|k| k.config.get(name)?.parse::<i64>().ok()).unwrap_or(0);
     let order = |expected: i64| {
         let mut list: Vec<&Indexed<'_>> = plans.iter().collect();
-        list.sort_by_key(|(_, p)| if rows(p) >= expected { (0, rows(p)) } else { (1, -rows(p)) });
+        list.sort_by_key(|(_, p)| match axis(p, "bm") {
+            rows if rows >= expected => (0, rows, 0),
+            rows => (1, -rows, -axis(p, "bn")),
+        });
         list.into_iter().map(|p| p.0).collect()
     };
     Dispatch {

@@ -102,7 +102,9 @@ fn with_scales(ask: &Ask, p: GemmProblem, s: &Sizes) -> Res<GemmProblem> {
     let quant = ask.value("quant", "128", |q: &u32| *q == 128)?.is_some();
     let p = GemmProblem { a_scale, b_scale, quant, ..p };
     p.check().map_err(bad_input)?;
-    if p.bytes() && (p.b == BLayout::Kn || !s.k.is_multiple_of(16)) {
+    // Integers without factors of blocks have a kernel for any k.
+    let any_k = p.input == DType::I8 && !p.block_scaled() && !p.quant;
+    if p.bytes() && (p.b == BLayout::Kn || !s.k.is_multiple_of(16) && !any_k) {
         return usage(format!(
             "b={}, k = {}: bytes of experts are multiplied as [e, n, k] with k a multiple of 16: pad a and b with zeros",
             p.b, s.k
@@ -119,8 +121,10 @@ fn request_of(ask: Ask, p: GemmProblem, s: Sizes, alpha: f32, config: Option<Gem
         case: case(p, s, alpha, ask.tensors, weights)?,
         pinned: config.is_some(),
         plans: Box::new(move |arch| {
-            if p.bytes() && !arch.is_hopper() {
-                return usage(format!("{0} x {0}: 8-bit operands are multiplied on sm90 only, the target is {arch}", p.input));
+            let missing =
+                [(p.input.is_fp8(), "8-bit floats"), (p.block_scaled(), "block scales"), (p.quant, "a quantised output")];
+            if let Some((_, what)) = missing.into_iter().find(|(is, _)| *is && !arch.is_hopper()) {
+                return usage(format!("{what}: only sm90's kernels have them, the target is {arch}"));
             }
             let config = config.unwrap_or_else(|| default_config(arch, &p, &chosen));
             Ok(vec![grouped_plan(arch, &p, &config, chosen.rows.is_some()).map_err(bad_input)?])
@@ -230,7 +234,8 @@ fn gathered_tokens(ask: &Ask, rows: usize) -> Res<usize> {
 pub fn default_config(arch: Arch, p: &GemmProblem, s: &Sizes) -> GemmConfig {
     let multiple = |x: usize, of: &[u32]| of.iter().copied().find(|a| x.is_multiple_of(*a as usize)).unwrap_or(1);
     let few = s.tokens().div_ceil(s.counts.len()) <= 64;
-    let rows_aligned = s.k.is_multiple_of(8) && (p.b == BLayout::Nk || s.n.is_multiple_of(8));
+    let vector = 16 / p.input.bytes() as usize;
+    let rows_aligned = s.k.is_multiple_of(vector) && (p.b == BLayout::Nk || s.n.is_multiple_of(vector));
     if arch.is_hopper() && rows_aligned {
         let (bm, math_wgs) = if few { (64, 1) } else { (128, 2) };
         // 8-bit floats lose bits inside the tensor cores; integers do not. Two sets of sums leave no room for two gates of 128,
@@ -255,11 +260,12 @@ pub fn default_config(arch: Arch, p: &GemmProblem, s: &Sizes) -> GemmConfig {
     }
     let common = if p.b == BLayout::Nk { s.k } else { s.k | s.n };
     // Both k and n where b lies as [k, n]: the lowest bit that either has set divides both.
-    let load_align = multiple(1 << common.trailing_zeros().min(3), &[8, 4, 2]);
+    let copies: &[u32] = if p.bytes() { &[16, 8, 4] } else { &[8, 4, 2] };
+    let load_align = multiple(1 << common.trailing_zeros().min(4), copies);
     GemmConfig::Mma(MmaConfig {
         bm: if few { 16 } else { 64 },
         bn: 64,
-        bk: 32,
+        bk: 64 / p.input.bytes(),
         stages: 3,
         warps_m: if few { 1 } else { 2 },
         warps_n: if few { 4 } else { 2 },
