@@ -83,9 +83,25 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The file's text: indented, fields in declaration order, one trailing newline.
+    /// The file's text: a line for each kernel, plan and table, fields in declaration order, one trailing newline.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        Ok(serde_json::to_string_pretty(self)? + "\n")
+        fn lines<T: serde::Serialize>(entries: &[T]) -> Result<String, serde_json::Error> {
+            let lines: Vec<String> = entries.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+            Ok(if lines.is_empty() { "[]".to_owned() } else { format!("[\n{}\n]", lines.join(",\n")) })
+        }
+        // All fields, so that a new one is not forgotten here.
+        let Manifest { schema, target, arch, toolchain, kernels, plans, dispatch } = self;
+        let fields = [
+            ("schema", serde_json::to_string(schema)?),
+            ("target", serde_json::to_string(target)?),
+            ("arch", serde_json::to_string(arch)?),
+            ("toolchain", serde_json::to_string(toolchain)?),
+            ("kernels", lines(kernels)?),
+            ("plans", lines(plans)?),
+            ("dispatch", lines(dispatch)?),
+        ];
+        let fields = fields.map(|(name, value)| format!("\"{name}\":{value}"));
+        Ok(format!("{{\n{}\n}}\n", fields.join(",\n")))
     }
 
     /// Checks everything that the types do not: references, ranges, uniqueness.
