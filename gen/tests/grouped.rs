@@ -303,6 +303,7 @@ fn bytes_of_experts_with_their_factors() {
     let with = |name, shape: &[usize]| [base(32), vec![zeros(name, Dtype::F32, shape, 4)]].concat();
     refused(of(Dtype::F8_E4M3, 24), "sm90", &["k = 24", "multiple of 16"]);
     refused(of(Dtype::F8_E5M2, 32), "sm80", &["8-bit floats", "sm90"]);
+    refused(base(1 << 17), "sm90", &["k = 131072", "131071 products"]);
     refused(with("b_scale", &[e, 1, 1]), "sm80", &["block scales", "sm90"]);
     refused(with("a_scale", &[7]), "sm90", &["`a_scale` is F32 [7]", "[70], [70, 1]"]);
     refused(with("b_scale", &[8]), "sm90", &["`b_scale` is F32 [8]", "[4, 8], [4, 1, 1]"]);

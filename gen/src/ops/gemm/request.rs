@@ -11,7 +11,7 @@ use tilewright_ir::{Arch, DType};
 use tilewright_templates::gemm::*;
 
 /// Products of two bytes, at most 2^14, whose sum surely fits 32 bits.
-const MOST_BYTES: usize = (1 << 17) - 1;
+pub(super) const MOST_BYTES: usize = (1 << 17) - 1;
 
 /// Checks keys and tensors against each other.
 pub fn request(mut ask: Ask) -> Res<Request> {

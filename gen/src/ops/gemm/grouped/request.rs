@@ -3,6 +3,7 @@
 use super::super::super::ask::{Ask, dtype_of, safetensors_dtype};
 use super::super::super::case::Request;
 use super::super::case::Weights;
+use super::super::request::MOST_BYTES;
 use super::super::scales;
 use super::case::{Sizes, case, ints, numbers};
 use super::weight;
@@ -102,6 +103,9 @@ fn with_scales(ask: &Ask, p: GemmProblem, s: &Sizes) -> Res<GemmProblem> {
     let quant = ask.value("quant", "128", |q: &u32| *q == 128)?.is_some();
     let p = GemmProblem { a_scale, b_scale, quant, ..p };
     p.check().map_err(bad_input)?;
+    if p.sums() == DType::I32 && s.k > MOST_BYTES {
+        return usage(format!("k = {}: sums of more than {MOST_BYTES} products of I8 do not fit 32 bits", s.k));
+    }
     // Integers without factors of blocks have a kernel for any k.
     let any_k = p.input == DType::I8 && !p.block_scaled() && !p.quant;
     if p.bytes() && (p.b == BLayout::Kn || !s.k.is_multiple_of(16) && !any_k) {
