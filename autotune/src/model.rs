@@ -146,23 +146,9 @@ fn mma_tile(d: &DeviceProfile, m: &MmaConfig) -> Tile {
 mod tests {
     use super::*;
     use tilewright_ir::{Arch, DType};
-    use tilewright_templates::gemm::Cluster;
 
     fn wgmma(bm: u32, bn: u32, math_wgs: u32) -> GemmConfig {
-        GemmConfig::Wgmma(WgmmaConfig {
-            bm,
-            bn,
-            bk: 64,
-            stages: 4,
-            math_wgs,
-            schedule: Schedule::Cooperative,
-            cluster: Cluster::One,
-            raster: 8,
-            n_align: 8,
-            split: false,
-            promote: false,
-            pad: false,
-        })
+        GemmConfig::Wgmma(WgmmaConfig::new([bm, bn, 64], 4, math_wgs))
     }
 
     fn best(sizes: Sizes, configs: &[(GemmConfig, u32)]) -> usize {

@@ -95,20 +95,7 @@ fn spin(c: &mut Criterion, text: &str, per_trip: u64, name: &str) {
 }
 
 fn gemm(c: &mut Criterion) {
-    let config = WgmmaConfig {
-        bm: 128,
-        bn: 128,
-        bk: 64,
-        stages: 4,
-        math_wgs: 2,
-        schedule: Schedule::Cooperative,
-        cluster: Cluster::One,
-        raster: 8,
-        n_align: 8,
-        split: false,
-        promote: false,
-        pad: false,
-    };
+    let config = WgmmaConfig::new([128, 128, 64], 4, 2);
     let kernel = build(Arch::Sm90a, &GemmProblem::plain(DType::BF16), &GemmConfig::Wgmma(config)).expect("a legal config");
     let lowered = lower(kernel.kernel).expect("a sound kernel");
     let worker = WorkerCommand { program: Path::new(env!("CARGO_BIN_EXE_bench-codegen-worker")).into(), args: Vec::new() };

@@ -9,20 +9,7 @@ use tilewright_templates::gemm::*;
 
 fn generate(c: &mut Criterion) {
     let p = GemmProblem::plain(DType::BF16);
-    let config = WgmmaConfig {
-        bm: 128,
-        bn: 256,
-        bk: 64,
-        stages: 4,
-        math_wgs: 2,
-        schedule: Schedule::Cooperative,
-        cluster: Cluster::TwoM,
-        raster: 8,
-        n_align: 8,
-        split: false,
-        promote: false,
-        pad: false,
-    };
+    let config = WgmmaConfig { cluster: Cluster::TwoM, ..WgmmaConfig::new([128, 256, 64], 4, 2) };
     let config = GemmConfig::Wgmma(config);
     let make = || lower(build(Arch::Sm90a, &p, &config).expect("a legal config").kernel).expect("a sound kernel").lane;
     let mut group = c.benchmark_group("generate");

@@ -32,7 +32,7 @@ pub fn run(args: &RunArgs) -> Res<()> {
         Some(ordinal) => {
             let device = CudaDevice::open(ordinal).map_err(failure)?;
             let engine = Engine::new(chosen.open()?, device).map_err(failure)?;
-            run_on(&engine, &request, &chosen)?
+            run_on(&engine, &request, &chosen, true)?
         }
     };
     if let Some(path) = &args.report {
@@ -143,7 +143,7 @@ fn emulated(arch: Arch, r: &Request, chosen: &Chosen) -> Res<Outcome> {
     let (major, minor) = arch.caps().compute;
     let capability = tilewright_runtime::arch::ComputeCapability { major: major.into(), minor: minor.into() };
     let engine = Engine::new(chosen.open()?, EmulatorDevice::new(capability, 0, SMS)).map_err(bad_input)?;
-    let outcome = run_on(&engine, r, chosen)?;
+    let outcome = run_on(&engine, r, chosen, false)?;
     let log = engine.device().take_log();
     let mut counters = serde_json::Map::new();
     for (kernel, counted) in &log.counters {
@@ -161,12 +161,12 @@ fn emulated(arch: Arch, r: &Request, chosen: &Chosen) -> Res<Outcome> {
 }
 
 /// Runs the plan; what a device has to say of it is not in the outcome yet.
-fn run_on<D: Device>(engine: &Engine<D>, r: &Request, chosen: &Chosen) -> Res<Outcome> {
+fn run_on<D: Device>(engine: &Engine<D>, r: &Request, chosen: &Chosen, gpu: bool) -> Res<Outcome> {
     let outputs = execute(engine, chosen.plan, &r.case)?.outputs;
     let manifest = engine.pack().manifest();
     let plan = &manifest.plans[chosen.plan.0 as usize];
     Ok(Outcome {
-        verified: r.case.compare(&outputs, manifest, chosen.plan),
+        verified: r.case.compare(&outputs, manifest, chosen.plan, gpu),
         outputs,
         findings: Vec::new(),
         words: String::new(),

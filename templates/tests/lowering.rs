@@ -7,20 +7,7 @@ use tilewright_ir::{Arch, DType, lane, tile};
 use tilewright_templates::gemm::*;
 
 fn wgmma_config(bm: u32, bn: u32, stages: u32, math_wgs: u32, schedule: Schedule, cluster: Cluster) -> WgmmaConfig {
-    WgmmaConfig {
-        bm,
-        bn,
-        bk: 64,
-        stages,
-        math_wgs,
-        schedule,
-        cluster,
-        raster: 8,
-        n_align: 8,
-        split: false,
-        promote: false,
-        pad: false,
-    }
+    WgmmaConfig { schedule, cluster, ..WgmmaConfig::new([bm, bn, 64], stages, math_wgs) }
 }
 
 fn cases() -> Vec<(Arch, GemmProblem, GemmConfig)> {
@@ -145,4 +132,33 @@ fn a_users_own_epilogue_needs_no_change_below_the_template() {
     wgmma(&mut k, &p, &c, &relu6).unwrap();
     let text = lower(k.finish()).unwrap().lane.to_string();
     assert!(text.contains("fmin") && text.contains("fmax"));
+}
+
+#[test]
+fn the_deepest_rings_fit_beside_the_buffers_of_the_output() {
+    let row = |input, output| GemmProblem { output, a_scale: Scale::Row, b_scale: Scale::Row, ..GemmProblem::plain(input) };
+    let (mut tried, classes) = (0, [row(DType::E5M2, DType::BF16), GemmProblem::plain(DType::F16), row(DType::I8, DType::F32)]);
+    for p in classes {
+        for [bm, bn, wgs] in [[128, 256, 2], [128, 192, 2], [192, 192, 3], [256, 128, 2], [64, 256, 1], [64, 32, 1]] {
+            for promote in [false, true] {
+                let tile = WgmmaConfig { promote, ..WgmmaConfig::new([bm, bn, 128 / p.input.bytes()], 2, wgs) };
+                let c = GemmConfig::Wgmma(tile.deepest(&p));
+                if c.check(&p).is_ok() {
+                    lower(build(Arch::Sm90a, &p, &c).unwrap().kernel).unwrap_or_else(|e| panic!("{c}: {e}"));
+                    tried += 1;
+                }
+            }
+        }
+    }
+    let packed = Packed { bits: 4, group: 32, zero: true };
+    let p = GemmProblem { weight: Weight::Packed(packed), ..GemmProblem::plain(DType::BF16) };
+    for (bm, bn) in [8, 16, 32, 64, 128, 256].into_iter().flat_map(|bm| [64, 128, 192].map(|bn| (bm, bn))) {
+        let tile = weight::WeightWgmmaConfig { bm, bn, stages: 2, raster: 8, n_align: 8, stream: true };
+        let c = GemmConfig::WeightWgmma(tile.deepest(&p, packed));
+        if c.check(&p).is_ok() {
+            lower(build(Arch::Sm90a, &p, &c).unwrap().kernel).unwrap_or_else(|e| panic!("{c}: {e}"));
+            tried += 1;
+        }
+    }
+    assert!(tried > 30, "{tried}");
 }

@@ -7,20 +7,7 @@ use tilewright_tests::numbers::{Random, decode, encode, random};
 use tilewright_tests::{Built, Runner};
 
 fn config(bm: u32, bn: u32, math_wgs: u32, promote: bool) -> WgmmaConfig {
-    WgmmaConfig {
-        bm,
-        bn,
-        bk: 128,
-        stages: 3,
-        math_wgs,
-        schedule: Schedule::Cooperative,
-        cluster: Cluster::One,
-        raster: 8,
-        n_align: 1,
-        split: false,
-        promote,
-        pad: false,
-    }
+    WgmmaConfig { n_align: 1, promote, ..WgmmaConfig::new([bm, bn, 128], 3, math_wgs) }
 }
 
 fn class(input: DType, output: DType, a_scale: Scale, b_scale: Scale) -> GemmProblem {

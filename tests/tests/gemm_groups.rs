@@ -290,21 +290,7 @@ fn pack(p: &GemmProblem, packed: Packed, e: usize, [n, k]: [usize; 2], seed: u64
 }
 
 fn hopper(bm: u32, bn: u32, stages: u32, math_wgs: u32) -> WgmmaConfig {
-    let (schedule, cluster) = (Schedule::Cooperative, Cluster::One);
-    WgmmaConfig {
-        bm,
-        bn,
-        bk: 64,
-        stages,
-        math_wgs,
-        schedule,
-        cluster,
-        raster: 8,
-        n_align: 8,
-        split: false,
-        promote: false,
-        pad: false,
-    }
+    WgmmaConfig::new([bm, bn, 64], stages, math_wgs)
 }
 
 fn with(groups: Groups) -> GemmProblem {

@@ -33,20 +33,7 @@ fn without_lines(text: &str) -> String {
 
 #[test]
 fn tile_ir_of_the_hopper_kernel() {
-    let c = WgmmaConfig {
-        bm: 128,
-        bn: 256,
-        bk: 64,
-        stages: 4,
-        math_wgs: 2,
-        schedule: Schedule::Cooperative,
-        cluster: Cluster::TwoM,
-        raster: 8,
-        n_align: 8,
-        split: false,
-        promote: false,
-        pad: false,
-    };
+    let c = WgmmaConfig { cluster: Cluster::TwoM, ..WgmmaConfig::new([128, 256, 64], 4, 2) };
     let p = GemmProblem { act: Act::Silu, bias: true, ..GemmProblem::plain(DType::BF16) };
     let k = build(Arch::Sm90a, &p, &GemmConfig::Wgmma(c)).unwrap();
     compare("gemm_wgmma.tile", &without_lines(&lower(k.kernel).unwrap().tile.to_string()));

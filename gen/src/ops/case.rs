@@ -33,17 +33,25 @@ pub struct Case {
 }
 
 impl Case {
-    /// Compares what a plan gave with the op's reference.
-    pub fn compare(&self, outputs: &Tensors, manifest: &Manifest, plan: PlanIndex) -> Res<Value> {
+    /// Compares what a plan gave with the op's reference; `gpu` says whether a GPU computed it.
+    pub fn compare(&self, outputs: &Tensors, manifest: &Manifest, plan: PlanIndex, gpu: bool) -> Res<Value> {
         let launches = &manifest.plans[plan.0 as usize].launches;
         let kernels: Vec<&Kernel> =
             launches.iter().filter_map(|l| manifest.kernel(&l.kernel)).map(|i| &manifest.kernels[i]).collect();
-        (self.check)(&self.inputs, outputs, &kernels)
+        (self.check)(&self.inputs, outputs, &Run { kernels, gpu })
     }
 }
 
-/// Compares outputs with a reference: inputs by name, outputs by name, the kernels that were launched.
-pub type Check = Box<dyn Fn(&Tensors, &Tensors, &[&Kernel]) -> Res<Value>>;
+/// What gave outputs.
+pub struct Run<'a> {
+    /// The kernels that were launched.
+    pub kernels: Vec<&'a Kernel>,
+    /// A GPU ran them: its tensor cores drop bits of some sums, which the emulator keeps.
+    pub gpu: bool,
+}
+
+/// Compares outputs with a reference: inputs by name, outputs by name, what gave them.
+pub type Check = Box<dyn Fn(&Tensors, &Tensors, &Run<'_>) -> Res<Value>>;
 
 /// A tensor that an op gives.
 #[derive(Clone, Debug, PartialEq)]

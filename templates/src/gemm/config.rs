@@ -41,6 +41,9 @@ impl Cluster {
     }
 }
 
+/// Shared memory of a Hopper CTA but for its barriers.
+pub(super) const RING_BYTES: u32 = 226 * 1024;
+
 /// The Hopper kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WgmmaConfig {
@@ -144,6 +147,32 @@ pub enum ConfigError {
 const GROUPS_SPLIT: &str = "a grouped gemm does not split k: how many tiles there are is known on the device only";
 
 impl WgmmaConfig {
+    /// A tile `[bm, bn, bk]` that `math_wgs` warpgroups share, with nothing besides: no cluster, 8 rows of tiles at a time, TMA
+    /// stores.
+    pub fn new([bm, bn, bk]: [u32; 3], stages: u32, math_wgs: u32) -> Self {
+        WgmmaConfig {
+            bm,
+            bn,
+            bk,
+            stages,
+            math_wgs,
+            schedule: Schedule::Cooperative,
+            cluster: Cluster::One,
+            raster: 8,
+            n_align: 8,
+            split: false,
+            promote: false,
+            pad: false,
+        }
+    }
+
+    /// The same with as many stages as fit beside the epilogue's buffers, 8 at most: depth is derived, not searched.
+    pub fn deepest(self, p: &GemmProblem) -> Self {
+        let staging = if p.output.bytes() == 2 { 2 * self.math_wgs * 64 * self.chunk(p) * 2 } else { 0 };
+        let stage = (self.bm + self.bn) * self.bk * p.input.bytes();
+        WgmmaConfig { stages: (RING_BYTES.saturating_sub(staging) / stage).min(8), ..self }
+    }
+
     /// Registers a thread: producer, math. Together with the warpgroups they fill what `.reqntid` leaves, as
     /// FlashAttention-3 and CUTLASS divide it.
     pub fn registers(&self) -> (u32, u32) {

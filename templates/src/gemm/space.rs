@@ -21,7 +21,6 @@ pub fn space(arch: Arch, p: &GemmProblem) -> Vec<GemmConfig> {
 
 fn wgmma_space(p: &GemmProblem, list: &mut Vec<GemmConfig>) {
     let bk = 128 / p.input.bytes();
-    let out_bytes = if p.output.bytes() == 2 { 2 } else { 0 };
     let rows: &[(bool, bool)] =
         if p.bytes() { &[(false, false), (true, false), (false, true), (true, true)] } else { &[(false, false)] };
     for (bm, math_wgs, schedule) in [
@@ -35,29 +34,12 @@ fn wgmma_space(p: &GemmProblem, list: &mut Vec<GemmConfig>) {
     ] {
         for bn in (8..=256).step_by(8).filter(|n| *n <= 64 || n % 16 == 0) {
             for cluster in [Cluster::One, Cluster::TwoM, Cluster::TwoN] {
-                // As many stages as fit beside the epilogue's buffers: depth is derived, not searched.
-                let stage = (bm + bn) * 128;
-                let probe = WgmmaConfig {
-                    bm,
-                    bn,
-                    bk,
-                    stages: 2,
-                    math_wgs,
-                    schedule,
-                    cluster,
-                    raster: 8,
-                    n_align: 8,
-                    split: false,
-                    promote: false,
-                    pad: false,
-                };
-                let staging = 2 * math_wgs * 64 * probe.chunk(p) * out_bytes;
-                let stages = ((227 * 1024 - 1024 - staging) / stage).min(8);
+                let probe = WgmmaConfig { schedule, cluster, ..WgmmaConfig::new([bm, bn, bk], 2, math_wgs) }.deepest(p);
                 for n_align in [1, 2, 8] {
                     for raster in [8, 16] {
                         for split in [false, true] {
                             list.extend(rows.iter().map(|&(promote, pad)| {
-                                let at = WgmmaConfig { stages, raster, n_align, split, promote, pad, ..probe };
+                                let at = WgmmaConfig { raster, n_align, split, promote, pad, ..probe };
                                 GemmConfig::Wgmma(at)
                             }));
                         }

@@ -152,7 +152,7 @@ fn shapes(level: Level, bn: usize, stages: usize) -> Vec<Shape> {
 
 /// Compares with the reference where that is affordable.
 fn check(f: Decode) -> Check {
-    Box::new(move |inputs, outputs, kernels| {
+    Box::new(move |inputs, outputs, run| {
         let (p, s) = (f.problem, f.sizes);
         let lengths = whole(inputs, "kv_len");
         let tokens: usize = lengths.iter().map(|n| *n as usize).sum();
@@ -178,6 +178,6 @@ fn check(f: Decode) -> Check {
             sink: numbers(inputs, "sink")?,
             alibi: numbers(inputs, "alibi")?,
         };
-        compare(outputs, &decode_reference(&p, &operands, numerics(kernels)))
+        compare(outputs, &decode_reference(&p, &operands, numerics(&run.kernels)))
     })
 }

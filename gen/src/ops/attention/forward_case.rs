@@ -135,7 +135,7 @@ fn shapes(level: Level, bm: usize, bn: usize, stages: usize) -> Vec<Shape> {
 
 /// Compares with the reference where that is affordable.
 fn check(f: Forward) -> Check {
-    Box::new(move |inputs, outputs, kernels| {
+    Box::new(move |inputs, outputs, run| {
         let (p, s) = (f.problem, f.sizes);
         let keys = s.sk + f.prefix;
         if let Some(why) = too_much(s.total_q * s.hq * keys * (p.d + p.dv) as usize) {
@@ -168,6 +168,6 @@ fn check(f: Forward) -> Check {
             head_type: given("head_type").then(|| whole(inputs, "head_type")),
             streaming: Streaming { sink: f.streaming[0] as i64, recent: f.streaming[1] as i64 },
         };
-        compare(outputs, &attention_reference(&p, &operands, numerics(kernels)))
+        compare(outputs, &attention_reference(&p, &operands, numerics(&run.kernels)))
     })
 }

@@ -117,13 +117,13 @@ fn random(p: &MergeProblem, [parts, batch, sq, hq, dv]: Shape, seed: u64) -> Ten
 }
 
 fn check(p: MergeProblem, shape: Shape) -> Check {
-    Box::new(move |inputs, outputs, kernels| {
+    Box::new(move |inputs, outputs, run| {
         let operands = MergeOperands {
             shape,
             o: numbers(inputs, "partial_o")?,
             lse: numbers(inputs, "partial_lse")?,
             sink: numbers(inputs, "sink")?,
         };
-        compare(outputs, &merge_reference(&p, &operands, numerics(kernels)))
+        compare(outputs, &merge_reference(&p, &operands, numerics(&run.kernels)))
     })
 }

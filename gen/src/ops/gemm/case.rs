@@ -1,7 +1,7 @@
 //! A GEMM with its data: random operands, the comparison with the reference, the shapes a plan is verified on.
 
 use super::super::ask::safetensors_dtype;
-use super::super::case::{Case, Check, Output, Random, Trial};
+use super::super::case::{Case, Check, Output, Random, Run, Trial};
 use crate::error::{Res, failed, failure};
 use crate::tensors::{Tensor, Tensors, from_f64, to_f64};
 use crate::verify::Level;
@@ -12,7 +12,7 @@ use tilewright_ir::DType;
 use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_runtime::manifest::Kernel;
 use tilewright_templates::gemm::weight::WeightClass;
-use tilewright_templates::gemm::{BLOCK, GemmProblem, Operands, Scale, Weight, quant_miss, reference};
+use tilewright_templates::gemm::{BLOCK, GemmProblem, Operands, Reference, Scale, Weight, quant_miss, reference};
 
 /// Sizes of a GEMM: batch, m, n, k.
 pub type Shape = [usize; 4];
@@ -58,8 +58,8 @@ pub fn vars([batch, m, n, k]: Shape) -> Res<Vars> {
 
 /// Compares with the f64 reference where that is affordable.
 fn check(p: GemmProblem, shape: Shape, alpha: f32, weights: Weights) -> Check {
-    Box::new(move |inputs, outputs, kernels| {
-        let path = path(&p, kernels);
+    Box::new(move |inputs, outputs, run| {
+        let path = path(&p, &run.kernels);
         let [batch, m, n, k] = shape;
         let work = batch * m * n * k * p.gates() as usize;
         if work > REFERENCE_LIMIT {
@@ -79,9 +79,7 @@ fn check(p: GemmProblem, shape: Shape, alpha: f32, weights: Weights) -> Check {
         if [&o.a, &o.b, &o.bias, &o.residual, &o.a_scale, &o.b_scale].iter().any(|v| v.iter().any(|x| !x.is_finite())) {
             return Ok(told(json!({"reference": null, "why": "the inputs hold infinities or NaNs"}), path));
         }
-        // A quantised output is compared before its codes are made.
-        let compared = if p.quant { GemmProblem { output: DType::F32, quant: false, ..p } } else { p };
-        let reference = reference(&compared, &o).on_tensor_cores(&p);
+        let reference = expected(&p, &o, run);
         let d = outputs.get("d").ok_or_else(|| failure("no output d"))?;
         let found = to_f64(d.dtype, &d.data)?;
         if p.quant {
@@ -100,6 +98,14 @@ fn check(p: GemmProblem, shape: Shape, alpha: f32, weights: Weights) -> Check {
         let verdict = json!({"reference": "f64", "elements": found.len(), "max_error": worst, "bound": "2*|lowp-ref| + slack"});
         Ok(told(verdict, path))
     })
+}
+
+/// What d should be, and how far off it may be where it was computed.
+pub fn expected(p: &GemmProblem, o: &Operands, run: &Run<'_>) -> Reference {
+    // A quantised output is compared before its codes are made.
+    let compared = if p.quant { GemmProblem { output: DType::F32, quant: false, ..*p } } else { *p };
+    let expected = reference(&compared, o);
+    if run.gpu { expected.on_tensor_cores(p) } else { expected }
 }
 
 /// The elements of an input as numbers; none where it is not there.
@@ -139,19 +145,20 @@ pub fn random_inputs(p: &GemmProblem, [batch, m, n, k]: Shape, seed: u64) -> Ten
         ("b_scale", DType::F32, p.b_scale != Scale::None, scale(p.b_scale, wide, blocks(wide))),
         ("residual", p.output, p.residual, vec![batch, m, n]),
     ];
-    let mut draw = |name: &str, d: DType, shape: Vec<usize>| {
-        let count = shape.iter().product::<usize>();
+    drawn(&mut random, all)
+}
+
+/// Random tensors of names, dtypes and shapes, those that are given.
+pub fn drawn<const N: usize>(random: &mut Random, all: [(&str, DType, bool, Vec<usize>); N]) -> Tensors {
+    let draw = |(name, d, _, shape): (&str, DType, bool, Vec<usize>)| {
         let (range, middle) = match name {
             "a_scale" | "b_scale" => (1.0, 1.0),
             _ => (if d == DType::I8 { 127.0 } else { 1.0 }, 0.0),
         };
-        let values = (0..count).map(|_| middle + range * random.unit());
-        Tensor { dtype: safetensors_dtype(d), data: from_f64(d, values), shape }
+        let values = (0..shape.iter().product::<usize>()).map(|_| middle + range * random.unit());
+        (name.to_string(), Tensor { dtype: safetensors_dtype(d), data: from_f64(d, values), shape })
     };
-    all.into_iter()
-        .filter(|(_, _, given, _)| *given)
-        .map(|(name, d, _, shape)| (name.to_string(), draw(name, d, shape)))
-        .collect()
+    all.into_iter().filter(|(_, _, given, _)| *given).map(draw).collect()
 }
 
 /// Boundary trip counts of the main loop and ragged edges, rounded to what the plan requires.

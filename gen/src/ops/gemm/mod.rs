@@ -28,7 +28,7 @@ pub use pack::FAMILY as PACK;
 use super::{About, Family};
 use crate::error::{Res, bad_input};
 use crate::library::Entry;
-use serde_json::json;
+use serde_json::{Value, json};
 use tilewright_ir::{Arch, DType};
 use tilewright_templates::gemm::weight::{WeightClass, dequantised_plan};
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, build, plan, space};
@@ -50,6 +50,19 @@ pub const FAMILY: Family = Family {
     cases: case::cases,
 };
 
+/// The keys of weights of a few bits, in every op that takes them.
+fn weight_keys() -> [(&'static str, Value); 7] {
+    [
+        ("weight", json!(["int4", "int8", "awq", "gptq", "packed"])),
+        ("path", json!(["auto", "packed", "dequantised"])),
+        ("gptq_version", json!([1, 2])),
+        ("bits", json!([4, 8])),
+        ("group", json!([16, 32, 64, 128])),
+        ("zero", json!("bool")),
+        ("n", json!("integer")),
+    ]
+}
+
 fn about() -> About {
     About {
         templates: vec!["wgmma", "mma", "weight_wgmma", "weight_mma", "unpack", "reduce"],
@@ -63,15 +76,11 @@ fn about() -> About {
             ("quant", json!(["128"])),
             ("split_k", json!("integer")),
             ("config", json!("a config id")),
-            ("weight", json!(["int4", "int8", "awq", "gptq", "packed"])),
-            ("gptq_version", json!([1, 2])),
             ("prefix", json!("what the names of one layer's tensors begin with")),
-            ("path", json!(["auto", "packed", "dequantised"])),
-            ("bits", json!([4, 8])),
-            ("group", json!([16, 32, 64, 128])),
-            ("zero", json!("bool")),
-            ("n", json!("integer")),
-        ],
+        ]
+        .into_iter()
+        .chain(weight_keys())
+        .collect(),
     }
 }
 

@@ -134,51 +134,18 @@ pub(super) fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -
     if p.quant && !arch.is_hopper() {
         return usage(format!("quant = 128: only sm90's kernels quantise their output, the target is {arch}"));
     }
-    if p.bytes() && arch.is_hopper() {
-        let n_align = multiple(n, &[8, 2]);
-        let pad = p.b == BLayout::Kn || !k.is_multiple_of(16);
-        // 8-bit floats lose bits inside the tensor cores; integers do not.
-        // A quantised output of gate and up leaves no room for two sets of sums.
-        let room = !(p.quant && p.gates() == 2);
-        let promote = p.input != DType::I8 && room || p.block_scaled();
-        for (bm, bn, math_wgs) in
-            [(128, 256, 2), (128, 192, 2), (128, 128, 2), (64, 256, 1), (64, 128, 1), (64, 64, 1), (64, 32, 1), (128, 64, 2)]
-        {
-            let stages = (200 * 1024 / ((bm + bn) * 128)).min(8);
-            list.push(GemmConfig::Wgmma(WgmmaConfig {
-                bm,
-                bn,
-                bk: 128,
-                stages,
-                math_wgs,
-                schedule: Schedule::Cooperative,
-                cluster: Cluster::One,
-                raster: 8,
-                n_align,
-                split: false,
-                promote,
-                pad,
-            }));
-        }
-    } else if arch.is_hopper() && rows_aligned {
-        let n_align = multiple(n, &[8, 2]);
-        for (bm, bn, math_wgs) in [(128, 256, 2), (128, 128, 2), (64, 128, 1), (64, 64, 1), (64, 32, 1)] {
-            let stages = (200 * 1024 / ((bm + bn) * 128)).min(8);
-            list.push(GemmConfig::Wgmma(WgmmaConfig {
-                bm,
-                bn,
-                bk: 64,
-                stages,
-                math_wgs,
-                schedule: Schedule::Cooperative,
-                cluster: Cluster::One,
-                raster: 8,
-                n_align,
-                split: false,
-                promote: false,
-                pad: false,
-            }));
-        }
+    if arch.is_hopper() && (p.bytes() || rows_aligned) {
+        let tiles: &[[u32; 3]] = if p.bytes() {
+            &[[128, 256, 2], [128, 192, 2], [128, 128, 2], [64, 256, 1], [64, 128, 1], [64, 64, 1], [64, 32, 1], [128, 64, 2]]
+        } else {
+            &[[128, 256, 2], [128, 128, 2], [64, 128, 1], [64, 64, 1], [64, 32, 1]]
+        };
+        let (n_align, promote) = (multiple(n, &[8, 2]), promotes(p));
+        let pad = p.bytes() && (p.b == BLayout::Kn || !k.is_multiple_of(16));
+        list.extend(tiles.iter().map(|&[bm, bn, math_wgs]| {
+            let tile = WgmmaConfig::new([bm, bn, 128 / p.input.bytes()], 2, math_wgs);
+            GemmConfig::Wgmma(WgmmaConfig { n_align, promote, pad, ..tile }.deepest(p))
+        }));
     }
     let wide_copies: &[u32] = if p.bytes() { &[16, 8, 4] } else { &[8, 4, 2] };
     let load_align = multiple(if p.b == BLayout::Nk { k } else { gcd(k, n) }, wide_copies);
@@ -207,4 +174,11 @@ pub(super) fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -
 
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Whether sums of stages are added in f32: 8-bit floats lose bits inside the tensor cores, integers do not. A quantised output of
+/// gate and up leaves no room for two sets of sums.
+pub fn promotes(p: &GemmProblem) -> bool {
+    let room = !(p.quant && p.gates() == 2);
+    p.block_scaled() || p.input.is_fp8() && room
 }

@@ -264,10 +264,9 @@ pub fn packed_configs(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> 
         let n_align = if n.is_multiple_of(8) { 8 } else { 1 };
         for bm in [8, 16, 32, 64, 128, 256] {
             for bn in [64, 128, 192] {
-                let probe = WeightWgmmaConfig { bm, bn, stages: 2, raster: 8, n_align, stream: false };
-                let stages = (200 * 1024 / probe.stage_bytes(p, packed)).min(8);
                 for stream in [false, true] {
-                    list.push(GemmConfig::WeightWgmma(WeightWgmmaConfig { stages, stream, ..probe }));
+                    let config = WeightWgmmaConfig { bm, bn, stages: 2, raster: 8, n_align, stream };
+                    list.push(GemmConfig::WeightWgmma(config.deepest(p, packed)));
                 }
             }
         }

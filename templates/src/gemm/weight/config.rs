@@ -2,6 +2,7 @@
 
 use super::block::words;
 use super::format::Format;
+use crate::gemm::config::RING_BYTES;
 use crate::gemm::problem::{BLayout, GemmProblem, Groups, Packed, Weight};
 use tilewright_ir::DType;
 
@@ -54,6 +55,13 @@ impl WeightWgmmaConfig {
     pub fn stage_bytes(&self, p: &GemmProblem, packed: Packed) -> u32 {
         let weights = (self.math_wgs() * p.gates() * words(packed) * 4).next_multiple_of(1024);
         weights + 2 * (self.bm * 128).next_multiple_of(1024)
+    }
+
+    /// The same with as many stages as fit beside the epilogue's buffers, 8 at most.
+    pub fn deepest(self, p: &GemmProblem, packed: Packed) -> Self {
+        let staging = if self.tma_store(p) { 2 * self.math_wgs() * self.chunk() * 64 * p.output.bytes() } else { 0 };
+        let stages = (RING_BYTES - staging) / self.stage_bytes(p, packed);
+        WeightWgmmaConfig { stages: stages.min(8), ..self }
     }
 
     /// The constraint it breaks.

@@ -3,14 +3,14 @@
 use super::super::super::ask::safetensors_dtype;
 use super::super::super::case::{Case, Check, Output};
 pub use super::super::case::numbers;
-use super::super::case::{Weights, path, told};
+use super::super::case::{Weights, expected, path, told};
 use crate::error::{Res, failed, failure};
 use crate::tensors::{Tensors, to_f64};
 use safetensors::Dtype;
 use serde_json::json;
 use tilewright_ir::DType;
 use tilewright_runtime::expr::{VarId, Vars};
-use tilewright_templates::gemm::{BLOCK, GemmProblem, Groups, Operands, Scale, grouped_class, quant_miss, reference};
+use tilewright_templates::gemm::{BLOCK, GemmProblem, Groups, Operands, Scale, grouped_class, quant_miss};
 
 /// Work (multiply-adds) up to which the result is compared with the reference.
 const REFERENCE_LIMIT: usize = 1 << 29;
@@ -88,8 +88,8 @@ pub fn case(p: GemmProblem, s: Sizes, alpha: f32, inputs: Tensors, weights: Weig
 
 /// Compares each expert's rows with the f64 reference where that is affordable; rows past a count may hold anything.
 fn check(p: GemmProblem, s: Sizes, alpha: f32, weights: Weights) -> Check {
-    Box::new(move |inputs, outputs, kernels| {
-        let path = path(&p, kernels);
+    Box::new(move |inputs, outputs, run| {
+        let path = path(&p, &run.kernels);
         let wide = s.n * p.gates() as usize;
         let work = s.tokens() * wide * s.k;
         if work > REFERENCE_LIMIT {
@@ -134,9 +134,7 @@ fn check(p: GemmProblem, s: Sizes, alpha: f32, weights: Weights) -> Check {
                 unknown += 1;
                 continue;
             }
-            // A quantised output is compared before its codes are made.
-            let compared = if p.quant { GemmProblem { output: DType::F32, quant: false, ..p } } else { p };
-            let want = reference(&compared, &o).on_tensor_cores(&p);
+            let want = expected(&p, &o, run);
             let mine = &found[first * s.n..][..count * s.n];
             elements += mine.len();
             if p.quant {

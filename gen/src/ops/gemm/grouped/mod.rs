@@ -51,16 +51,12 @@ fn about() -> About {
             ("act", json!(["none", "relu", "gelu", "silu", "swiglu"])),
             ("alpha", json!("f32")),
             ("b", json!(["nk", "kn"])),
-            ("weight", json!(["int4", "int8", "awq", "gptq", "packed"])),
-            ("path", json!(["auto", "packed", "dequantised"])),
-            ("gptq_version", json!([1, 2])),
-            ("bits", json!("4 or 8, of weight=packed")),
-            ("group", json!("16, 32, 64 or 128, of weight=packed")),
-            ("zero", json!("true or false, of weight=packed")),
-            ("n", json!("output columns, of weight=packed")),
             ("quant", json!(["128"])),
             ("config", json!("a config id")),
-        ],
+        ]
+        .into_iter()
+        .chain(super::weight_keys())
+        .collect(),
     }
 }
 

@@ -1,12 +1,11 @@
 //! What a grouped plan is verified on: routings that leave experts without rows, give one all, fill tiles to the row.
 
-use super::super::super::ask::safetensors_dtype;
 use super::super::super::case::{Case, Random, Trial};
-use super::super::case::Weights;
+use super::super::case::{Weights, drawn};
 use super::case::{Sizes, case, ints, numbers};
 use super::problem;
 use crate::error::{Res, failed};
-use crate::tensors::{Tensor, Tensors, from_f64};
+use crate::tensors::{Tensor, Tensors};
 use crate::verify::Level;
 use safetensors::Dtype;
 use std::rc::Rc;
@@ -102,17 +101,7 @@ fn inputs(p: &GemmProblem, s: &Sizes, seed: u64) -> Tensors {
         ("bias", p.bias_dtype(), p.bias, vec![e, wide]),
         ("residual", p.output, p.residual, rows(n)),
     ];
-    let mut draw = |name: &str, d: DType, shape: Vec<usize>| {
-        let count = shape.iter().product::<usize>();
-        let (range, middle) = match name {
-            "a_scale" | "b_scale" => (1.0, 1.0),
-            _ => (if d == DType::I8 { 127.0 } else { 1.0 }, 0.0),
-        };
-        let values = (0..count).map(|_| middle + range * random.unit());
-        Tensor { dtype: safetensors_dtype(d), data: from_f64(d, values), shape }
-    };
-    let given = all.into_iter().filter(|(_, _, given, _)| *given);
-    let mut tensors: Tensors = given.map(|(name, d, _, shape)| (name.to_string(), draw(name, d, shape))).collect();
+    let mut tensors = drawn(&mut random, all);
     let mut add = |name: &str, values: Vec<usize>| {
         let data = values.iter().flat_map(|x| (*x as i32).to_le_bytes()).collect();
         tensors.insert(name.to_string(), Tensor { dtype: Dtype::I32, shape: vec![values.len()], data });

@@ -3,7 +3,7 @@
 use super::super::super::ask::{Ask, dtype_of, safetensors_dtype};
 use super::super::super::case::Request;
 use super::super::case::Weights;
-use super::super::request::MOST_BYTES;
+use super::super::request::{MOST_BYTES, promotes};
 use super::super::scales;
 use super::case::{Sizes, case, ints, numbers};
 use super::weight;
@@ -242,25 +242,10 @@ pub fn default_config(arch: Arch, p: &GemmProblem, s: &Sizes) -> GemmConfig {
     let rows_aligned = s.k.is_multiple_of(vector) && (p.b == BLayout::Nk || s.n.is_multiple_of(vector));
     if arch.is_hopper() && rows_aligned {
         let (bm, math_wgs) = if few { (64, 1) } else { (128, 2) };
-        // 8-bit floats lose bits inside the tensor cores; integers do not. Two sets of sums leave no room for two gates of 128,
-        // which a quantised output has.
-        let room = !(p.quant && p.gates() == 2);
-        let promote = p.bytes() && (p.block_scaled() || p.input != DType::I8 && room);
+        let promote = promotes(p);
         let bn = if promote { 128 } else { 128 * p.gates() };
-        return GemmConfig::Wgmma(WgmmaConfig {
-            bm,
-            bn,
-            bk: 128 / p.input.bytes(),
-            stages: (200 * 1024 / ((bm + bn) * 128)).min(8),
-            math_wgs,
-            schedule: Schedule::Cooperative,
-            cluster: Cluster::One,
-            raster: 8,
-            n_align: multiple(s.n, &[8, 2]),
-            split: false,
-            promote,
-            pad: false,
-        });
+        let tile = WgmmaConfig::new([bm, bn, 128 / p.input.bytes()], 2, math_wgs);
+        return GemmConfig::Wgmma(WgmmaConfig { n_align: multiple(s.n, &[8, 2]), promote, ..tile }.deepest(p));
     }
     let common = if p.b == BLayout::Nk { s.k } else { s.k | s.n };
     // Both k and n where b lies as [k, n]: the lowest bit that either has set divides both.
