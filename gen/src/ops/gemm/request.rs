@@ -18,7 +18,7 @@ pub fn request(mut ask: Ask) -> Res<Request> {
     if ask.key("weight").is_some() {
         return super::weight::request(ask);
     }
-    ask.only_keys(&["out", "act", "alpha", "b", "split_k", "config", "quant"])?;
+    ask.only_keys(&["out", "act", "alpha", "b", "split_k", "config", "quant", "weight"])?;
     const TENSORS: [&str; 6] = ["a", "b", "bias", "residual", "a_scale", "b_scale"];
     if let Some(name) = ask.tensors.keys().find(|n| !TENSORS.contains(&n.as_str())) {
         return usage(format!("unknown tensor `{name}`: expected a, b, and optionally bias, residual, a_scale, b_scale"));
