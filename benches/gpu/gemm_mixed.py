@@ -210,42 +210,33 @@ def phase_check(runtime, manifest, part, deadline):
 
     torch.backends.cuda.matmul.allow_tf32 = False
     plans, left_out = mixed_plans(manifest)
-    cases, refused = [], {}
-    for shape in CHECK_SHAPES:
-        for plan, form in plans:
-            sizes = check_problem(form, plan["op"], shape)
-            problem = run.Problem(named(sizes), {"alpha": 1.0})
-            key = f"{plan['id']} {run.name_of(shape)}"
-            condition = runtime.admits(plan["id"], problem)
-            if condition:
-                refused[key] = condition
-                continue
-
-            def case(plan=plan, form=form, sizes=sizes, problem=problem):
-                op = run.Op(runtime, plan["id"], problem)
-                try:
-                    return data.check(op, form, sizes)
-                finally:
-                    op.close()
-
-            cases.append((key, case))
     small, without = gemm_mixed_small.small_plans(manifest)
-    for plan, fields, sizes in small:
-        problem = run.Problem(sizes)
-        key = f"{plan['id']} {run.name_of((sizes['m'], sizes['n'], sizes['k']))}"
+    cases, refused = [], {}
+
+    def add(plan, shape, problem, check):
+        key = f"{plan['id']} {run.name_of(shape)}"
         condition = runtime.admits(plan["id"], problem)
         if condition:
             refused[key] = condition
-            continue
+            return
 
-        def case(plan=plan, fields=fields, sizes=sizes, problem=problem):
+        def case():
             op = run.Op(runtime, plan["id"], problem)
             try:
-                return gemm_mixed_small.CHECKS[plan["op"]](op, fields, sizes)
+                return check(op)
             finally:
                 op.close()
 
         cases.append((key, case))
+
+    for shape in CHECK_SHAPES:
+        for plan, form in plans:
+            sizes = check_problem(form, plan["op"], shape)
+            check = lambda op, form=form, sizes=sizes: data.check(op, form, sizes)
+            add(plan, shape, run.Problem(named(sizes), {"alpha": 1.0}), check)
+    for plan, fields, sizes in small:
+        check = lambda op, of=plan["op"], fields=fields, sizes=sizes: gemm_mixed_small.CHECKS[of](op, fields, sizes)
+        add(plan, [sizes[name] for name in ("m", "n", "k")], run.Problem(sizes), check)
     part.data["notes"] = {"refused_by_requires": refused, "plans_without_reference": {**left_out, **without}}
     if not cases:
         print("  the pack has no plans of packed weights, 8-bit operands or groups", flush=True)
