@@ -7,3 +7,4 @@ pub mod gemm;
 pub mod manifest;
 pub mod plan;
 pub mod quantize;
+pub mod sparse_conv;
