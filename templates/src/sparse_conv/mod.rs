@@ -5,8 +5,10 @@
 //! | `geometry` | kernel, stride, dilation, padding; the relation between fine and coarse voxels |
 //! | `problem` | classes of convolutions, dataflows, row orders |
 //! | `host` | maps on the host, entry by entry: the witness of every kernel that makes one |
+//! | `core/` | the multiplication, and the small kernels around it |
 //! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
 
+pub mod core;
 mod geometry;
 mod host;
 mod pieces;
