@@ -5,10 +5,12 @@
 //! | `geometry` | kernel, stride, dilation, padding; the relation between fine and coarse voxels |
 //! | `problem` | classes of convolutions, dataflows, row orders |
 //! | `host` | maps on the host, entry by entry: the witness of every kernel that makes one |
+//! | `network` | layer graphs, and plans of whole networks |
 //! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
 
 mod geometry;
 mod host;
+pub mod network;
 mod pieces;
 mod problem;
 
