@@ -90,7 +90,10 @@ impl MmaConfig {
             (!(2..=8).contains(&self.stages), format!("{} stages: 2 to 8", self.stages)),
             (
                 threads > 0 && self.bm > 0 && blocked(threads, [self.bm, self.bk], vec).is_err(),
-                format!("{} rows of bk = {} are no whole number of 16-byte copies for each of {threads} threads", self.bm, self.bk),
+                format!(
+                    "{} rows of bk = {} are no whole number of 16-byte copies for each of {threads} threads",
+                    self.bm, self.bk
+                ),
             ),
             (
                 threads > 0 && self.bm * self.bn / threads.max(1) > 128,
