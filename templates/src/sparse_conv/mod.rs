@@ -5,8 +5,10 @@
 //! | `geometry` | kernel, stride, dilation, padding; the relation between fine and coarse voxels |
 //! | `problem` | classes of convolutions, dataflows, row orders |
 //! | `host` | maps on the host, entry by entry: the witness of every kernel that makes one |
+//! | `coords` | sets of voxels and kernel maps on the device |
 //! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
 
+pub mod coords;
 mod geometry;
 mod host;
 mod pieces;
