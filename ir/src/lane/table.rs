@@ -339,6 +339,7 @@ rows! {
     BarAll      "bar.all"      [] => [] {} Sync 60 30 Call("llvm.nvvm.barrier.cta.sync.aligned.all", &[L(0, 32)], Void), Control, "all threads of the CTA meet";
     BarSync     "bar.sync"     [I32] => [] {"threads"} Sync 60 30 Call("llvm.nvvm.barrier.cta.sync.aligned.count", &[O(0), A("threads", 32)], Void), Control, "meet at a named barrier (PTX ISA 9.7.13.1)";
     BarArrive   "bar.arrive"   [I32] => [] {"threads"} Sync 60 30 Call("llvm.nvvm.barrier.cta.arrive.aligned.count", &[O(0), A("threads", 32)], Void), Control, "arrive at a named barrier without waiting";
+    BarWarp     "bar.warp"     [] => [] {} Sync 60 30 Call("llvm.nvvm.bar.warp.sync", &[L(-1, 32)], Void), Control, "the lanes of the warp meet, and what each did before is seen by all (PTX ISA 9.7.13.2)";
     ClusterArrive "cluster.arrive" [] => [] {} Sync 78 90 Call("llvm.nvvm.barrier.cluster.arrive", &[], Void), Control, "arrive at the cluster's barrier, release";
     ClusterWait "cluster.wait" [] => [] {} Sync 78 90 Call("llvm.nvvm.barrier.cluster.wait", &[], Void), Control, "wait at the cluster's barrier, acquire";
     MbarInit    "mbarrier.init" [SH, I32] => [] {} Sync 70 80 Call("llvm.nvvm.mbarrier.init.shared", &[O(0), O(1)], Void), Control, "make a barrier that expects so many arrivals";

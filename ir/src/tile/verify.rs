@@ -132,6 +132,8 @@ impl Verifier<'_> {
     fn unit(&self, op: &Op, role: &Role) -> Result<(), TileError> {
         use OpKind::*;
         let need = match op.kind {
+            // One thread, or warps that are one unit: each waits for the stage, the first thread starts the loads.
+            PipeAcquire | PipeCommit | TmaLoad if role.unit != Unit::Thread && role.units() == 1 => None,
             PipeAcquire | PipeCommit | TmaLoad | BulkLoad => Some(Unit::Thread),
             MmaAsync | MmaWait | MmaReady | StMatrix => Some(Unit::Warpgroup),
             LdMatrix | MmaSync | CopyAsync | CopyRows if role.unit == Unit::Thread => {

@@ -2,7 +2,7 @@
 
 use super::{Case, ProtocolError};
 use crate::loc::Loc;
-use crate::tile::{Kernel, Op, OpKind, Region, Role, Ty, Value};
+use crate::tile::{Kernel, Op, OpKind, Region, Role, Ty, Unit, Value};
 use rustc_hash::FxHashMap;
 
 /// A place in shared memory.
@@ -21,6 +21,8 @@ pub(super) enum Event {
     Acquire { pipe: usize, ordinal: u64 },
     /// Start a copy into a stage: bytes for this CTA's tile, shared by so many CTAs.
     Load { pipe: usize, ordinal: u64, bytes: u32, multicast: u32 },
+    /// What the unit itself put into a stage is there.
+    Commit { pipe: usize, ordinal: u64 },
     /// Wait until a stage is full.
     Wait { pipe: usize, ordinal: u64 },
     /// Hand a stage back.
@@ -209,6 +211,10 @@ impl Tracer<'_> {
                     op,
                     if op.kind == PipeAcquire { Event::Acquire { pipe, ordinal } } else { Event::Wait { pipe, ordinal } },
                 );
+            }
+            PipeCommit if self.role.unit != Unit::Thread => {
+                let (pipe, ordinal) = (self.pipe(op), self.need(op, 0)? as u64);
+                self.push(op, Event::Commit { pipe, ordinal });
             }
             PipePeek => {
                 let pipe = self.pipe(op);
