@@ -295,7 +295,13 @@ mod tests {
                 (t.executed, t.items, t.unique) = (taps * u64::from(t.height), t.items / 100 + 1, t.unique / 100);
             }
             let narrow = family(d, &few, 1, "implicit/");
-            assert!(narrow < family(d, &few, 1, "implicit_sorted") && narrow < family(d, &few, 1, "fetch"), "{} {narrow} {} {}", d.name,family(d, &few, 1, "implicit_sorted"), family(d, &few, 1, "fetch"));
+            assert!(
+                narrow < family(d, &few, 1, "implicit_sorted") && narrow < family(d, &few, 1, "fetch"),
+                "{} {narrow} {} {}",
+                d.name,
+                family(d, &few, 1, "implicit_sorted"),
+                family(d, &few, 1, "fetch")
+            );
         }
     }
 
@@ -306,7 +312,13 @@ mod tests {
                 let work = minkunet(&KITTI, 1.0, p);
                 family(d, &work, 2, "implicit/") / family(d, &work, 2, "implicit_sorted")
             };
-            assert!(gain(Precision::Tf32) > gain(Precision::F16), "{} {} {}", d.name, gain(Precision::Tf32), gain(Precision::F16));
+            assert!(
+                gain(Precision::Tf32) > gain(Precision::F16),
+                "{} {} {}",
+                d.name,
+                gain(Precision::Tf32),
+                gain(Precision::F16)
+            );
         }
     }
 
