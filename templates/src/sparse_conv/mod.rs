@@ -6,16 +6,14 @@
 //! | `problem` | classes of convolutions, dataflows, row orders |
 //! | `class` | classes as text, names made of them |
 //! | `host` | maps on the host, entry by entry: the witness of every kernel that makes one |
-//! | `coords` | sets of voxels and kernel maps on the device |
-//! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
-
-pub mod coords;
+//! | `coords/` | sets of voxels and kernel maps on the device |
 //! | `core/` | the multiplication, and the small kernels around it |
 //! | `reference` | f64 through a map, and the bound a kernel is held to |
 //! | `network` | layer graphs, and plans of whole networks |
 //! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
 
 mod class;
+pub mod coords;
 pub mod core;
 mod geometry;
 mod host;
