@@ -9,6 +9,7 @@
 //! | `exit` | where sums go |
 //! | `epilogue` | bias, batch norm, residual, activation |
 //! | `mma` | the multiplication with cp.async and mma.sync |
+//! | `wgmma` | on Hopper: rows gathered by one warpgroup, multiplied by others |
 
 mod class;
 mod config;
@@ -17,6 +18,7 @@ mod exit;
 mod kernel;
 mod mma;
 mod source;
+mod wgmma;
 
 pub use class::{CoreClass, CoreError, EpilogueClass, Exit, Source};
 pub use config::{CoreConfig, MmaConfig, WgmmaConfig};

@@ -5,7 +5,9 @@
 
 use super::class::{CoreClass, Exit, Source};
 use tilewright_ir::DType;
-use tilewright_ir::tile::{CmpPred, Dim, KernelBuilder, Operand, ProbeAxis, RegTile, RoleBuilder, Scalar, SmemRef, TensorRef, TileRef};
+use tilewright_ir::tile::{
+    CmpPred, Dim, KernelBuilder, Operand, ProbeAxis, RegTile, RoleBuilder, Scalar, SmemRef, TensorRef, TileRef,
+};
 
 /// Operands and lists of a kernel.
 #[derive(Clone, Debug)]
