@@ -8,6 +8,7 @@
 mod crossover;
 mod device;
 mod model;
+pub mod sparse;
 mod weight;
 
 pub use crossover::crossover;

@@ -14,6 +14,8 @@ pub fn text(func: &Func, inst: &Inst, kind: AsmFn) -> (String, String) {
         AsmFn::LoadIfCoherent => load_if(func, inst, false),
         AsmFn::LoadOnce => load_once(func, inst),
         AsmFn::StoreIf => store_if(func, inst),
+        AsmFn::Atom => atom(func, inst),
+        AsmFn::RedAdd => red_add(inst),
     }
 }
 
@@ -126,4 +128,26 @@ fn store_if(func: &Func, inst: &Inst) -> (String, String) {
     cons.extend(vec![letter.to_string(); count]);
     cons.push("~{memory}".to_string());
     (format!("@$0 st.global{}.{bits} [$1], {src};", vector(count)), cons.join(","))
+}
+
+/// Relaxed at the scope of the GPU: kernels order what follows by their end.
+fn atom(func: &Func, inst: &Inst) -> (String, String) {
+    let f = inst.attrs.get_sym("f");
+    let (ty, letter) = match (func.ty(inst.args[2]), f) {
+        (Ty::F32, _) => ("f32", "f"),
+        (_, "min" | "max") => ("s32", "r"),
+        (_, "or") => ("b32", "r"),
+        _ => ("u32", "r"),
+    };
+    let text = format!("mov.b32 $0, 0; @$1 atom.relaxed.gpu.global.{f}.{ty} $0, [$2], $3;");
+    (text, format!("=&{letter},b,l,{letter},~{{memory}}"))
+}
+
+fn red_add(inst: &Inst) -> (String, String) {
+    let count = inst.args.len() - 2;
+    let op = if count == 1 { "add.f32".to_string() } else { format!("v{count}.f32.add") };
+    let mut cons = vec!["b".to_string(), "l".to_string()];
+    cons.extend(vec!["f".to_string(); count]);
+    cons.push("~{memory}".to_string());
+    (format!("@$0 red.relaxed.gpu.global.{op} [$1], {};", braced(regs(2, count), count)), cons.join(","))
 }

@@ -143,6 +143,10 @@ pub enum AsmFn {
     LoadOnce,
     /// A store under a predicate.
     StoreIf,
+    /// An atomic operation under a predicate, which gives the old value.
+    Atom,
+    /// An atomic sum of one float or several in a row, under a predicate.
+    RedAdd,
 }
 
 /// Which unit an instruction keeps busy; the performance model counts them.
@@ -287,6 +291,8 @@ rows! {
     ClusterRank "cluster.ctarank" [] => [I32] {} Pure 78 90 Call("llvm.nvvm.read.ptx.sreg.cluster.ctarank", &[], Results), Alu, "this CTA's rank in its cluster";
     ShflIdx     "shfl.idx"     [I32, I32] => [I32] {} Sync 60 30 Call("llvm.nvvm.shfl.sync.idx.i32", &[L(-1, 32), O(0), O(1), L(31, 32)], Results), Memory, "the value of another lane; broadcasting a warp-uniform value tells ptxas that it is uniform";
     ShflBfly    "shfl.bfly"    [I32, I32] => [I32] {} Sync 60 30 Call("llvm.nvvm.shfl.sync.bfly.i32", &[L(-1, 32), O(0), O(1), L(31, 32)], Results), Memory, "the value of the lane whose number differs in the bits of the second operand";
+    ShflUp      "shfl.up"      [I32, I32] => [I32] {} Sync 60 30 Call("llvm.nvvm.shfl.sync.up.i32", &[L(-1, 32), O(0), O(1), L(0, 32)], Results), Memory, "the value of the lane so many before this one; lanes without one keep their own";
+    VoteAny     "vote.any"     [B1] => [B1] {} Sync 60 30 Call("llvm.nvvm.vote.any.sync", &[L(-1, 32), O(0)], Results), Control, "true in all lanes if the operand holds in one of the warp";
     Elect       "elect"        [] => [B1] {} Sync 80 90 Call("llvm.nvvm.elect.sync", &[L(-1, 32)], LastOf(&[Ty::I32, Ty::I1])), Control, "true in one lane of the warp (PTX ISA 9.7.14.14)";
     // Memory
     PtrAdd      "ptr.add"      [Any, Int] => [Same(0)] {} Pure 0 0 Nat(N::PtrAdd), Alu, "pointer plus bytes";
@@ -303,6 +309,10 @@ rows! {
     StoreByteIf "st.if.u8"     [B1, GL, I32] => [] {} Write 10 10 Asm("@$0 st.global.u8 [$1], $2;", "b,l,r,~{memory}"), Memory, "store the low byte where the predicate holds";
     StoreByteShared "st.shared.u8" [SH, I32] => [] {} Write 10 10 Asm("st.shared.u8 [$0], $1;", "r,r,~{memory}"), Memory, "store the low byte to shared memory";
     StoreIf     "st.if"        [B1, GL, Vector] => [] {} Write 10 10 F(AsmFn::StoreIf), Memory, "store 1, 2 or 4 neighbours to global memory where the predicate holds";
+    Atom        "atom.if"      [B1, GL, Any] => [Same(2)] {"f"} Write 50 60 F(AsmFn::Atom), Memory, "an atomic operation on a word of global memory where the predicate holds: add (I32, F32), min, max, or (I32); gives the old value, zero elsewhere";
+    AtomCas     "atom.cas.if"  [B1, GL, I32, I32] => [I32] {} Write 50 60 Asm("mov.b32 $0, 0; @$1 atom.relaxed.gpu.global.cas.b32 $0, [$2], $3, $4;", "=&r,b,l,r,r,~{memory}"), Memory, "compare and swap a word of global memory where the predicate holds: expected, new; gives the old value, zero elsewhere";
+    RedAdd      "red.add.if"   [B1, GL, F32] => [] {} Write 50 60 F(AsmFn::RedAdd), Memory, "add a float to global memory atomically where the predicate holds";
+    RedAddVec   "red.add.vec.if" [B1, GL, Vector] => [] {} Write 81 90 F(AsmFn::RedAdd), Memory, "as red.add.if, of 2 or 4 neighbours, each by itself atomic (PTX ISA 9.7.13.7)";
     CpAsync16   "cp.async.16"  [SH, GL, I32] => [] {} Async 70 80 Call("llvm.nvvm.cp.async.cg.shared.global.16.s", &[O(0), O(1), O(2)], Void), Memory, "copy 16 bytes to shared memory, zeros past the third operand's bytes (PTX ISA 9.7.9.25.3)";
     CpAsync8    "cp.async.8"   [SH, GL, I32] => [] {} Async 70 80 Call("llvm.nvvm.cp.async.ca.shared.global.8.s", &[O(0), O(1), O(2)], Void), Memory, "as cp.async.16 with 8 bytes";
     CpAsync4    "cp.async.4"   [SH, GL, I32] => [] {} Async 70 80 Call("llvm.nvvm.cp.async.ca.shared.global.4.s", &[O(0), O(1), O(2)], Void), Memory, "as cp.async.16 with 4 bytes";
@@ -329,6 +339,7 @@ rows! {
     BarAll      "bar.all"      [] => [] {} Sync 60 30 Call("llvm.nvvm.barrier.cta.sync.aligned.all", &[L(0, 32)], Void), Control, "all threads of the CTA meet";
     BarSync     "bar.sync"     [I32] => [] {"threads"} Sync 60 30 Call("llvm.nvvm.barrier.cta.sync.aligned.count", &[O(0), A("threads", 32)], Void), Control, "meet at a named barrier (PTX ISA 9.7.13.1)";
     BarArrive   "bar.arrive"   [I32] => [] {"threads"} Sync 60 30 Call("llvm.nvvm.barrier.cta.arrive.aligned.count", &[O(0), A("threads", 32)], Void), Control, "arrive at a named barrier without waiting";
+    BarWarp     "bar.warp"     [] => [] {} Sync 60 30 Call("llvm.nvvm.bar.warp.sync", &[L(-1, 32)], Void), Control, "the lanes of the warp meet, and what each did before is seen by all (PTX ISA 9.7.13.2)";
     ClusterArrive "cluster.arrive" [] => [] {} Sync 78 90 Call("llvm.nvvm.barrier.cluster.arrive", &[], Void), Control, "arrive at the cluster's barrier, release";
     ClusterWait "cluster.wait" [] => [] {} Sync 78 90 Call("llvm.nvvm.barrier.cluster.wait", &[], Void), Control, "wait at the cluster's barrier, acquire";
     MbarInit    "mbarrier.init" [SH, I32] => [] {} Sync 70 80 Call("llvm.nvvm.mbarrier.init.shared", &[O(0), O(1)], Void), Control, "make a barrier that expects so many arrivals";

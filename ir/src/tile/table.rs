@@ -91,6 +91,7 @@ rows! {
     // Structure
     For        "for"         [Int, Int, Int] => [] {"unroll"} 1 effect, "from, to, step; the region's argument is the index";
     If         "if"          [Bool] => [] {} 1 effect, "the region runs if the operand holds, which is the same in all threads";
+    WhileAny   "while.any"   [Cell] => [] {} 1 effect, "the region runs again while an element of the place's i1 tile holds in the warp";
     CellNew    "cell.new"    [] => [Cell] {} 0 effect, "a place without a value";
     CellGet    "cell.get"    [Cell] => [Data] {} 0 effect, "the value a place holds";
     CellSet    "cell.set"    [Cell, Data] => [] {} 0 effect, "put a value in a place";
@@ -129,6 +130,9 @@ rows! {
     LoadRows   "load.rows"   [Reg, Int] => [Reg] {"tensor", "vec"} 0 effect, "load a register tile from rows by number, from a column on; zeros for a negative row and for columns outside";
     StoreRows  "store.rows"  [Reg, Reg, Int] => [] {"tensor", "vec"} 0 effect, "store a register tile to rows by number, from a column on; nothing for a negative row and for columns outside";
     CopyRows   "copy.rows"   [Smem, Reg, Int] => [] {"tensor", "vec"} 0 effect, "cp.async of rows by number into a shared tile, zeros as load.rows";
+    Atomic     "atomic"      [Reg, Reg, MaybeReg, Ints] => [Reg] {"tensor", "f"} 0 effect, "add, min, max or or to elements at an index each: index, values, mask, coordinates; the old values, 0 where the mask is false";
+    AtomicCas  "atomic.cas"  [Reg, Reg, Reg, MaybeReg, Ints] => [Reg] {"tensor"} 0 effect, "compare and swap elements at an index each: index, expected, new, mask, coordinates; the old values, 0 where the mask is false";
+    AddRows    "add.rows"    [Reg, Reg, Int] => [] {"tensor", "vec"} 0 effect, "add a f32 tile atomically to rows by number, from a column on; nothing for a negative row and for columns outside";
     // Tensor cores
     MmaAsync   "mma.async"   [Cell, Tile, Smem, Bool] => [] {"trans_b"} 0 effect, "wgmma over a whole stage as one group: accumulator, A [m,k] (in shared memory or registers), B [n,k] (or [k,n]), start from zero";
     MmaWait    "mma.wait"    [Cell] => [] {"n"} 0 effect, "wait until at most n groups are pending; n = 0 makes the accumulator readable";
@@ -138,7 +142,7 @@ rows! {
     Splat      "splat"       [Scalar] => [Reg] {} 0 pure, "the same number everywhere; an f32 is rounded to a 16-bit tile's elements";
     Unary      "unary"       [Reg] => [Reg] {"f", "fma_share?"} 0 pure, "of each element: neg, abs, exp2, log2, rcp (f32), not (i1)";
     Exp2       "exp2"        [Reg] => [Reg] {"fma_share"} 0 pure, "2^x of each f32, so many sixteenths of them on the FMA pipe";
-    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul (f32, f16, bf16, i32), min, max (f32, i32), div, rem of numbers that are not negative, shl, shr (i32), and, or, xor (i32, i1)";
+    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul (f32, f16, bf16, i32), min, max (f32, i32), div, rem of numbers that are not negative, shl, shr, ushr (i32), and, or, xor (i32, i1)";
     Cast       "cast"        [Reg] => [Reg] {} 0 pure, "each element to another dtype, to nearest even";
     Iota       "iota"        [] => [Reg] {"axis"} 0 pure, "each element's row (0) or column (1), I32";
     Broadcast  "broadcast"   [Reg] => [Reg] {} 0 pure, "a column [rows,1] or a row [1,cols] repeated, and columns repeated in runs; costs nothing but a byte permutation where elements share registers";
@@ -148,6 +152,9 @@ rows! {
     Reduce     "reduce"      [Reg] => [Reg] {"f"} 0 effect, "max, min or sum of each row, in every lane that holds the row";
     ReduceThread "reduce.thread" [Reg] => [Reg] {"f"} 0 pure, "max, min or sum of a thread's own elements of each row: lanes hold different parts";
     ReduceLanes "reduce.lanes" [Reg] => [Reg] {"f"} 0 effect, "joins the parts that the lanes of a row hold";
+    Scan       "scan"        [Reg] => [Reg] {} 0 effect, "inclusive prefix sums along the one row of an i32 tile that a warp holds, lanes neighbouring runs";
+    Any        "any"         [Reg] => [Int] {} 0 effect, "1 if an element of an i1 tile holds in the role's one warp, else 0";
+    ScalarOf   "scalar.of"   [Reg] => [Scalar] {} 0 effect, "the number that all threads hold in a tile of one element";
     Reinterpret "reinterpret" [Regs] => [Reg] {} 0 pure, "the 32-bit registers of tiles in turn (the first of each, then the second) as those of a tile of another type";
     Transpose  "transpose"   [Reg] => [Reg] {} 0 pure, "rows and columns exchanged, the same registers; costs nothing";
     Bitwise    "bitwise"     [Reg, Reg, Reg] => [Reg] {"table"} 0 pure, "a bitwise function of three i32, by its truth table: f(0xF0, 0xCC, 0xAA)";

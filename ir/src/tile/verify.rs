@@ -103,7 +103,7 @@ impl Verifier<'_> {
         }
         self.names(op)?;
         self.unit(op, role)?;
-        self.tiles(op, &ins, &outs)?;
+        self.tiles(op, role, &ins, &outs)?;
         super::verify_rows::check(self.k, role, op, &ins, &outs).or_else(|what| self.fail(op, what))?;
         super::verify_bits::check(self.k, op, &ins, &outs).or_else(|what| self.fail(op, what))
     }
@@ -132,6 +132,8 @@ impl Verifier<'_> {
     fn unit(&self, op: &Op, role: &Role) -> Result<(), TileError> {
         use OpKind::*;
         let need = match op.kind {
+            // One thread, or warps that are one unit: each waits for the stage, the first thread starts the loads.
+            PipeAcquire | PipeCommit | TmaLoad if role.unit != Unit::Thread && role.units() == 1 => None,
             PipeAcquire | PipeCommit | TmaLoad | BulkLoad => Some(Unit::Thread),
             MmaAsync | MmaWait | MmaReady | StMatrix => Some(Unit::Warpgroup),
             LdMatrix | MmaSync | CopyAsync | CopyRows if role.unit == Unit::Thread => {
@@ -147,7 +149,7 @@ impl Verifier<'_> {
         }
     }
 
-    fn tiles(&self, op: &Op, ins: &[Ty], outs: &[Ty]) -> Result<(), TileError> {
+    fn tiles(&self, op: &Op, role: &Role, ins: &[Ty], outs: &[Ty]) -> Result<(), TileError> {
         use OpKind::*;
         match (op.kind, ins, outs) {
             (Binary, [Ty::Reg(a), Ty::Reg(b)], [Ty::Reg(d)]) => {
@@ -224,6 +226,32 @@ impl Verifier<'_> {
                 }
                 Ok(())
             }
+            (WhileAny, [Ty::Cell(c)], _) => {
+                let mut inside = None;
+                op.regions[0].walk(&mut |op| inside = inside.or((!per_thread(op.kind)).then(|| op.kind.row().name)));
+                match (&**c, inside) {
+                    (Ty::Reg(t), None) if t.dtype == DType::I1 => Ok(()),
+                    (Ty::Reg(t), Some(name)) if t.dtype == DType::I1 => {
+                        self.fail(op, format!("{name} inside: warps repeat the region each as often as it needs"))
+                    }
+                    (other, _) => self.fail(op, format!("repeats while a tile of i1 holds, not {other}")),
+                }
+            }
+            (Any, [Ty::Reg(a)], _) if a.dtype != DType::I1 || role.warps != 1 => {
+                self.fail(op, format!("of a tile of i1 in a role of one warp, not of {} in {} warps", a.dtype, role.warps))
+            }
+            (ScalarOf, [Ty::Reg(a)], _) if a.shape != [1, 1] || !matches!(a.dtype, DType::F32 | DType::I32) => {
+                self.fail(op, format!("of one element of f32 or i32, not of {:?} {}", a.shape, a.dtype))
+            }
+            (Scan, [Ty::Reg(a)], [Ty::Reg(d)]) => {
+                if a.dtype != DType::I32 || d.dtype != DType::I32 || a.shape[0] != 1 || role.warps != 1 {
+                    return self.fail(
+                        op,
+                        format!("of one row of i32 in a role of one warp, not {:?} {} in {} warps", a.shape, a.dtype, role.warps),
+                    );
+                }
+                self.same_layout(op, a, d)
+            }
             (Slice, [Ty::Reg(a)], [Ty::Reg(d)]) => {
                 let at = [op.attrs.get_int("row"), op.attrs.get_int("col")];
                 let inside = (0..2).all(|i| at[i] >= 0 && at[i] as u32 + d.shape[i] <= a.shape[i]);
@@ -279,6 +307,27 @@ impl Verifier<'_> {
         }
         self.fail(op, format!("tiles differ: {:?} {} and {:?} {}", a.shape, a.layout, b.shape, b.layout))
     }
+}
+
+/// Neither barriers nor shared memory: what warps may do as often as each likes.
+fn per_thread(kind: OpKind) -> bool {
+    use OpKind::*;
+    matches!(
+        kind,
+        CellGet
+            | CellSet
+            | CellNew
+            | If
+            | LoadElems
+            | StoreElems
+            | LoadRows
+            | StoreRows
+            | Atomic
+            | AtomicCas
+            | AddRows
+            | Reduce
+            | ReduceLanes
+    ) || kind.row().pure && !matches!(kind, PipeSlot | BufferTile | SmemRows | SmemView | SmemPanels)
 }
 
 fn show(types: &[Ty]) -> String {

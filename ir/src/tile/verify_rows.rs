@@ -21,7 +21,7 @@ impl DType {
 /// The broken rule, in words; other operations pass.
 pub(super) fn check(k: &Kernel, role: &Role, op: &Op, ins: &[Ty], outs: &[Ty]) -> Result<(), String> {
     use OpKind::*;
-    if !matches!(op.kind, LoadScalar | LoadElems | StoreElems | LoadRows | StoreRows | CopyRows) {
+    if !matches!(op.kind, LoadScalar | LoadElems | StoreElems | LoadRows | StoreRows | CopyRows | Atomic | AtomicCas | AddRows) {
         return Ok(());
     }
     let tensor = k.tensor(op.attrs.get_sym("tensor")).ok_or("needs a tensor")?;
@@ -50,6 +50,33 @@ pub(super) fn check(k: &Kernel, role: &Role, op: &Op, ins: &[Ty], outs: &[Ty]) -
                 return Err("takes an index of i32 and a mask of i1".into());
             }
             [data].into_iter().chain(mask.copied()).try_for_each(|t| same_place(index, t))
+        }
+        (Atomic | AtomicCas, _, [Ty::Reg(out)]) => {
+            let values = if op.kind == Atomic { 1 } else { 2 };
+            let f = op.attrs.get_sym("f");
+            let floats = op.kind == Atomic && f == "add";
+            one_of(tensor.dtype, if floats { &[DType::I32, DType::F32] } else { &[DType::I32] })?;
+            if op.kind == Atomic && !matches!(f, "add" | "min" | "max" | "or") {
+                return Err(format!("there is no atomic `{f}`: add, min, max, or"));
+            }
+            if coordinates >= tensor.dims.len() {
+                let (name, n) = (&tensor.name, tensor.dims.len());
+                return Err(format!("{coordinates} coordinates leave none of the {n} extents of {name} to the index"));
+            }
+            let (index, mask) = (registers[0], registers.get(values + 1));
+            if index.dtype != DType::I32 || mask.is_some_and(|m| m.dtype != DType::I1) || registers.len() > values + 2 {
+                return Err("takes an index of i32 and a mask of i1".into());
+            }
+            if registers[1..=values].iter().any(|t| t.dtype != tensor.dtype) || out.dtype != tensor.dtype {
+                return Err(format!("values of another dtype than the tensor's {}", tensor.dtype));
+            }
+            registers[1..].iter().copied().chain([out]).try_for_each(|t| same_place(index, t))
+        }
+        (AddRows, [Ty::Reg(tile), Ty::Reg(rows), _], _) => {
+            if tile.dtype != DType::F32 || tensor.dtype != DType::F32 {
+                return Err(format!("adds f32 to f32, not {} to {}", tile.dtype, tensor.dtype));
+            }
+            row_numbers(rows, tile.shape[0], &tile.layout)
         }
         (LoadRows, [Ty::Reg(rows), _], [Ty::Reg(tile)]) | (StoreRows, [Ty::Reg(tile), Ty::Reg(rows), _], _) => {
             let bytes = [DType::I8, DType::E4M3, DType::E5M2];

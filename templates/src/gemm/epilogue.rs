@@ -94,30 +94,31 @@ impl Epilogue {
     }
 
     fn activate(&self, r: &mut RoleBuilder, parts: &[TileRef]) -> TileRef {
-        let x = parts[0];
-        match self.act {
-            Act::None => x,
-            Act::Relu => {
-                let zero = r.splat_f32(0.0, x);
-                r.binary("max", x, zero)
-            }
-            Act::Silu => times_sigmoid(r, x, x),
-            Act::Swiglu => {
-                let gate = times_sigmoid(r, x, x);
-                r.binary("mul", gate, parts[1])
-            }
-            // 0.5 (1 + tanh u) = sigmoid(2 u): no cancellation for negative x, and one exponential.
-            Act::Gelu => {
-                let square = r.binary("mul", x, x);
-                let c = r.float(0.044_715);
-                let cubic = r.scale(square, c);
-                let one = r.splat_f32(1.0, x);
-                let cubic = r.binary("add", cubic, one);
-                let u = r.binary("mul", cubic, x);
-                let c = r.float(2.0 * (2.0 / std::f32::consts::PI).sqrt());
-                let u = r.scale(u, c);
-                times_sigmoid(r, x, u)
-            }
+        let y = activation(r, self.act, parts[0]);
+        if self.act == Act::Swiglu { r.binary("mul", y, parts[1]) } else { y }
+    }
+}
+
+/// An activation of f32 elements; of swiglu the gate's part, which the caller multiplies with the other.
+pub(crate) fn activation(r: &mut RoleBuilder, act: Act, x: TileRef) -> TileRef {
+    match act {
+        Act::None => x,
+        Act::Relu => {
+            let zero = r.splat_f32(0.0, x);
+            r.binary("max", x, zero)
+        }
+        Act::Silu | Act::Swiglu => times_sigmoid(r, x, x),
+        // 0.5 (1 + tanh u) = sigmoid(2 u): no cancellation for negative x, and one exponential.
+        Act::Gelu => {
+            let square = r.binary("mul", x, x);
+            let c = r.float(0.044_715);
+            let cubic = r.scale(square, c);
+            let one = r.splat_f32(1.0, x);
+            let cubic = r.binary("add", cubic, one);
+            let u = r.binary("mul", cubic, x);
+            let c = r.float(2.0 * (2.0 / std::f32::consts::PI).sqrt());
+            let u = r.scale(u, c);
+            times_sigmoid(r, x, u)
         }
     }
 }

@@ -37,6 +37,8 @@ mod tiles;
 pub mod weight;
 mod wgmma;
 
+pub(crate) use epilogue::activation;
+
 pub use config::{Cluster, ConfigError, GemmConfig, MmaConfig, ReduceConfig, Schedule, WgmmaConfig};
 pub use epilogue::{Epilogue, EpilogueAt, EpilogueFn};
 pub use grouped::{gather_kernel, gather_rows, group_tiles, grouped_class, grouped_dequantised_plan, grouped_plan, tiles_kernel};

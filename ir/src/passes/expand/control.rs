@@ -46,6 +46,7 @@ impl Expander<'_> {
         match op.kind {
             For => self.for_loop(op),
             If => self.if_then(op),
+            WhileAny => self.while_any(op),
             CellNew => {
                 let types = self.lane_types(self.k.ty(op.outs[0]));
                 // Never looked at: a cell is set, or accumulated into from zero, before it is read.
@@ -75,9 +76,11 @@ impl Expander<'_> {
             SmemView | SmemPanels | LoadShared | StoreShared | BulkLoad => self.shared_op(op),
             LoadRun => self.load_run(op),
             LoadScalar | LoadElems | StoreElems | LoadRows | StoreRows | CopyRows => self.rows_op(op),
+            Atomic | AtomicCas | AddRows => self.atomic_op(op),
+            Any | ScalarOf => self.warp_scalar(op),
             Reinterpret | Transpose | Bitwise | PermuteBytes => self.bits_op(op),
             Splat | Unary | Exp2 | Binary | Cast | Slice | Iota | Broadcast | Fma | CmpTile | Choose | Reduce | ReduceThread
-            | ReduceLanes => self.tile_op(op),
+            | ReduceLanes | Scan => self.tile_op(op),
             _ => self.scalar_op(op),
         }
     }
@@ -112,6 +115,34 @@ impl Expander<'_> {
         self.b.br(header, &args);
         self.b.switch_to(exit);
         self.restore(&state, &params[1..]);
+        Ok(())
+    }
+
+    /// The warp goes on together: every lane runs the region until no lane's element holds.
+    fn while_any(&mut self, op: &Op) -> Result<(), PassError> {
+        let body = &op.regions[0];
+        let mut state = self.changed(body);
+        if !state.cells.contains(&op.args[0]) {
+            state.cells.push(op.args[0]);
+        }
+        let first = self.flatten(&state);
+        let types: Vec<lane::Ty> = first.iter().map(|v| self.b.func.ty(*v)).collect();
+        let header = self.b.block(&types);
+        self.b.set_no_unroll(header);
+        self.b.br(header, &first);
+        self.b.switch_to(header);
+        let params = self.b.params(header);
+        self.restore(&state, &params);
+        let more = self.any_lane(&self.cells[&op.args[0]].clone());
+        let (inside, exit) = (self.b.block(&[]), self.b.block(&[]));
+        self.b.cond_br(more, (inside, &[]), (exit, &[]));
+        self.b.switch_to(inside);
+        self.region(body)?;
+        self.b.set_loc(op.loc);
+        let after = self.flatten(&state);
+        self.b.br(header, &after);
+        self.b.switch_to(exit);
+        self.restore(&state, &params);
         Ok(())
     }
 

@@ -20,6 +20,7 @@
 //! eighth warpgroup's own is 8: with so many the template leaves its barrier 0 alone.
 
 mod address;
+mod atomics;
 mod control;
 mod global;
 mod packed;
@@ -376,7 +377,8 @@ impl<'k> Expander<'k> {
         let mut hit = false;
         for r in &self.k.roles {
             r.body.walk(&mut |op| {
-                let stores = matches!(op.kind, OpKind::StTile | OpKind::StoreElems | OpKind::StoreRows);
+                use OpKind::*;
+                let stores = matches!(op.kind, StTile | StoreElems | StoreRows | Atomic | AtomicCas | AddRows);
                 hit |= stores && op.attrs.get_sym("tensor") == tensor;
             });
         }

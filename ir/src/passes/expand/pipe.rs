@@ -21,14 +21,18 @@ impl Expander<'_> {
                 let p = self.pipe_index(op);
                 let at = self.cursors[p];
                 self.spin(p, "empty", at.stage, at.phase);
-                let full = self.barrier(p, "full", at.stage);
-                let bytes = self.b.i32(i64::from(self.k.barriers[p].tx_bytes));
-                self.b.effect(L::MbarExpect, &[full, bytes], Attrs::none());
+                let bytes = i64::from(self.k.barriers[p].tx_bytes);
+                if bytes > 0 {
+                    let full = self.barrier(p, "full", at.stage);
+                    let bytes = self.b.i32(bytes);
+                    self.by_one(|x| x.b.effect(L::MbarExpect, &[full, bytes], Attrs::none()));
+                }
                 self.advance_cursor(p);
                 self.env.insert(op.outs[0], Low::Scalar(at.stage));
             }
             // The bytes themselves fill the stage: their announcement came with the acquire.
-            PipeCommit => {}
+            PipeCommit if self.role.unit == Unit::Thread => {}
+            PipeCommit => self.commit(op),
             PipeWait => {
                 let p = self.pipe_index(op);
                 let at = self.cursors[p];
@@ -68,7 +72,7 @@ impl Expander<'_> {
                 self.env.insert(op.outs[0], Low::Smem(at));
             }
             ZeroRows => self.zero_rows(op),
-            TmaLoad => self.tma_load(op),
+            TmaLoad => self.by_one(|x| x.tma_load(op)),
             TmaStore => self.tma_store(op),
             TmaStoreWait => {
                 let n = op.attrs.get_int("n");
@@ -147,6 +151,22 @@ impl Expander<'_> {
             Some(c) => self.b.op(L::Select, &[c, next, stage]),
             None => next,
         };
+    }
+
+    /// Each lane shows what it copied to asynchronous readers, then one of the warp arrives for all.
+    fn commit(&mut self, op: &Op) {
+        let (p, stage) = (self.pipe_index(op), self.scalar(op.args[0]));
+        self.b.effect(L::FenceAsync, &[], Attrs::none());
+        self.b.effect(L::BarWarp, &[], Attrs::none());
+        let full = self.barrier(p, "full", stage);
+        let (then, done) = (self.b.block(&[]), self.b.block(&[]));
+        let zero = self.b.i32(0);
+        let first = self.b.icmp("eq", self.at.lane, zero);
+        self.b.cond_br(first, (then, &[]), (done, &[]));
+        self.b.switch_to(then);
+        self.b.effect(L::MbarArrive, &[full], Attrs::none());
+        self.b.br(done, &[]);
+        self.b.switch_to(done);
     }
 
     fn skip(&mut self, op: &Op) {
@@ -262,6 +282,11 @@ impl Expander<'_> {
             }
             x.b.effect(L::BulkCommit, &[], Attrs::none());
         });
+    }
+
+    /// A role of one thread does it as it is; of more, the first.
+    pub(super) fn by_one(&mut self, f: impl FnOnce(&mut Self)) {
+        if self.role.unit == Unit::Thread { f(self) } else { self.by_leader(f) }
     }
 
     /// The unit's first thread does it: bulk groups belong to a thread, so it must always be the same one.

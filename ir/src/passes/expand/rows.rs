@@ -103,7 +103,7 @@ impl Expander<'_> {
     }
 
     /// Walks a register tile in vectors: rows by number, columns from `col` on.
-    fn each_row_vector(
+    pub(super) fn each_row_vector(
         &mut self,
         op: &Op,
         t: &RegTile,
@@ -163,7 +163,7 @@ impl Expander<'_> {
     }
 
     /// The register tiles an operation starts with, and the coordinates after them.
-    fn tiles_and_coordinates<'o>(&self, op: &'o Op) -> (&'o [Value], &'o [Value]) {
+    pub(super) fn tiles_and_coordinates<'o>(&self, op: &'o Op) -> (&'o [Value], &'o [Value]) {
         let tiles = op.args.iter().take_while(|a| matches!(self.k.ty(**a), crate::tile::Ty::Reg(_))).count();
         op.args.split_at(tiles)
     }
@@ -193,7 +193,7 @@ impl Expander<'_> {
         (view, ptr)
     }
 
-    fn indexed(&mut self, view: &View, base: lane::Value, index: lane::Value) -> lane::Value {
+    pub(super) fn indexed(&mut self, view: &View, base: lane::Value, index: lane::Value) -> lane::Value {
         let index = self.b.cast(L::SExt, index, Ty::I64);
         let bytes = self.b.imm(L::IMul, index, i64::from(view.bytes));
         self.b.op(L::PtrAdd, &[base, bytes])
@@ -245,7 +245,7 @@ impl Expander<'_> {
     }
 
     /// True in the first of the threads that hold the same elements; `None` where no two do.
-    fn sole_holder(&mut self, l: &Layout) -> Option<lane::Value> {
+    pub(super) fn sole_holder(&mut self, l: &Layout) -> Option<lane::Value> {
         let mut all = None;
         for (dim, index) in [(Dim::Lane, self.at.lane), (Dim::Warp, self.at.unit_warp)] {
             let bits: i64 = l.bases(dim).iter().enumerate().filter(|(_, b)| b.is_zero()).map(|(i, _)| 1i64 << i).sum();

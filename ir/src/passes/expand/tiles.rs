@@ -57,6 +57,7 @@ impl Expander<'_> {
                 self.reduce_lanes(op, parts, &layout, |b| b.iter().all(|v| *v == 0))?
             }
             OpKind::Cast => self.cast_tile(op)?,
+            OpKind::Scan => self.scan(op)?,
             _ => self.slice_tile(op)?,
         };
         self.env.insert(out, Low::Regs(regs));
@@ -130,7 +131,7 @@ impl Expander<'_> {
         }
         let Some(kind) = binary_op(f, dtype) else {
             return self.unsupported(format!(
-                "binary `{f}` of {dtype}: add, sub, mul of f16 and bf16; those, min, max of f32; those, div, rem, and, or, xor, shl, shr of i32; and, or, xor of i1; cast others first"
+                "binary `{f}` of {dtype}: add, sub, mul of f16 and bf16; those, min, max of f32; those, div, rem, and, or, xor, shl, shr, ushr of i32; and, or, xor of i1; cast others first"
             ));
         };
         Ok(a.into_iter().zip(b).map(|(a, b)| self.b.op(kind, &[a, b])).collect())
@@ -397,6 +398,7 @@ fn binary_op(f: &str, dtype: DType) -> Option<L> {
         (DType::I32, "max") => L::SMax,
         (DType::I32, "shl") => L::Shl,
         (DType::I32, "shr") => L::AShr,
+        (DType::I32, "ushr") => L::LShr,
         (DType::I32 | DType::I1, "and") => L::And,
         (DType::I32 | DType::I1, "or") => L::Or,
         (DType::I32 | DType::I1, "xor") => L::Xor,

@@ -214,6 +214,17 @@ fn events(k: &Kernel, case: &Case, agent: &Agent, s: &mut State, list: &[(Event,
             }
             Event::Fence => s.written.values_mut().filter(|w| **w == Written::Landed).for_each(|w| *w = Written::Fenced),
             Event::Sync => sync(s),
+            // The commit fences what the thread sees.
+            Event::Commit { pipe, ordinal } => {
+                let place = Place::Stage { pipe: *pipe, ordinal: *ordinal };
+                match s.written.remove(&place) {
+                    Some(Written::InFlight(_)) => {
+                        fail(*loc, format!("{} is committed before its copies have landed: wait for them", name(&place)))?;
+                    }
+                    None => fail(*loc, format!("{} is committed, but the unit put nothing into it", name(&place)))?,
+                    Some(_) => {}
+                }
+            }
             // A stage is seen by whoever waited for it: the simulation checks that.
             Event::Read { place: Place::Stage { .. } } => {}
             Event::Read { place } => {

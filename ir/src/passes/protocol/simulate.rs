@@ -176,7 +176,7 @@ impl Sim<'_> {
     fn arrivals(&self, pipe: usize, side: &'static str) -> ProtocolError {
         let plan = &self.k.barriers[pipe];
         let made = if side == "full" {
-            1
+            u32::from(plan.tx_bytes > 0) + self.committers(pipe)
         } else {
             self.consumers(pipe) * self.warps(pipe) * super::super::barriers::writers(self.k, &self.k.pipes[pipe])
         };
@@ -194,6 +194,13 @@ impl Sim<'_> {
             Some(_) => 1 + list.count() as u32,
             None => 0,
         }
+    }
+
+    /// Warps that fill part of each stage themselves.
+    fn committers(&self, pipe: usize) -> u32 {
+        let commits =
+            |a: &&Agent| a.cta == 0 && a.events.iter().any(|(e, _)| matches!(e, Event::Commit { pipe: p, .. } if *p == pipe));
+        self.agents.iter().filter(commits).map(|a| a.threads.div_ceil(32)).sum()
     }
 
     /// Warps of a consuming unit: each arrives for itself.
@@ -216,33 +223,24 @@ impl Sim<'_> {
                     return Ok(false);
                 }
                 s.full.tx += tx;
-                if !s.full.arrive(1) {
+                if tx > 0 && !s.full.arrive(1) {
+                    return Err(self.arrivals(*pipe, "full"));
+                }
+            }
+            Event::Commit { pipe, ordinal } => {
+                let own = self.own_bytes(*pipe);
+                self.fill(i, p.at, cta, *pipe, *ordinal)?;
+                let s = self.stage(cta, *pipe, *ordinal);
+                s.landed += own;
+                if !s.full.arrive(i64::from(agent.threads.div_ceil(32))) {
                     return Err(self.arrivals(*pipe, "full"));
                 }
             }
             Event::Load { pipe, ordinal, bytes, multicast } => {
                 let ctas = if *multicast > 1 { self.stages.len() } else { 1 };
-                let consumers = self.consumers(*pipe);
-                let depth = self.depth(*pipe);
                 for c in 0..ctas {
                     let target = if *multicast > 1 { c } else { cta };
-                    let s = self.stage(target, *pipe, *ordinal);
-                    match s.filled {
-                        Some(old) if old == *ordinal => {}
-                        Some(old) if s.released < consumers => {
-                            let what = format!(
-                                "stage {} of {} is filled again (use {ordinal}) before use {old} was released by all consumers",
-                                ordinal % depth,
-                                self.k.pipes[*pipe].name
-                            );
-                            return Err(self.overlap(i, p.at, what));
-                        }
-                        _ => {
-                            s.filled = Some(*ordinal);
-                            s.landed = 0;
-                            s.released = 0;
-                        }
-                    }
+                    self.fill(i, p.at, target, *pipe, *ordinal)?;
                     let f = Flight {
                         cta: target,
                         pipe: *pipe,
@@ -261,7 +259,7 @@ impl Sim<'_> {
                 }
                 if s.filled != Some(*ordinal) || s.landed < tile_bytes {
                     let announced = self.k.barriers[*pipe].tx_bytes;
-                    if announced != tile_bytes {
+                    if announced + self.own_bytes(*pipe) != tile_bytes {
                         return Err(self.bytes(*pipe));
                     }
                     let what =
@@ -328,6 +326,36 @@ impl Sim<'_> {
             _ => {}
         }
         Ok(true)
+    }
+
+    /// A stage gets its next contents, which the last ones must have left.
+    fn fill(&mut self, agent: usize, at: usize, cta: usize, pipe: usize, ordinal: u64) -> Result<(), ProtocolError> {
+        let consumers = self.consumers(pipe);
+        let depth = self.depth(pipe);
+        let s = self.stage(cta, pipe, ordinal);
+        match s.filled {
+            Some(old) if old == ordinal => {}
+            Some(old) if s.released < consumers => {
+                let what = format!(
+                    "stage {} of {} is filled again (use {ordinal}) before use {old} was released by all consumers",
+                    ordinal % depth,
+                    self.k.pipes[pipe].name
+                );
+                return Err(self.overlap(agent, at, what));
+            }
+            _ => {
+                s.filled = Some(ordinal);
+                s.landed = 0;
+                s.released = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of a stage that its producer's warps copy themselves.
+    fn own_bytes(&self, pipe: usize) -> u32 {
+        let all: u32 = self.k.pipes[pipe].slots.iter().map(|s| s.tile.bytes()).sum();
+        if self.committers(pipe) == 0 { 0 } else { all.saturating_sub(self.k.barriers[pipe].tx_bytes) }
     }
 
     fn land(&mut self, f: &Flight) -> Result<(), ProtocolError> {
@@ -404,7 +432,7 @@ impl Sim<'_> {
             let Some((event, _)) = a.events.get(p.at) else { continue };
             for (j, other) in self.agents.iter().enumerate().filter(|(j, _)| *j != i) {
                 let helps = |e: &Event| match (event, e) {
-                    (Event::Wait { pipe, .. }, Event::Acquire { pipe: q, .. }) => pipe == q,
+                    (Event::Wait { pipe, .. }, Event::Acquire { pipe: q, .. } | Event::Commit { pipe: q, .. }) => pipe == q,
                     (Event::Acquire { pipe, .. }, Event::Release { pipe: q, .. }) => pipe == q,
                     (Event::Named { id, .. }, Event::Named { id: other_id, .. }) => id == other_id && a.cta == other.cta,
                     _ => false,

@@ -2,7 +2,7 @@
 
 use super::{Case, ProtocolError};
 use crate::loc::Loc;
-use crate::tile::{Kernel, Op, OpKind, Region, Role, Ty, Value};
+use crate::tile::{Kernel, Op, OpKind, Region, Role, Ty, Unit, Value};
 use rustc_hash::FxHashMap;
 
 /// A place in shared memory.
@@ -21,6 +21,8 @@ pub(super) enum Event {
     Acquire { pipe: usize, ordinal: u64 },
     /// Start a copy into a stage: bytes for this CTA's tile, shared by so many CTAs.
     Load { pipe: usize, ordinal: u64, bytes: u32, multicast: u32 },
+    /// What the unit itself put into a stage is there.
+    Commit { pipe: usize, ordinal: u64 },
     /// Wait until a stage is full.
     Wait { pipe: usize, ordinal: u64 },
     /// Hand a stage back.
@@ -121,6 +123,20 @@ impl Tracer<'_> {
         r.ops.iter().try_for_each(|op| self.op(op))
     }
 
+    /// A loop or branch on a number found in memory that none of the role's partners would notice.
+    fn skips_unseen(&self, op: &Op) -> bool {
+        op.args.iter().any(|v| !self.values.contains_key(v)) && is_silent(&op.regions[0])
+    }
+
+    /// What a region that was passed over may have changed is not known any more.
+    fn forget(&mut self, r: &Region) {
+        r.walk(&mut |op| {
+            if op.kind == OpKind::CellSet {
+                self.cells.insert(op.args[0], None);
+            }
+        });
+    }
+
     fn need(&self, op: &Op, i: usize) -> Result<i64, ProtocolError> {
         let v = op.args[i];
         self.values.get(&v).copied().ok_or_else(|| ProtocolError::Untraceable {
@@ -148,7 +164,7 @@ impl Tracer<'_> {
         }
         let out = op.outs.first().copied();
         match op.kind {
-            For => {
+            For if !self.skips_unseen(op) => {
                 let (from, to, step) = (self.need(op, 0)?, self.need(op, 1)?, self.need(op, 2)?);
                 if step <= 0 {
                     return Err(ProtocolError::Untraceable {
@@ -164,6 +180,9 @@ impl Tracer<'_> {
                     i += step;
                 }
             }
+            // Neither tells other roles anything: the first by the verifier's rules, the second as far as one can see.
+            WhileAny => self.forget(&op.regions[0]),
+            If | For if self.skips_unseen(op) => self.forget(&op.regions[0]),
             If => {
                 if self.need(op, 0)? != 0 {
                     self.region(&op.regions[0])?;
@@ -192,6 +211,10 @@ impl Tracer<'_> {
                     op,
                     if op.kind == PipeAcquire { Event::Acquire { pipe, ordinal } } else { Event::Wait { pipe, ordinal } },
                 );
+            }
+            PipeCommit if self.role.unit != Unit::Thread => {
+                let (pipe, ordinal) = (self.pipe(op), self.need(op, 0)? as u64);
+                self.push(op, Event::Commit { pipe, ordinal });
             }
             PipePeek => {
                 let pipe = self.pipe(op);
@@ -324,4 +347,17 @@ impl Tracer<'_> {
             _ => return None,
         })
     }
+}
+
+/// Whether a region does nothing to barriers and shared memory.
+fn is_silent(r: &Region) -> bool {
+    use OpKind::*;
+    let mut silent = true;
+    r.walk(&mut |op| {
+        silent &= matches!(op.kind, For | If | WhileAny | CellNew | CellGet | CellSet)
+            || matches!(op.kind, LoadScalar | LoadElems | StoreElems | LoadRun | LoadRows | StoreRows | LdTile | StTile)
+            || matches!(op.kind, Atomic | AtomicCas | AddRows | Any | ScalarOf | Scan | Reduce | ReduceLanes | Uniform)
+            || op.kind.row().pure && !matches!(op.kind, PipeSlot | BufferTile);
+    });
+    silent
 }

@@ -40,6 +40,39 @@ impl RoleBuilder<'_> {
         self.emit(OpKind::StoreElems, &args, &[], on(tensor));
     }
 
+    /// An atomic operation on an element for each number of `index` (as in [`Self::load_elems`]), which gives the old values:
+    /// `f` is `add` (I32, F32), `min`, `max` or `or` (I32). Where `mask` is false nothing happens and the value is 0. Relaxed:
+    /// other kernels see it, other accesses of this one are not ordered by it. No two threads may hold the same element.
+    #[track_caller]
+    pub fn atomic(
+        &mut self,
+        f: &str,
+        tensor: &TensorRef,
+        at: &[Scalar],
+        index: TileRef,
+        value: TileRef,
+        mask: Option<TileRef>,
+    ) -> TileRef {
+        let ty = self.tile_type(value);
+        let args = indexed([index, value].into_iter().chain(mask), at);
+        TileRef(self.emit(OpKind::Atomic, &args, &[Ty::Reg(ty)], on(tensor).sym("f", f))[0])
+    }
+
+    /// As [`Self::atomic`], compare and swap of I32: `new` is stored where the element is `expected`; gives the old values.
+    #[track_caller]
+    pub fn atomic_cas(
+        &mut self,
+        tensor: &TensorRef,
+        at: &[Scalar],
+        index: TileRef,
+        [expected, new]: [TileRef; 2],
+        mask: Option<TileRef>,
+    ) -> TileRef {
+        let ty = self.tile_type(new);
+        let args = indexed([index, expected, new].into_iter().chain(mask), at);
+        TileRef(self.emit(OpKind::AtomicCas, &args, &[Ty::Reg(ty)], on(tensor))[0])
+    }
+
     /// A register tile from as many elements in a row as it has, row-major: the first lies `offset` elements after the one that
     /// the leading coordinates `at` pick (a record of a list, say). No predicate guards it, so all of them lie inside the tensor;
     /// the first is on a multiple of 16 bytes, and a thread's neighbours along a row are loaded at once.
@@ -67,6 +100,14 @@ impl RoleBuilder<'_> {
     pub fn store_rows(&mut self, tensor: &TensorRef, tile: TileRef, rows: TileRef, col: impl Into<Operand>, vec: u32) {
         let col = self.value(col);
         self.emit(OpKind::StoreRows, &[tile.0, rows.0, col], &[], on(tensor).int("vec", i64::from(vec)));
+    }
+
+    /// As [`Self::store_rows`], but adds the tile's f32 to an F32 tensor, each element atomically: in no fixed order where rows
+    /// are met twice. No two threads may hold the same element.
+    #[track_caller]
+    pub fn add_rows(&mut self, tensor: &TensorRef, tile: TileRef, rows: TileRef, col: impl Into<Operand>, vec: u32) {
+        let col = self.value(col);
+        self.emit(OpKind::AddRows, &[tile.0, rows.0, col], &[], on(tensor).int("vec", i64::from(vec)));
     }
 
     /// `cp.async` of gathered rows into a shared tile, as [`Self::load_rows`] reads them; `rows` has the type

@@ -235,6 +235,13 @@ impl<'k> RoleBuilder<'k> {
         self.nested(OpKind::If, &[cond.0], Attrs::none(), Vec::new(), body);
     }
 
+    /// `body` runs again while an element of the cell's I1 tile holds in the warp; warps go their own ways, so it holds neither
+    /// barriers nor shared memory.
+    #[track_caller]
+    pub fn while_any(&mut self, mask: Cell, body: impl FnOnce(&mut Self)) {
+        self.nested(OpKind::WhileAny, &[mask.0], Attrs::none(), Vec::new(), body);
+    }
+
     #[track_caller]
     fn nested(&mut self, kind: OpKind, args: &[Value], attrs: Attrs, region_args: Vec<Value>, body: impl FnOnce(&mut Self)) {
         let loc = here(self.kernel, Location::caller());

@@ -224,6 +224,26 @@ impl RoleBuilder<'_> {
         TileRef(self.emit(kind, &[a.0], &[Ty::Reg(ty)], Attrs::none().sym("f", f))[0])
     }
 
+    /// Inclusive prefix sums along an I32 tile `[1, n]` that one warp holds, each lane a run: `blocked(32, [1, n], n / 32)`.
+    #[track_caller]
+    pub fn scan(&mut self, a: TileRef) -> TileRef {
+        let ty = Ty::Reg(self.tile_type(a));
+        TileRef(self.emit(OpKind::Scan, &[a.0], &[ty], Attrs::none())[0])
+    }
+
+    /// 1 if an element of an I1 tile holds, else 0; for roles of one warp.
+    #[track_caller]
+    pub fn any(&mut self, mask: TileRef) -> Scalar {
+        Scalar(self.emit(OpKind::Any, &[mask.0], &[Ty::I32], Attrs::none())[0])
+    }
+
+    /// The number that all threads hold in a tile `[1, 1]`, which [`Self::reduce`] leaves of a row.
+    #[track_caller]
+    pub fn scalar_of(&mut self, a: TileRef) -> Scalar {
+        let ty = Ty::Scalar(self.tile_type(a).dtype);
+        Scalar(self.emit(OpKind::ScalarOf, &[a.0], &[ty], Attrs::none())[0])
+    }
+
     /// `neg`, `abs`, `exp2`, `log2` or `rcp` of each element (f32), or `not` (i1).
     #[track_caller]
     pub fn unary(&mut self, f: &str, a: TileRef) -> TileRef {
