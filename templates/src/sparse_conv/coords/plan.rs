@@ -158,7 +158,8 @@ pub fn voxelise(
     carried: Option<&PointFeatures>,
     sets: &[(String, String)],
 ) -> Result<(), CoordsError> {
-    let voxels = CoordSet { coords: format!("{}_voxels", out.coords), count: from.count.clone(), ..CoordSet::named("", &from.rows) };
+    let voxels =
+        CoordSet { coords: format!("{}_voxels", out.coords), count: from.count.clone(), ..CoordSet::named("", &from.rows) };
     workspace(pb, &voxels.coords, &[&from.rows, "4"])?;
     let mut binds = vec![("points", from.points.as_str()), ("count", &from.count), ("voxels", &voxels.coords)];
     binds.extend(from.batch.as_deref().map(|b| ("batch", b)));
@@ -206,12 +207,7 @@ fn distinct(
     workspace(pb, &total, &["1"])?;
     table(pb, out, sets)?;
     fill_ints(pb, &bits, &words, "0", sets)?;
-    let sizes = [
-        ("rows", input.rows.as_str()),
-        ("rows_out", &out.rows),
-        ("slots", &out.slots),
-        ("words", &words),
-    ];
+    let sizes = [("rows", input.rows.as_str()), ("rows_out", &out.rows), ("slots", &out.slots), ("words", &words)];
     let sets = with(sets, &sizes);
     let binds = [("coords", input.coords.as_str()), ("count", &input.count), ("table", &out.table)];
     launch(pb, &format!("coords_candidates_{}", side.name()), |k| candidates(k, side), &binds, &sets)?;
