@@ -45,7 +45,8 @@ impl Leave {
                 let before = r.load_rows(&self.y, like, rows, col, self.vec);
                 r.binary("add", before, sums)
             }
-            Exit::Slab | Exit::PairRows | Exit::AddAtomic => sums,
+            Exit::AddAtomic => return r.add_rows(&self.y, sums, rows, col, self.vec),
+            Exit::Slab | Exit::PairRows => sums,
         };
         r.store_rows(&self.y, tile, rows, col, self.vec);
     }
