@@ -1,6 +1,7 @@
 //! Sets of voxels and maps as launches of a plan.
 
-use super::super::geometry::Mode;
+use super::super::geometry::{Geometry, Mode};
+use super::super::lists::{ListError, scan};
 use super::super::pieces::{CoordSet, MapSet, PlanBuilder, Sets};
 use super::insert::STATUS;
 use super::relation::Side;
@@ -22,6 +23,9 @@ pub enum CoordsError {
     /// An expression does not parse.
     #[error("plan expression: {0}")]
     Expr(#[from] ParseError),
+    /// Prefix sums cannot be made.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// Outputs of these layers are inputs or given.
     #[error("{0} layers make no voxels of their own: their outputs are the inputs or given")]
     Outputs(Mode),
@@ -168,7 +172,7 @@ pub fn voxelise(
     let points = [("rows", from.rows.as_str()), ("width", &from.width)];
     launch(pb, id, |k| quantise(k, batched), &binds, &with(sets, &points))?;
     // The voxels of a kernel of one tap are the distinct ones.
-    let one = super::super::Geometry::cube(1, 1, 1).scalars();
+    let one = Geometry::cube(1, 1, 1).scalars();
     let one: Sets = one.into_iter().map(|(n, v)| (n, v.to_string())).collect();
     let one: Vec<(&str, &str)> = one.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let origin = carried.map(|_| format!("{}_origin", out.coords));
@@ -213,7 +217,7 @@ fn distinct(
     launch(pb, &format!("coords_candidates_{}", side.name()), |k| candidates(k, side), &binds, &sets)?;
     launch(pb, "coords_mark", mark, &[("table", &out.table), ("bits", &bits)], &sets)?;
     launch(pb, "coords_count_bits", count_bits, &[("bits", &bits), ("counts", &counts)], &sets)?;
-    super::super::lists::scan(pb, &counts, &words, &pos, &total, &sets)?;
+    scan(pb, &counts, &words, &pos, &total)?;
     let mut binds = vec![
         ("coords", input.coords.as_str()),
         ("table", &out.table),
