@@ -7,6 +7,8 @@ use tilewright_ir::Arch;
 pub struct DeviceProfile {
     /// Name.
     pub name: &'static str,
+    /// The target whose kernels it runs.
+    pub arch: Arch,
     /// Multiprocessors.
     pub sms: u32,
     /// Clock under tensor load, Hz.
@@ -33,6 +35,7 @@ pub struct DeviceProfile {
 /// (both measured on the bench machine); mma.sync at 62.9 % (arXiv 2501.12084); L2 as in DeepGEMM's heuristics.
 const H200: DeviceProfile = DeviceProfile {
     name: "H200",
+    arch: Arch::Sm90a,
     sms: 132,
     clock_hz: 1.46e9,
     tensor_flops: 4096.0,
@@ -48,6 +51,7 @@ const H200: DeviceProfile = DeviceProfile {
 /// A100 SXM: 2048 FLOP a clock and SM, 1.41 GHz, 2.0 TB/s (NVIDIA A100 white paper); L2 5120 B a clock (same source).
 const A100: DeviceProfile = DeviceProfile {
     name: "A100",
+    arch: Arch::Sm80,
     sms: 108,
     clock_hz: 1.41e9,
     tensor_flops: 2048.0,
@@ -61,6 +65,14 @@ const A100: DeviceProfile = DeviceProfile {
 };
 
 impl DeviceProfile {
+    /// Every profile.
+    pub const ALL: [DeviceProfile; 2] = [H200, A100];
+
+    /// The profile of a name, in whatever case.
+    pub fn named(name: &str) -> Option<DeviceProfile> {
+        DeviceProfile::ALL.into_iter().find(|d| d.name.eq_ignore_ascii_case(name))
+    }
+
     /// The GPU that stands for a target until tuning records name the real one.
     pub fn typical(arch: Arch) -> DeviceProfile {
         if arch.is_hopper() { H200 } else { A100 }

@@ -8,6 +8,8 @@
 mod crossover;
 mod device;
 mod model;
+mod random;
+pub mod sparse;
 mod weight;
 
 pub use crossover::crossover;

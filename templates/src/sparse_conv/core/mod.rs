@@ -9,6 +9,7 @@
 //! | `exit` | where sums go |
 //! | `epilogue` | bias, batch norm, residual, activation |
 //! | `mma` | the multiplication with cp.async and mma.sync |
+//! | `wgmma` | on Hopper: rows gathered by one warpgroup, multiplied by others |
 //! | `kernel` | kernels by class and config |
 //! | `gather`, `scatter` | rows of all pairs in a row; products summed by output |
 //! | `finish` | f32 sums to the output |
@@ -29,6 +30,7 @@ mod pad;
 mod rows;
 mod scatter;
 mod source;
+mod wgmma;
 
 pub use class::{CoreClass, CoreError, EpilogueClass, Exit, Source};
 pub use config::{CoreConfig, MmaConfig, WgmmaConfig};

@@ -1,0 +1,149 @@
+//! Ways to do the layers of a group, and their ids.
+
+use super::work::Rows;
+use std::fmt;
+use tilewright_templates::sparse_conv::core::{CoreConfig, MmaConfig, WgmmaConfig};
+
+/// How gathering, multiplying and summing are arranged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Flow {
+    /// Gather the rows of all pairs, multiply tap by tap, sum by output row. Taps that the tile would pad by more than `eps`
+    /// percent of their pairs are multiplied in tiles of `short` rows.
+    GatherScatter {
+        /// Percent.
+        eps: u32,
+        /// Rows of the other tile.
+        short: u32,
+    },
+    /// Multiply rows as they are fetched, add to the output.
+    FetchOnDemand {
+        /// All taps in one launch, sums by atomics; else a launch each.
+        fused: bool,
+    },
+    /// An output tile a CTA over the taps that it has, rows as they come.
+    Implicit,
+    /// The same with rows sorted by which taps they have.
+    ImplicitSorted {
+        /// Ranges of taps, each sorted for itself.
+        splits: u32,
+        /// What by.
+        order: Rows,
+    },
+}
+
+/// Instructions that multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Core {
+    /// `mma.sync`, operands copied by cp.async.
+    Mma,
+    /// `wgmma`, rows gathered by cp.async, the weight by TMA.
+    Wgmma,
+}
+
+/// The tile of a CTA. Layers with fewer channels take the same kernel with a narrower tile: [`Tile::for_layer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tile {
+    /// What multiplies.
+    pub core: Core,
+    /// Rows; the lists of the group are cut by it.
+    pub bm: u32,
+    /// Most columns.
+    pub bn: u32,
+    /// Most channels of a stage.
+    pub bk: u32,
+    /// Stages of the ring.
+    pub stages: u32,
+}
+
+/// One way to do all layers of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Candidate {
+    /// Dataflow.
+    pub flow: Flow,
+    /// Tile of its multiplications.
+    pub tile: Tile,
+}
+
+/// Widths of accumulators.
+const WIDTHS: [u32; 7] = [16, 32, 64, 96, 128, 192, 256];
+/// Depths of stages.
+const DEPTHS: [u32; 3] = [16, 32, 64];
+
+impl Flow {
+    /// Ranges of taps.
+    pub fn splits(self) -> u32 {
+        if let Flow::ImplicitSorted { splits, .. } = self { splits } else { 1 }
+    }
+
+    /// What rows are sorted by.
+    pub fn order(self) -> Rows {
+        if let Flow::ImplicitSorted { order, .. } = self { order } else { Rows::Given }
+    }
+
+    /// Whether it walks the lists of output tiles; the others walk pairs.
+    pub fn is_implicit(self) -> bool {
+        matches!(self, Flow::Implicit | Flow::ImplicitSorted { .. })
+    }
+
+    /// Whether sums have the same bits from run to run.
+    pub fn is_deterministic(self) -> bool {
+        self != Flow::FetchOnDemand { fused: true }
+    }
+
+    /// The dataflow without its parameters, as the key `dataflow` has it.
+    pub fn family(self) -> &'static str {
+        match self {
+            Flow::GatherScatter { .. } => "gather_scatter",
+            Flow::FetchOnDemand { .. } => "fetch_on_demand",
+            Flow::Implicit => "implicit",
+            Flow::ImplicitSorted { .. } => "implicit_sorted",
+        }
+    }
+}
+
+impl Tile {
+    /// The tile that a layer of so many channels gets: no wider and no deeper than the layer needs.
+    pub fn for_layer(self, cin: u32, cout: u32) -> Tile {
+        let fit = |list: &[u32], need: u32, most: u32| list.iter().copied().find(|v| *v >= need).map_or(most, |v| v.min(most));
+        Tile { bn: fit(&WIDTHS, cout, self.bn), bk: fit(&DEPTHS, cin, self.bk), ..self }
+    }
+
+    /// The kernel's config.
+    pub fn config(self) -> CoreConfig {
+        let (bm, bn, bk, stages) = (self.bm, self.bn, self.bk, self.stages);
+        match self.core {
+            Core::Mma => CoreConfig::Mma(MmaConfig::new([bm, bn, bk], stages)),
+            Core::Wgmma => CoreConfig::Wgmma(WgmmaConfig { bm, bn, bk, stages }),
+        }
+    }
+
+    /// Shared memory of its ring, bytes, for elements of so many.
+    pub fn smem_bytes(self, element: u32) -> u32 {
+        self.stages * (self.bm + self.bn) * self.bk * element
+    }
+}
+
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let core = if self.core == Core::Mma { "mma" } else { "wgmma" };
+        write!(f, "{core}_{}x{}x{}_s{}", self.bm, self.bn, self.bk, self.stages)
+    }
+}
+
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Flow::GatherScatter { eps, short } => write!(f, "gather_scatter_e{eps}_t{short}"),
+            Flow::FetchOnDemand { fused: true } => f.write_str("fetch_on_demand_fused"),
+            Flow::FetchOnDemand { fused: false } => f.write_str("fetch_on_demand_by_tap"),
+            Flow::Implicit => f.write_str("implicit"),
+            Flow::ImplicitSorted { splits, order } => write!(f, "implicit_sorted_s{splits}_{order}"),
+        }
+    }
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.flow, self.tile)
+    }
+}

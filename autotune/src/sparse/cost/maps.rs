@@ -1,0 +1,65 @@
+//! Making a kernel map: hash table, outputs, lookups.
+
+use super::LaunchCost;
+use super::coefficients::{PROBES_HIT, PROBES_MISS, SLOTS_A_ROW};
+use super::traffic::Traffic;
+use crate::device::DeviceProfile;
+use crate::sparse::work::GroupStats;
+
+/// Bytes of a voxel's coordinates.
+const VOXEL: f64 = 16.0;
+/// Bytes of a number.
+const WORD: f64 = 4.0;
+
+/// The launches that make a group's map, whatever its candidate.
+pub(super) fn cost(d: &DeviceProfile, g: &GroupStats) -> Vec<LaunchCost> {
+    let [inserted, candidates, probes] = [g.map.inserted, g.map.candidates, g.map.probes].map(|v| v as f64);
+    let mut list = Vec::new();
+    if candidates > 0.0 {
+        // Each candidate goes in, its least number stays; those that stayed are numbered in order and written out.
+        let slots = SLOTS_A_ROW * candidates;
+        let met = candidates - g.forward.m as f64;
+        let into = Traffic {
+            near: slots * WORD + g.forward.n as f64 * VOXEL,
+            random: met.max(0.0) * PROBES_HIT,
+            random_bytes: VOXEL,
+            footprint: slots * WORD,
+            atomics: candidates * PROBES_MISS,
+            chain: 3.0,
+            ..Traffic::default()
+        };
+        list.push(into.cost(d, "outputs: candidates", 2));
+        let number = Traffic { near: candidates * 3.0 * WORD + g.forward.m as f64 * VOXEL, chain: 3.0, ..Traffic::default() };
+        list.push(number.cost(d, "outputs: numbers", 3));
+    }
+    if inserted > 0.0 {
+        let slots = SLOTS_A_ROW * inserted;
+        let into = Traffic {
+            near: slots * WORD + inserted * VOXEL,
+            random: inserted * (PROBES_MISS - 1.0),
+            random_bytes: VOXEL,
+            footprint: slots * WORD,
+            atomics: inserted * PROBES_MISS,
+            chain: 2.0,
+            ..Traffic::default()
+        };
+        list.push(into.cost(d, "hash table", 2));
+    }
+    if probes > 0.0 {
+        let found = (g.pairs() as f64).min(probes);
+        let slots = found * PROBES_HIT + (probes - found) * PROBES_MISS;
+        // A slot that is not empty costs a look at its coordinates too.
+        let compared = found * PROBES_HIT + (probes - found) * (PROBES_MISS - 1.0);
+        let searched = if candidates > 0.0 { g.forward.n.min(g.forward.m) } else { g.forward.n } as f64;
+        let look = Traffic {
+            near: probes * WORD + g.forward.m as f64 * VOXEL,
+            random: slots + compared,
+            random_bytes: VOXEL,
+            footprint: searched * (SLOTS_A_ROW * WORD + VOXEL),
+            chain: 3.0,
+            ..Traffic::default()
+        };
+        list.push(look.cost(d, "map", 1));
+    }
+    list
+}
