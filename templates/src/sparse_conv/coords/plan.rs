@@ -1,6 +1,7 @@
 //! Sets of voxels and maps as launches of a plan.
 
-use super::super::geometry::Mode;
+use super::super::geometry::{Geometry, Mode};
+use super::super::lists::{ListError, scan};
 use super::super::pieces::{CoordSet, MapSet, PlanBuilder, Sets};
 use super::insert::STATUS;
 use super::relation::Side;
@@ -22,6 +23,9 @@ pub enum CoordsError {
     /// An expression does not parse.
     #[error("plan expression: {0}")]
     Expr(#[from] ParseError),
+    /// Prefix sums cannot be made.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// Outputs of these layers are inputs or given.
     #[error("{0} layers make no voxels of their own: their outputs are the inputs or given")]
     Outputs(Mode),
@@ -158,7 +162,8 @@ pub fn voxelise(
     carried: Option<&PointFeatures>,
     sets: &[(String, String)],
 ) -> Result<(), CoordsError> {
-    let voxels = CoordSet { coords: format!("{}_voxels", out.coords), count: from.count.clone(), ..CoordSet::named("", &from.rows) };
+    let voxels =
+        CoordSet { coords: format!("{}_voxels", out.coords), count: from.count.clone(), ..CoordSet::named("", &from.rows) };
     workspace(pb, &voxels.coords, &[&from.rows, "4"])?;
     let mut binds = vec![("points", from.points.as_str()), ("count", &from.count), ("voxels", &voxels.coords)];
     binds.extend(from.batch.as_deref().map(|b| ("batch", b)));
@@ -167,7 +172,7 @@ pub fn voxelise(
     let points = [("rows", from.rows.as_str()), ("width", &from.width)];
     launch(pb, id, |k| quantise(k, batched), &binds, &with(sets, &points))?;
     // The voxels of a kernel of one tap are the distinct ones.
-    let one = super::super::Geometry::cube(1, 1, 1).scalars();
+    let one = Geometry::cube(1, 1, 1).scalars();
     let one: Sets = one.into_iter().map(|(n, v)| (n, v.to_string())).collect();
     let one: Vec<(&str, &str)> = one.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let origin = carried.map(|_| format!("{}_origin", out.coords));
@@ -206,18 +211,13 @@ fn distinct(
     workspace(pb, &total, &["1"])?;
     table(pb, out, sets)?;
     fill_ints(pb, &bits, &words, "0", sets)?;
-    let sizes = [
-        ("rows", input.rows.as_str()),
-        ("rows_out", &out.rows),
-        ("slots", &out.slots),
-        ("words", &words),
-    ];
+    let sizes = [("rows", input.rows.as_str()), ("rows_out", &out.rows), ("slots", &out.slots), ("words", &words)];
     let sets = with(sets, &sizes);
     let binds = [("coords", input.coords.as_str()), ("count", &input.count), ("table", &out.table)];
     launch(pb, &format!("coords_candidates_{}", side.name()), |k| candidates(k, side), &binds, &sets)?;
     launch(pb, "coords_mark", mark, &[("table", &out.table), ("bits", &bits)], &sets)?;
     launch(pb, "coords_count_bits", count_bits, &[("bits", &bits), ("counts", &counts)], &sets)?;
-    super::super::lists::scan(pb, &counts, &words, &pos, &total, &sets)?;
+    scan(pb, &counts, &words, &pos, &total)?;
     let mut binds = vec![
         ("coords", input.coords.as_str()),
         ("table", &out.table),
