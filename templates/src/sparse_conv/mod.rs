@@ -7,12 +7,11 @@
 //! | `class` | classes as text, names made of them |
 //! | `host` | maps on the host, entry by entry: the witness of every kernel that makes one |
 //! | `coords/` | sets of voxels and kernel maps on the device |
-//! | `lists` | prefix sums, pairs, sorted rows and tiles, on the device |
-//! | `coords` | sets of voxels and kernel maps on the device |
-//! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
+//! | `lists/` | prefix sums, pairs, sorted rows and tiles, on the device |
 //! | `core/` | the multiplication, and the small kernels around it |
 //! | `reference` | f64 through a map, and the bound a kernel is held to |
-//! | `network` | layer graphs, and plans of whole networks |
+//! | `network/` | layer graphs, and plans of whole networks |
+//! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
 
 mod class;
 pub mod coords;
