@@ -33,7 +33,10 @@ pub struct Grouping {
 enum Pick {
     All,
     /// Those that tiles of so many rows pad little.
-    Padded { tall: u32, little: bool },
+    Padded {
+        tall: u32,
+        little: bool,
+    },
 }
 
 /// Adds the launch that makes `{name}_tiles` I32 `[most, 3]` (tap, first pair, pairs, at most `bm`), taps ascending and pairs in them,
