@@ -6,6 +6,7 @@
 //! | `problem` | classes of convolutions, dataflows, row orders |
 //! | `class` | classes as text, names made of them |
 //! | `host` | maps on the host, entry by entry: the witness of every kernel that makes one |
+//! | `coords/` | sets of voxels and kernel maps on the device |
 //! | `lists` | prefix sums, pairs, sorted rows and tiles, on the device |
 //! | `coords` | sets of voxels and kernel maps on the device |
 //! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
