@@ -8,6 +8,7 @@
 mod crossover;
 mod device;
 mod model;
+mod random;
 pub mod sparse;
 mod weight;
 

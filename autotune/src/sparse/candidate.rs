@@ -2,6 +2,7 @@
 
 use super::work::Rows;
 use std::fmt;
+use tilewright_templates::sparse_conv::core::{CoreConfig, MmaConfig, WgmmaConfig};
 
 /// How gathering, multiplying and summing are arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,13 +108,12 @@ impl Tile {
         Tile { bn: fit(&WIDTHS, cout, self.bn), bk: fit(&DEPTHS, cin, self.bk), ..self }
     }
 
-    /// Threads of a CTA.
-    pub fn threads(self) -> u32 {
+    /// The kernel's config.
+    pub fn config(self) -> CoreConfig {
+        let (bm, bn, bk, stages) = (self.bm, self.bn, self.bk, self.stages);
         match self.core {
-            // Warps of 32 x 32 or more.
-            Core::Mma => (self.bm / 32).clamp(1, 2) * (self.bn / 32).clamp(1, 4) * 32,
-            // A warpgroup that loads, and one for each 64 rows.
-            Core::Wgmma => 128 + self.bm / 64 * 128,
+            Core::Mma => CoreConfig::Mma(MmaConfig::new([bm, bn, bk], stages)),
+            Core::Wgmma => CoreConfig::Wgmma(WgmmaConfig { bm, bn, bk, stages }),
         }
     }
 

@@ -5,15 +5,26 @@
 //! | `work` | what there is to tune: layers, groups, statistics of their maps |
 //! | `candidate`, `space` | ways to do a group, their ids, why a point is none |
 //! | `cost/` | the model: a time for each launch and what bounds it |
+//! | `measure` | what a search asks of a device: a verdict, a time |
+//! | `search`, `log` | group after group by the time of the whole network; trials that survive the process |
+//! | `simulate` | a device without hardware, which tests the search |
 
 mod candidate;
 mod cost;
+mod log;
+mod measure;
 #[cfg(test)]
 mod samples;
+mod search;
+mod simulate;
 mod space;
 mod work;
 
 pub use candidate::{Candidate, Core, Flow, Tile};
 pub use cost::{Bound, COEFFICIENTS, Coefficient, GroupCost, LaunchCost, Model};
+pub use log::{Header, LogError, Outcome, Trial, TrialLog};
+pub use measure::{Failure, Measure, Verdict};
+pub use search::{Found, GroupFound, Search, SearchError, Settings};
+pub use simulate::{Hidden, Simulated};
 pub use space::{Illegal, Space};
-pub use work::{GroupStats, LayerShape, MapWork, NetworkWork, Precision, Rows, TileStats, ViewStats, Way, WorkError};
+pub use work::{CopyShape, GroupStats, LayerShape, MapWork, NetworkWork, Precision, Rows, TileStats, ViewStats, Way, WorkError};

@@ -104,7 +104,7 @@ pub fn minkunet(levels: &[(u64, f64, Waste); 5], width: f64, precision: Precisio
         block(&mut add, format!("back{i}b"), level, cout, cout);
         cin = cout;
     }
-    NetworkWork { network: "minkunet_w1".into(), precision, groups, layers }
+    NetworkWork { network: "minkunet_w1".into(), precision, groups, layers, copies: Vec::new() }
 }
 
 /// A small network for searches: two levels, few layers.

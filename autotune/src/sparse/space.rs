@@ -18,22 +18,12 @@ pub struct Space {
 /// Why a point of the space is no candidate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Illegal {
-    /// Hopper's instruction elsewhere.
-    #[error("{0} has no wgmma")]
-    NoWgmma(&'static str),
     /// tf32 is multiplied by mma.sync.
     #[error("wgmma kernels multiply 16-bit features, not tf32")]
     WgmmaTf32,
-    /// More shared memory than there is.
-    #[error("{need} bytes of shared memory, {have} on {arch}")]
-    SharedMemory {
-        /// Bytes of the ring.
-        need: u32,
-        /// Bytes of a CTA.
-        have: u32,
-        /// Target.
-        arch: &'static str,
-    },
+    /// A tile that no kernel has.
+    #[error("{0}")]
+    Kernel(String),
     /// The same kernels as another point.
     #[error("no layer has more than {cout} columns: the same kernels as with {narrower}")]
     Wide {
@@ -108,8 +98,7 @@ struct At<'a> {
 type Constraint = fn(&At, &Candidate) -> Result<(), Illegal>;
 
 /// Every rule, the cheapest reason first.
-const CONSTRAINTS: [Constraint; 10] =
-    [instruction, shared_memory, wide, deep, splits, one_tap, determinism, short_tiles, workspace, statistics];
+const CONSTRAINTS: [Constraint; 9] = [kernel, wide, deep, splits, one_tap, determinism, short_tiles, workspace, statistics];
 
 /// Percentages that are tried.
 const EPS: [u32; 4] = [0, 10, 25, 50];
@@ -168,19 +157,15 @@ fn tiles(precision: Precision) -> Vec<Tile> {
     list
 }
 
-fn instruction(at: &At, c: &Candidate) -> Result<(), Illegal> {
-    match c.tile.core {
-        Core::Wgmma if !at.space.arch.is_hopper() => Err(Illegal::NoWgmma(at.space.arch.caps().name)),
-        Core::Wgmma if at.precision == Precision::Tf32 => Err(Illegal::WgmmaTf32),
-        _ => Ok(()),
+fn kernel(at: &At, c: &Candidate) -> Result<(), Illegal> {
+    if c.tile.core == Core::Wgmma && at.precision == Precision::Tf32 {
+        return Err(Illegal::WgmmaTf32);
     }
-}
-
-fn shared_memory(at: &At, c: &Candidate) -> Result<(), Illegal> {
-    // A kibibyte for barriers and the rows of a tile.
-    let (need, caps) = (c.tile.smem_bytes(at.precision.bytes()), at.space.arch.caps());
-    let have = caps.max_smem_bytes - 1024;
-    if need > have { Err(Illegal::SharedMemory { need, have, arch: caps.name }) } else { Ok(()) }
+    let dtype = at.precision.dtype();
+    // Narrower tiles of the same group are checked too: each layer gets one.
+    let tiles = at.layers.iter().map(|l| c.tile.for_layer(l.cin, l.cout)).chain([c.tile]);
+    let why = tiles.filter_map(|t| t.config().check(at.space.arch, dtype).err()).next();
+    why.map_or(Ok(()), |why| Err(Illegal::Kernel(why.to_string())))
 }
 
 fn wide(at: &At, c: &Candidate) -> Result<(), Illegal> {
@@ -293,7 +278,7 @@ mod tests {
             let found = list.iter().find(|(i, _)| i == id);
             assert!(found.is_some_and(|(_, w)| w.contains(why)), "{id}: {found:?}, expected {why}");
         };
-        says(&space, &work, 0, "implicit/wgmma_64x64x64_s4", "sm80 has no wgmma");
+        says(&space, &work, 0, "implicit/wgmma_64x64x64_s4", "needs sm90, the target is");
         says(&space, &work, 1, "fetch_on_demand_fused/mma_64x64x32_s3", "atomics sum in any order");
         says(&space, &work, 1, "gather_scatter_e10_t32/mma_32x64x32_s3", "no shorter");
         says(&space, &work, 1, "gather_scatter_e50_t32/mma_64x64x32_s3", "as with eps");
@@ -309,8 +294,6 @@ mod tests {
         says(&Space::new(Arch::Sm90a), &minkunet(&KITTI, 1.0, Precision::Tf32), 0, "implicit/wgmma_64x64x64_s4", "not tf32");
         let narrow = minkunet(&KITTI, 0.25, Precision::F16);
         says(&hopper, &narrow, 5, "implicit/mma_64x64x64_s3", "no layer has more than 24 channels");
-        // A ring of 128 x 256 columns does not fit a small GPU.
-        says(&Space::new(Arch::Sm86), &minkunet(&KITTI, 1.0, Precision::F16), 4, "implicit/mma_128x128x64_s3", "98304 bytes");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use tilewright_ir::DType;
 
 /// What features are multiplied as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,6 +52,21 @@ pub struct NetworkWork {
     pub groups: Vec<GroupStats>,
     /// Convolutions in the order they run.
     pub layers: Vec<LayerShape>,
+    /// What layers between them copy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<CopyShape>,
+}
+
+/// A layer that only moves features: a concatenation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyShape {
+    /// Name.
+    pub name: String,
+    /// Rows.
+    pub rows: u64,
+    /// Channels of its output.
+    pub channels: u32,
 }
 
 /// One convolution.
@@ -179,6 +195,15 @@ impl Precision {
     /// Bytes of an element in memory.
     pub fn bytes(self) -> u32 {
         if self == Precision::Tf32 { 4 } else { 2 }
+    }
+
+    /// The dtype of features in memory.
+    pub fn dtype(self) -> DType {
+        match self {
+            Precision::F16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
+            Precision::Tf32 => DType::F32,
+        }
     }
 
     /// Its name in keys.
@@ -348,7 +373,7 @@ mod tests {
         says(&|w| w.layers[0].way = Way::Transposed, "which has no statistics of its transpose");
         says(&|w| w.layers[1].name = "stem.0".into(), "layer stem.0 stands twice");
         says(&|w| w.layers[1].cout = 0, "cin and cout are at least 1");
-        says(&|w| drop(w.groups[2].pairs_per_tap.pop()), "27 taps, but pairs of 26");
+        says(&|w| w.groups[2].pairs_per_tap.truncate(26), "27 taps, but pairs of 26");
         says(&|w| w.groups[2].pairs_per_tap[3] = 40_000, "tap 3 has 40000 pairs");
         says(&|w| w.groups[2].forward.tiles[0].executed = 32, "32 rows executed for");
         says(&|w| w.groups[2].forward.tiles[0].longest = 28, "at most 28 taps");

@@ -239,11 +239,6 @@ impl Numbers {
         list
     }
 
-    /// Features as given.
-    pub fn x(&self) -> &[f64] {
-        &self.x
-    }
-
     /// Checks an output of the epilogue: every row that exists, and that no other byte was written.
     pub fn holds(&self, ran: &Ran, what: &str) {
         clean(ran, what);

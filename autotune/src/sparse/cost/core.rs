@@ -6,6 +6,7 @@ use super::{Bound, LaunchCost, largest};
 use crate::device::DeviceProfile;
 use crate::sparse::candidate::{Core, Tile};
 use crate::sparse::work::Precision;
+use tilewright_templates::sparse_conv::core::CoreConfig;
 
 /// What a launch of the core multiplies.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +97,9 @@ pub(super) fn cost(d: &DeviceProfile, p: Precision, w: &Multiply, launches: u32)
 /// Rows of both operands that warps read from shared memory for a block, counted as often as they are read.
 fn reads(tile: Tile) -> f64 {
     let (bm, bn) = (f64::from(tile.bm), f64::from(tile.bn));
-    match tile.core {
-        // Warps of 32 to 64 rows by 32 columns.
-        Core::Mma => bm * (bn / 32.0).ceil().min(4.0) + bn * (bm / 64.0).ceil(),
+    match tile.config() {
+        CoreConfig::Mma(c) => bm * f64::from(c.warps_n) + bn * f64::from(c.warps_m),
         // A warpgroup's 64 rows once, the weight once for each.
-        Core::Wgmma => bm + bn * bm / 64.0,
+        CoreConfig::Wgmma(_) => bm + bn * bm / 64.0,
     }
 }

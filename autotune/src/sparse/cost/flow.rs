@@ -6,7 +6,7 @@ use super::{LaunchCost, lists, maps};
 use crate::device::DeviceProfile;
 use crate::sparse::candidate::{Candidate, Flow, Tile};
 use crate::sparse::space::is_tall;
-use crate::sparse::work::{GroupStats, LayerShape, NetworkWork, Precision, ViewStats, Way};
+use crate::sparse::work::{CopyShape, GroupStats, LayerShape, NetworkWork, Precision, ViewStats, Way};
 use serde::Serialize;
 
 /// Times on one device.
@@ -89,9 +89,20 @@ impl Model<'_> {
         all
     }
 
-    /// Times of a network, group by group.
-    pub fn network(&self, work: &NetworkWork, choice: &[Candidate]) -> Vec<GroupCost> {
-        choice.iter().enumerate().map(|(g, c)| self.group(work, g, c)).collect()
+    /// Times of what stands between convolutions.
+    pub fn copies(&self, work: &NetworkWork) -> Vec<LaunchCost> {
+        let copy = |c: &CopyShape| {
+            let bytes = c.rows as f64 * f64::from(c.channels) * f64::from(work.precision.bytes());
+            let t = Traffic { near: 2.0 * bytes, chain: 1.0, ..Traffic::default() };
+            LaunchCost { layer: Some(c.name.clone()), ..t.cost(self.device, "concatenate", 1) }
+        };
+        work.copies.iter().map(copy).collect()
+    }
+
+    /// Time of a network from points to features, maps made, a candidate for each group. Seconds.
+    pub fn network(&self, work: &NetworkWork, choice: &[Candidate]) -> f64 {
+        let groups: f64 = choice.iter().enumerate().map(|(g, c)| self.group(work, g, c).seconds()).sum();
+        groups + self.copies(work).iter().map(|c| c.seconds).sum::<f64>()
     }
 }
 

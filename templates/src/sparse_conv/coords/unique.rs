@@ -25,7 +25,7 @@ pub(super) const WORD: u32 = 32;
 /// `i * ceil(2^24 / taps) >> 24` is `i / taps` for the pairs of a CTA, which are at most 64 * 343.
 const PAIR_SHIFT: u32 = 24;
 /// Elements of the status.
-const OUTSIDE: i64 = 2;
+pub(super) const OUTSIDE: i64 = 2;
 const TOO_MANY: i64 = 3;
 
 const _: () = assert!((ROWS * MOST_TAPS) as u64 * (MOST_TAPS as u64) < 1 << PAIR_SHIFT && ROWS << PAIR_SHIFT <= 1 << 30);

@@ -154,8 +154,7 @@ impl Feed {
             }
             Lists::Tap { start, .. } => {
                 let tap = r.param("tap");
-                let (first, rows) = self.of_tap(r, start, tap, item);
-                let _ = first;
+                let (_, rows) = self.of_tap(r, start, tap, item);
                 (zero, r.cmp(CmpPred::Gt, rows, 0))
             }
         };

@@ -10,7 +10,7 @@ use super::exit::Leave;
 use super::source::{Feed, Work};
 use tilewright_ir::DType;
 use tilewright_ir::layout::LayoutError;
-use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, Pipe, RegTile, RoleBuilder, Scalar, Unit};
+use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, Pipe, RegTile, RoleBuilder, Scalar, Staging, Unit};
 
 /// Rows of a warpgroup.
 const ROWS: u32 = 64;
@@ -24,7 +24,9 @@ pub(super) fn wgmma(k: &mut KernelBuilder, class: &CoreClass, c: &WgmmaConfig) -
     let ring = k.pipe("ab", c.stages, &[(class.dtype, [c.bm, c.bk], 1), (class.dtype, [c.bk, c.bn], 1)]);
     k.min_ctas(c.ctas_of_sm(class.dtype));
     let [gather_regs, math_regs] = c.registers().map_or([None; 2], |regs| regs.map(Some));
-    let x = Core { class, c, feed, leave, ring };
+    let chunk = CHUNK.min(c.bn);
+    let staging = leave.is_wide().then(|| k.buffer("out", class.dtype, [ROWS, chunk], c.bm / ROWS));
+    let x = Core { class, c, feed, leave, ring, staging };
     k.role("gather", 4, gather_regs, Unit::Warpgroup, |r| x.gather(r));
     let mut result = Ok(());
     k.role("math", 4 * c.bm / ROWS, math_regs, Unit::Warpgroup, |r| result = x.math(r));
@@ -37,6 +39,8 @@ struct Core<'a> {
     feed: Feed,
     leave: Leave,
     ring: Pipe,
+    /// A tile of each multiplying warpgroup for what leaves.
+    staging: Option<Staging>,
 }
 
 /// A tap and the rows that meet it, read before they are needed.
@@ -169,9 +173,16 @@ impl Core<'_> {
         r.release_if(&self.ring, some);
         let sums = r.get_tile(acc);
         for at in (0..self.c.bn).step_by(CHUNK as usize) {
-            let part = r.slice(sums, [0, at], [ROWS, CHUNK.min(self.c.bn - at)])?;
+            let cols = CHUNK.min(self.c.bn - at);
+            let part = r.slice(sums, [0, at], [ROWS, cols])?;
             let col = r.add(w.col, at);
-            self.leave.write(r, &self.feed, &w, part, from, col);
+            match &self.staging {
+                Some(staging) if cols == CHUNK.min(self.c.bn) => {
+                    let tile = r.staging(staging, wg);
+                    self.leave.write_wide(r, &self.feed, &w, part, [from, col], tile)?;
+                }
+                _ => self.leave.write(r, &self.feed, &w, part, from, col),
+            }
         }
         Ok(())
     }

@@ -1,0 +1,282 @@
+//! The log of trials: JSON lines, only ever appended to. What stands in it need not be measured again.
+
+use super::measure::Failure;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Version of the form.
+const SCHEMA: u32 = 1;
+
+/// What trials are of: a log is continued for the same only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// Version of the form.
+    pub schema: u32,
+    /// Network.
+    pub network: String,
+    /// Fingerprint of its layers.
+    pub shape: String,
+    /// Fingerprint of the scene's statistics.
+    pub stats: String,
+    /// Device profile.
+    pub device: String,
+    /// Fingerprint of the candidates and of how they are searched, the seed with it.
+    pub search: String,
+}
+
+/// What was tried.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Trial {
+    /// The numbers of a candidate.
+    Check {
+        /// Group.
+        group: String,
+        /// Candidate.
+        candidate: String,
+    },
+    /// The time of a choice in which no group is tried.
+    Whole {
+        /// Fingerprint of the candidates of all groups.
+        choice: String,
+        /// First of its runs, counted from 0.
+        from: u32,
+    },
+    /// The time of a choice.
+    Time {
+        /// Group whose candidate is tried.
+        group: String,
+        /// Candidate.
+        candidate: String,
+        /// Fingerprint of the candidates of all groups.
+        choice: String,
+        /// First of its runs, counted from 0.
+        from: u32,
+    },
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The numbers are right.
+    Right,
+    /// Nanoseconds of each run: whole numbers, so that they come back as they were.
+    Nanoseconds(Vec<u64>),
+    /// The candidate is none, or did not run with the others.
+    Failed {
+        /// The group whose launch was the cause.
+        group: String,
+        /// What happened.
+        failure: Failure,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    trial: Trial,
+    outcome: Outcome,
+}
+
+/// A log that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another search writes to it.
+    #[error("{}: another search is writing to it", .0.display())]
+    Busy(PathBuf),
+    /// The file is something else, or of another version.
+    #[error("{}: line {line} is no trial ({why}); move the file away to begin anew", path.display())]
+    Line {
+        /// Its path.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// Why.
+        why: String,
+    },
+    /// The trials are of something else.
+    #[error("{}: its trials are of another {what}: {found}, not {expected}; move the file away to begin anew", path.display())]
+    Foreign {
+        /// Its path.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// In the file.
+        found: String,
+        /// Now.
+        expected: String,
+    },
+}
+
+/// Trials, by what was tried.
+#[derive(Debug, Default)]
+pub struct TrialLog {
+    file: Option<(PathBuf, File)>,
+    trials: BTreeMap<Trial, Outcome>,
+}
+
+impl Header {
+    /// The header of a search.
+    pub fn new(network: &str, shape: String, stats: String, device: &str, search: String) -> Self {
+        Header { schema: SCHEMA, network: network.into(), shape, stats, device: device.into(), search }
+    }
+
+    fn differs(&self, found: &Header) -> Option<(&'static str, String, String)> {
+        let fields = |h: &Header| {
+            let schema = h.schema.to_string();
+            [schema, h.network.clone(), h.shape.clone(), h.stats.clone(), h.device.clone(), h.search.clone()]
+        };
+        let names = ["version", "network", "network shape", "scene", "device", "search"];
+        let pairs = names.into_iter().zip(fields(found).into_iter().zip(fields(self)));
+        pairs.map(|(name, (found, expected))| (name, found, expected)).find(|(_, found, expected)| found != expected)
+    }
+}
+
+impl TrialLog {
+    /// A log that nobody keeps.
+    pub fn in_memory() -> Self {
+        TrialLog::default()
+    }
+
+    /// Opens a log, or begins one. A last line that was not finished, as a kill leaves it, is cut off: its trial was not either.
+    pub fn open(path: &Path, header: &Header) -> Result<Self, LogError> {
+        let io = |source| LogError::Io { path: path.into(), source };
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LogError::Busy(path.into())),
+            Err(TryLockError::Error(e)) => return Err(io(e)),
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io)?;
+        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let bad = |line: usize, why: String| LogError::Line { path: path.into(), line, why };
+        let mut trials = BTreeMap::new();
+        let mut lines = bytes[..whole].split_inclusive(|b| *b == b'\n').enumerate();
+        if let Some((_, first)) = lines.next() {
+            let found: Header = serde_json::from_slice(first).map_err(|e| bad(1, e.to_string()))?;
+            if let Some((what, found, expected)) = header.differs(&found) {
+                return Err(LogError::Foreign { path: path.into(), what, found, expected });
+            }
+        }
+        for (i, text) in lines {
+            let line: Line = serde_json::from_slice(text).map_err(|e| bad(i + 1, e.to_string()))?;
+            trials.entry(line.trial).or_insert(line.outcome);
+        }
+        file.set_len(whole as u64).map_err(io)?;
+        file.seek(SeekFrom::Start(whole as u64)).map_err(io)?;
+        let mut log = TrialLog { file: Some((path.into(), file)), trials };
+        if whole == 0 {
+            log.append(header)?;
+        }
+        Ok(log)
+    }
+
+    /// What came of a trial, if it was made.
+    pub fn get(&self, trial: &Trial) -> Option<&Outcome> {
+        self.trials.get(trial)
+    }
+
+    /// Trials made.
+    pub fn len(&self) -> usize {
+        self.trials.len()
+    }
+
+    /// Whether none was made.
+    pub fn is_empty(&self) -> bool {
+        self.trials.is_empty()
+    }
+
+    /// Notes a trial: when this returns, it survives the end of the process.
+    pub fn push(&mut self, trial: Trial, outcome: Outcome) -> Result<(), LogError> {
+        let line = Line { trial, outcome };
+        self.append(&line)?;
+        self.trials.insert(line.trial, line.outcome);
+        Ok(())
+    }
+
+    fn append(&mut self, line: &impl Serialize) -> Result<(), LogError> {
+        let Some((path, file)) = &mut self.file else { return Ok(()) };
+        let io = |source| LogError::Io { path: path.clone(), source };
+        let mut text = serde_json::to_vec(line).map_err(|e| io(e.into()))?;
+        text.push(b'\n');
+        // One write a line: a kill leaves a prefix of it at worst.
+        file.write_all(&text).map_err(io)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(device: &str) -> Header {
+        Header::new("net", "s".into(), "t".into(), device, "u".into())
+    }
+
+    fn trial(n: u32) -> Trial {
+        Trial::Time { group: "g".into(), candidate: "c".into(), choice: "x".into(), from: n }
+    }
+
+    #[test]
+    fn every_prefix_of_a_log_is_a_log_with_the_trials_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = TrialLog::open(&path, &header("d")).unwrap();
+        let outcomes = [
+            Outcome::Nanoseconds(vec![651_385, 1, u64::MAX]),
+            Outcome::Right,
+            Outcome::Failed { group: "g".into(), failure: Failure::Hung("10 s\nand more".into()) },
+        ];
+        for (n, o) in outcomes.iter().enumerate() {
+            log.push(trial(n as u32), o.clone()).unwrap();
+        }
+        drop(log);
+        let bytes = std::fs::read(&path).unwrap();
+        for end in 0..=bytes.len() {
+            std::fs::write(&path, &bytes[..end]).unwrap();
+            let mut log = TrialLog::open(&path, &header("d")).unwrap();
+            let lines = bytes[..end].iter().filter(|b| **b == b'\n').count();
+            assert_eq!(log.len(), lines.saturating_sub(1), "after {end} bytes");
+            for (n, outcome) in outcomes.iter().enumerate().take(log.len()) {
+                assert_eq!(log.get(&trial(n as u32)), Some(outcome));
+            }
+            // What is written next stands on a line of its own.
+            log.push(trial(9), Outcome::Right).unwrap();
+            drop(log);
+            assert_eq!(TrialLog::open(&path, &header("d")).unwrap().get(&trial(9)), Some(&Outcome::Right));
+        }
+    }
+
+    #[test]
+    fn foreign_logs_other_files_and_busy_ones_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = TrialLog::open(&path, &header("d")).unwrap();
+        let error = |h: &Header| TrialLog::open(&path, h).unwrap_err().to_string();
+        assert!(error(&header("d")).contains("another search is writing"));
+        drop(log);
+        assert!(error(&header("e")).contains("of another device: d, not e"));
+        std::fs::write(&path, "# notes\n").unwrap();
+        assert!(error(&header("d")).contains("line 1 is no trial"));
+        drop(std::fs::remove_file(&path));
+        drop(TrialLog::open(&path, &header("d")).unwrap());
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text += "{\"trial\":1}\n";
+        std::fs::write(&path, &text).unwrap();
+        assert!(error(&header("d")).contains("line 2 is no trial"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "a refused file is left as it is");
+    }
+}
