@@ -324,6 +324,77 @@ fn warpgroups_that_share_a_buffer_meet_first() {
     must_name(k, &["role main", "place"]);
 }
 
+/// A warpgroup copies one tile of a stage, waits for it a stage later and hands it over; TMA brings the other.
+fn gathered() -> Kernel {
+    let mut k = KernelBuilder::new("gathered", Arch::Sm90a);
+    k.shape("k");
+    let a = k.tensor("a", DType::F16, [Dim::param("k"), Dim { param: None, factor: 64 }]);
+    let ring = k.pipe("ab", 3, &[(DType::F16, [64, 64], 1), (DType::F16, [64, 64], 1)]);
+    k.probe("k", 64, ProbeAxis::Trips);
+    k.role("gather", 4, None, Unit::Warpgroup, |r| {
+        let kd = r.param("k");
+        let (trips, last) = (r.ceil_div(kd, 64), r.scalar_cell(0));
+        r.for_range(0, trips, 1, |r, kt| {
+            let (s, at, zero) = (r.acquire(&ring), r.mul(kt, 64), r.int(0));
+            r.tma_load(&a, &[at, zero], &ring, s, 1);
+            let tile = r.slot(&ring, s, 0);
+            let ty = r.copy_rows_index(tile, 8);
+            let (rows, first) = (r.iota(0, ty.clone()), r.splat(at, ty));
+            let rows = r.binary("add", rows, first);
+            r.copy_rows(&a, tile, rows, 0, 8);
+            r.copy_commit();
+            r.copy_wait(1);
+            let (older, before) = (r.cmp(CmpPred::Gt, kt, 0), r.get(last));
+            r.if_then(older, |r| r.commit(&ring, before));
+            r.set(last, s);
+        });
+        r.copy_wait(0);
+        let (some, before) = (r.cmp(CmpPred::Gt, trips, 0), r.get(last));
+        r.if_then(some, |r| r.commit(&ring, before));
+    });
+    k.role("math", 4, None, Unit::Warpgroup, |r| {
+        let kd = r.param("k");
+        let (trips, yes) = (r.ceil_div(kd, 64), r.bool(true));
+        let acc = r.wgmma_acc([64, 64]).unwrap();
+        r.for_range(0, trips, 1, |r, _| {
+            let s = r.wait(&ring);
+            let (a, b) = (r.slot(&ring, s, 0), r.slot(&ring, s, 1));
+            r.mma_async(acc, a, b, yes, false);
+            r.mma_wait(acc, 0);
+            r.release(&ring);
+        });
+    });
+    k.finish()
+}
+
+#[test]
+fn copies_land_before_a_unit_hands_their_stage_over() {
+    check_protocol(&prepare(gathered()).unwrap()).unwrap();
+    let k = without(prepare(gathered()).unwrap(), OpKind::CopyWait, 0);
+    must_name(k, &["role gather", "stage 0 of ab is committed before its copies have landed"]);
+    let k = without(prepare(gathered()).unwrap(), OpKind::CopyRows, 0);
+    must_name(k, &["stage 0 of ab is committed, but the unit put nothing into it"]);
+    let k = without(prepare(gathered()).unwrap(), OpKind::PipeCommit, 1);
+    must_name(k, &["the full barriers of pipe ab count 5 arrivals, the roles make 1"]);
+    let k = without(prepare(gathered()).unwrap(), OpKind::TmaLoad, 0);
+    must_name(k, &["pipe ab announces 8192 bytes a stage, its loads bring 0"]);
+}
+
+#[test]
+fn what_warps_repeat_by_themselves_holds_no_barrier() {
+    let mut k = KernelBuilder::new("walk", Arch::Sm80);
+    k.role("main", 4, None, Unit::Role, |r| {
+        let ty = RegTile { dtype: DType::I32, shape: [128, 1], layout: blocked(128, [128, 1], 1).unwrap() };
+        let at = r.iota(0, ty.clone());
+        let zero = r.splat_int(0, at);
+        let mask = r.compare(CmpPred::Lt, at, zero);
+        let left = r.tile_cell(mask);
+        r.while_any(left, |r| r.sync());
+    });
+    let why = prepare(k.finish()).unwrap_err().to_string();
+    assert!(why.contains("unit.sync inside: warps repeat the region each as often as it needs"), "{why}");
+}
+
 #[test]
 fn runs_of_elements_lie_in_a_tensor_of_their_dtype() {
     let refused = |dtype, coordinates: usize, offset| {

@@ -2,7 +2,7 @@
 
 use tilewright_ir::DType;
 use tilewright_ir::layout::Swizzle as IrSwizzle;
-use tilewright_ir::passes::{Lowered, ParamDesc};
+use tilewright_ir::passes::{Lowered, ParamDesc, Touch};
 use tilewright_runtime::dtype::Dtype;
 use tilewright_runtime::expr::{Expr, ParseError};
 use tilewright_runtime::manifest::{Access, Interleave, L2Promotion, Launch, OobFill, Param, ParamKind, Swizzle, TensorMapSpec};
@@ -47,7 +47,14 @@ pub fn requires(lowered: &Lowered) -> Result<Vec<Expr>, ParseError> {
 fn kind(desc: &ParamDesc) -> Result<ParamKind, ParseError> {
     let access = |written: bool| if written { Access::Write } else { Access::Read };
     Ok(match desc {
-        ParamDesc::Ptr(tensor, written) => ParamKind::Ptr { tensor: tensor.clone(), access: access(*written) },
+        ParamDesc::Ptr(tensor, touch) => {
+            let access = match touch {
+                Touch::Read => Access::Read,
+                Touch::Write => Access::Write,
+                Touch::Update => Access::ReadWrite,
+            };
+            ParamKind::Ptr { tensor: tensor.clone(), access }
+        }
         ParamDesc::Scalar(name, DType::F32) => ParamKind::F32 { scalar: name.clone() },
         ParamDesc::Scalar(name, _) => ParamKind::I32 { value: expr(name)? },
         ParamDesc::TensorMap(m) => ParamKind::TensorMap(TensorMapSpec {

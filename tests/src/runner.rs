@@ -1,18 +1,21 @@
 //! From a kernel in the DSL to what it computes on the emulator: every floor below `gen` in a few lines.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tilewright_codegen::toolchain::SassContract;
 use tilewright_codegen::{CodegenError, Compiled, Compiler, CompilerOptions, WorkerCommand};
 use tilewright_emulator::tensor::swizzle::Swizzle;
 use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
-use tilewright_emulator::{Arg, BufferId, Device, DeviceConfig, Fill, Launch, Module, Numerics, Rendering, Severity, TensorMap};
+use tilewright_emulator::{
+    Arg, BufferId, Device, DeviceConfig, Fill, Launch, Module, Numerics, Rendering, Report, Severity, TensorMap,
+};
 use tilewright_ir::DType;
 use tilewright_ir::layout::Swizzle as IrSwizzle;
 use tilewright_ir::passes::{Lowered, ParamDesc, PassError, TensorMapDesc, lower};
 use tilewright_ir::tile::Kernel;
 use tilewright_runtime::expr::{Expr, VarId, Vars};
 
-type Error = Box<dyn std::error::Error>;
+pub(crate) type Error = Box<dyn std::error::Error>;
 
 /// Builds kernels.
 pub struct Runner {
@@ -109,42 +112,12 @@ impl Built {
         for (name, id) in &buffers {
             device.name(*id, *name)?;
         }
-        let address = |name: &str| -> Result<u64, Error> {
-            let hit = buffers.iter().find(|b| b.0 == name).ok_or_else(|| format!("no tensor `{name}` was given"))?;
-            Ok(device.address(hit.1))
-        };
-        let mut args = Vec::new();
-        for p in &self.lowered.params {
-            args.push(match p {
-                ParamDesc::Ptr(name, _) => Arg::U64(address(name)?),
-                ParamDesc::Scalar(name, DType::F32) => {
-                    let hit = floats.iter().find(|f| f.0 == name).ok_or_else(|| format!("no scalar `{name}` was given"))?;
-                    Arg::F32(hit.1)
-                }
-                ParamDesc::Scalar(name, _) => Arg::U32(number(name, &vars)? as u32),
-                ParamDesc::TensorMap(m) => {
-                    Arg::Bytes(device.encode_tensor_map(&tensor_map(m, &vars, address(&m.tensor)?)?)?.to_vec())
-                }
-            });
-        }
-        let mut grid = [0; 3];
-        for (g, text) in grid.iter_mut().zip(&self.lowered.tile.grid) {
-            *g = u32::try_from(number(text, &vars)?)?;
-        }
-        let bounds = &self.lowered.lane.launch;
-        let launch = Launch {
-            entry: self.lowered.lane.name.clone(),
-            grid,
-            block: [bounds.threads, 1, 1],
-            cluster: bounds.cluster,
-            dynamic_shared_bytes: bounds.smem_bytes,
-            args,
-        };
-        let report = device.launch(&self.module, &launch)?;
+        let addresses: BTreeMap<&str, u64> = buffers.iter().map(|(name, id)| (*name, device.address(*id))).collect();
+        let report = self.launch(&mut device, &vars, floats, &addresses)?;
         let mut ran =
             Ran { outputs: Vec::new(), unwritten: Vec::new(), inputs: Vec::new(), errors: Vec::new(), lints: Vec::new() };
         for finding in &report.findings {
-            let path = format!("{}.ptx", launch.entry);
+            let path = format!("{}.ptx", self.lowered.lane.name);
             let words = buffers.iter().fold(Rendering::new(&self.compiled.ptx, &path), |r, (n, id)| r.name(n, &device, *id));
             let list = if finding.severity == Severity::Error { &mut ran.errors } else { &mut ran.lints };
             list.push(words.finding(finding));
@@ -155,6 +128,46 @@ impl Built {
             ran.unwritten.push(device.unwritten(*id));
         }
         Ok(ran)
+    }
+
+    /// One launch on a device; `addresses` says where each of the kernel's tensors lies.
+    pub(crate) fn launch(
+        &self,
+        device: &mut Device,
+        vars: &Vars,
+        floats: &[(&str, f32)],
+        addresses: &BTreeMap<&str, u64>,
+    ) -> Result<Report, Error> {
+        let address =
+            |name: &str| addresses.get(name).copied().ok_or_else(|| Error::from(format!("no tensor `{name}` was given")));
+        let mut args = Vec::new();
+        for p in &self.lowered.params {
+            args.push(match p {
+                ParamDesc::Ptr(name, _) => Arg::U64(address(name)?),
+                ParamDesc::Scalar(name, DType::F32) => {
+                    let hit = floats.iter().find(|f| f.0 == name).ok_or_else(|| format!("no scalar `{name}` was given"))?;
+                    Arg::F32(hit.1)
+                }
+                ParamDesc::Scalar(name, _) => Arg::U32(number(name, vars)? as u32),
+                ParamDesc::TensorMap(m) => {
+                    Arg::Bytes(device.encode_tensor_map(&tensor_map(m, vars, address(&m.tensor)?)?)?.to_vec())
+                }
+            });
+        }
+        let mut grid = [0; 3];
+        for (g, text) in grid.iter_mut().zip(&self.lowered.tile.grid) {
+            *g = u32::try_from(number(text, vars)?)?;
+        }
+        let bounds = &self.lowered.lane.launch;
+        let launch = Launch {
+            entry: self.lowered.lane.name.clone(),
+            grid,
+            block: [bounds.threads, 1, 1],
+            cluster: bounds.cluster,
+            dynamic_shared_bytes: bounds.smem_bytes,
+            args,
+        };
+        Ok(device.launch(&self.module, &launch)?)
     }
 }
 

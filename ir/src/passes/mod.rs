@@ -11,7 +11,7 @@ mod smem;
 mod wgmma;
 
 pub use barriers::derive_barriers;
-pub use expand::{ParamDesc, TensorMapDesc, expand};
+pub use expand::{ParamDesc, TensorMapDesc, Touch, expand};
 pub use fences::insert_proxy_fences;
 pub use pipeline::{Lowered, PassError, lower, prepare};
 pub use protocol::{ProtocolError, check_protocol};

@@ -1,21 +1,15 @@
 """Fetches pinned wheels and takes programs out of them: fetch_wheels.py REQUIREMENTS BIN TOOL...
 
-With pip where there is one; else from the index that pip is configured with, through the simple API (PEP 503, PEP 691).
-Either way each file must have its pinned sha256.
+With pip where there is one; else from the index that pip is configured with, by the functions of index.py, which stand before
+this text. Either way each file must have its pinned sha256.
 """
 
-import configparser
 import hashlib
-import html
-import json
 import os
 import re
-import ssl
 import subprocess
 import sys
 import tempfile
-import urllib.parse
-import urllib.request
 import zipfile
 
 PLATFORM = "manylinux_2_17_x86_64"
@@ -35,39 +29,13 @@ def with_pip(requirements, folder):
     return subprocess.run(command).returncode == 0
 
 
-def setting(name, default=None):
-    """A setting of pip's: from the environment, else from its files."""
-    value = os.environ.get("PIP_" + name.upper().replace("-", "_"))
-    if value:
-        return value
-    config = configparser.RawConfigParser()
-    home = os.path.expanduser("~")
-    files = ["/etc/pip.conf", home + "/.pip/pip.conf", home + "/.config/pip/pip.conf", os.environ.get("PIP_CONFIG_FILE")]
-    config.read([file for file in files if file])
-    return config.get("global", name, fallback=default)
-
-
 def with_urllib(pins, folder):
-    certificates = setting("cert")
-    context = ssl.create_default_context(cafile=certificates)
-    index = setting("index-url", "https://pypi.org/simple").rstrip("/")
-
-    def get(url):
-        headers = {"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.1"}
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=180, context=context) as answer:
-            return answer.geturl(), answer.read()
-
     for package, version, sha256 in pins:
-        page, body = get(f"{index}/{package}/")
-        try:
-            links = [file["url"] for file in json.loads(body)["files"]]
-        except ValueError:
-            links = [html.unescape(link) for link in re.findall(r'href="([^"]+)"', body.decode())]
         stem = package.replace("-", "_") + "-" + version + "-"
-        links = [urllib.parse.urljoin(page, link).split("#")[0] for link in links]
+        links = files_of(package)
         wheels = [link for link in links if os.path.basename(link).startswith(stem) and link.endswith(PLATFORM + ".whl")]
         if not wheels:
-            sys.exit(f"{index} has no {package} {version} for {PLATFORM}")
+            sys.exit(f"{index_url()} has no {package} {version} for {PLATFORM}")
         with open(os.path.join(folder, os.path.basename(wheels[0])), "wb") as file:
             file.write(get(wheels[0])[1])
 

@@ -3,7 +3,7 @@
 
 use super::address::SmemAddr;
 use super::control::{packing, reg_ty};
-use super::{Expander, Low, ParamDesc};
+use super::{Expander, Low, ParamDesc, Touch};
 use crate::attr::Attrs;
 use crate::dtype::DType;
 use crate::lane::{self, Op as L, Ty};
@@ -69,8 +69,9 @@ impl Expander<'_> {
     pub(super) fn element_view(&mut self, op: &Op) -> (Tensor, View) {
         let name = op.attrs.get_sym("tensor").to_string();
         let tensor = self.k.tensor(&name).expect("the verifier checked tensor names").clone();
-        let written = self.written(&name);
-        let i = self.param(ParamDesc::Ptr(name, written));
+        let touch = self.touch(&name);
+        let written = touch != Touch::Read;
+        let i = self.param(ParamDesc::Ptr(name, touch));
         let ptr = self.param_value(i);
         let view = View { ptr, rows: None, cols: None, dtype: tensor.dtype, bytes: tensor.dtype.bytes(), written };
         (tensor, view)

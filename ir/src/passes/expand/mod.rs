@@ -62,13 +62,24 @@ pub struct TensorMapDesc {
     pub written: bool,
 }
 
+/// What a kernel does with a tensor it has the address of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// It only loads.
+    Read,
+    /// It stores; what it loads, it stored before.
+    Write,
+    /// What is there decides what will be there: atomic operations.
+    Update,
+}
+
 /// A kernel parameter, in launch order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParamDesc {
     /// A tensor map by value.
     TensorMap(TensorMapDesc),
-    /// The address of a tensor, and whether the kernel writes there.
-    Ptr(String, bool),
+    /// The address of a tensor, and what the kernel does there.
+    Ptr(String, Touch),
     /// A scalar.
     Scalar(String, DType),
 }
@@ -351,7 +362,7 @@ impl<'k> Expander<'k> {
         }
         let (name, kind) = match &desc {
             ParamDesc::TensorMap(m) => (format!("map{}_{}", self.params.len(), m.tensor), ParamKind::TensorMap),
-            ParamDesc::Ptr(t, written) => (t.clone(), ParamKind::Global { align: 16, readonly: !written }),
+            ParamDesc::Ptr(t, touch) => (t.clone(), ParamKind::Global { align: 16, readonly: *touch == Touch::Read }),
             ParamDesc::Scalar(n, d) => {
                 // An extent may be an expression, which is no name.
                 let plain = n.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -373,16 +384,22 @@ impl<'k> Expander<'k> {
         self.b.inst(L::Param, &[], &[ty], Attrs::none().int("index", index as i64))[0]
     }
 
-    fn written(&self, tensor: &str) -> bool {
-        let mut hit = false;
+    fn touch(&self, tensor: &str) -> Touch {
+        let (mut stores, mut updates) = (false, false);
         for r in &self.k.roles {
             r.body.walk(&mut |op| {
                 use OpKind::*;
-                let stores = matches!(op.kind, StTile | StoreElems | StoreRows | Atomic | AtomicCas | AddRows);
-                hit |= stores && op.attrs.get_sym("tensor") == tensor;
+                if op.attrs.get_sym("tensor") == tensor {
+                    stores |= matches!(op.kind, StTile | StoreElems | StoreRows);
+                    updates |= matches!(op.kind, Atomic | AtomicCas | AddRows);
+                }
             });
         }
-        hit
+        match (stores, updates) {
+            (_, true) => Touch::Update,
+            (true, false) => Touch::Write,
+            (false, false) => Touch::Read,
+        }
     }
 
     fn unsupported<T>(&self, what: String) -> Result<T, PassError> {

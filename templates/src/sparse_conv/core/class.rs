@@ -116,16 +116,14 @@ pub enum CoreError {
         /// The target.
         arch: Arch,
     },
-    /// Lists made for tiles of other heights, or another number of ranges of taps.
-    #[error("{list} were made for {what} {found}, config {id} has {wanted}")]
+    /// Lists made for tiles of another height.
+    #[error("{list} are {found} rows high, those of config {id} {wanted}")]
     Lists {
         /// Which lists.
         list: &'static str,
-        /// What differs.
-        what: &'static str,
-        /// Of the lists.
+        /// Rows of the lists' tiles.
         found: u32,
-        /// Of the config.
+        /// Rows of the config's.
         wanted: u32,
         /// The config.
         id: String,
@@ -221,6 +219,5 @@ pub(super) fn vec_of(dtype: DType) -> u32 {
 
 /// An extent up to the next multiple of what a 16-byte access takes, as an expression.
 pub(super) fn padded(extent: &str, dtype: DType) -> String {
-    let vec = vec_of(dtype);
-    format!("ceil_div({extent},{vec})*{vec}")
+    format!("round_up({extent},{})", vec_of(dtype))
 }

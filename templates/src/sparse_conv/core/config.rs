@@ -47,6 +47,8 @@ pub enum CoreConfig {
 
 /// Shared memory of a CTA that every target has (sm86 and sm89; CUDA C++ Programming Guide, compute capabilities).
 const SMEM_BYTES: u32 = 99 * 1024;
+/// Shared memory of a CTA on Hopper, less what barriers take.
+const HOPPER_SMEM_BYTES: u32 = 226 * 1024;
 
 impl MmaConfig {
     /// A tile `[bm, bn, bk]` over warps that are as near to a square of the tile as they get: eight for tiles of 128 x 128, else
@@ -90,7 +92,10 @@ impl MmaConfig {
             (!(2..=8).contains(&self.stages), format!("{} stages: 2 to 8", self.stages)),
             (
                 threads > 0 && self.bm > 0 && blocked(threads, [self.bm, self.bk], vec).is_err(),
-                format!("{} rows of bk = {} are no whole number of 16-byte copies for each of {threads} threads", self.bm, self.bk),
+                format!(
+                    "{} rows of bk = {} are no whole number of 16-byte copies for each of {threads} threads",
+                    self.bm, self.bk
+                ),
             ),
             (
                 threads > 0 && self.bm * self.bn / threads.max(1) > 128,
@@ -99,6 +104,31 @@ impl MmaConfig {
             (
                 self.smem_bytes(dtype) > SMEM_BYTES,
                 format!("{} bytes of shared memory: at most {SMEM_BYTES}", self.smem_bytes(dtype)),
+            ),
+        ];
+        rules.into_iter().find(|(broken, _)| *broken).map(|(_, why)| why)
+    }
+}
+
+impl WgmmaConfig {
+    /// Bytes of the ring.
+    pub fn smem_bytes(&self, dtype: DType) -> u32 {
+        (self.bm + self.bn) * self.bk * dtype.bytes() * self.stages
+    }
+
+    fn why_illegal(&self, dtype: DType) -> Option<String> {
+        let rules = [
+            (dtype.bytes() != 2, format!("wgmma multiplies rows of f16 and bf16, {dtype} is multiplied by mma configs")),
+            (![64, 128].contains(&self.bm), format!("bm = {}: 64 rows for each of one or two warpgroups", self.bm)),
+            (
+                !self.bn.is_multiple_of(16) || !(16..=256).contains(&self.bn),
+                format!("bn = {}: a multiple of 16 up to 256", self.bn),
+            ),
+            (![16, 32, 64].contains(&self.bk), format!("bk = {}: rows of a stage are 16, 32 or 64 channels", self.bk)),
+            (!(3..=8).contains(&self.stages), format!("{} stages: 3 to 8", self.stages)),
+            (
+                self.smem_bytes(dtype) > HOPPER_SMEM_BYTES,
+                format!("{} bytes of shared memory: at most {HOPPER_SMEM_BYTES}", self.smem_bytes(dtype)),
             ),
         ];
         rules.into_iter().find(|(broken, _)| *broken).map(|(_, why)| why)
@@ -119,7 +149,7 @@ impl CoreConfig {
         let why = match self {
             CoreConfig::Mma(c) => c.why_illegal(dtype),
             CoreConfig::Wgmma(_) if !arch.is_hopper() => return Err(CoreError::Target { config: self.to_string(), arch }),
-            CoreConfig::Wgmma(_) => None,
+            CoreConfig::Wgmma(c) => c.why_illegal(dtype),
         };
         why.map_or(Ok(()), |why| Err(CoreError::Config { id: self.to_string(), why }))
     }

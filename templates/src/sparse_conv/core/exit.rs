@@ -4,7 +4,8 @@ use super::class::{CoreClass, Exit};
 use super::epilogue::Epilogue;
 use super::source::{Feed, Work};
 use tilewright_ir::DType;
-use tilewright_ir::tile::{Dim, KernelBuilder, Operand, RoleBuilder, Scalar, TensorRef, TileRef};
+use tilewright_ir::layout::{LayoutError, blocked};
+use tilewright_ir::tile::{Dim, KernelBuilder, Operand, RegTile, RoleBuilder, Scalar, SmemRef, TensorRef, TileRef};
 
 /// The output of a kernel.
 #[derive(Clone, Debug)]
@@ -45,8 +46,42 @@ impl Leave {
                 let before = r.load_rows(&self.y, like, rows, col, self.vec);
                 r.binary("add", before, sums)
             }
-            Exit::Slab | Exit::PairRows | Exit::AddAtomic => sums,
+            Exit::AddAtomic => return r.add_rows(&self.y, sums, rows, col, self.vec),
+            Exit::Slab | Exit::PairRows => sums,
         };
         r.store_rows(&self.y, tile, rows, col, self.vec);
+    }
+
+    /// Whether rows can leave through a shared tile in 16-byte pieces.
+    pub fn is_wide(&self) -> bool {
+        self.exit == Exit::Store && self.y.dtype.bytes() == 2 && self.vec == 8
+    }
+
+    /// As [`Self::write`] of a warpgroup's sums by way of a shared tile of their shape: a thread holds pairs of neighbours, and
+    /// stored as they are they would fill half a sector at a time.
+    pub fn write_wide(
+        &self,
+        r: &mut RoleBuilder,
+        feed: &Feed,
+        w: &Work,
+        sums: TileRef,
+        [from, col]: [Scalar; 2],
+        staging: SmemRef,
+    ) -> Result<(), LayoutError> {
+        let like = r.tile_type(sums);
+        let ty = r.row_vec(&like, DType::I32);
+        let rows = feed.out_rows(r, w, from, ty, self.exit);
+        let y = self.epilogue.emit(r, sums, rows, col);
+        let y = r.cast(y, self.y.dtype);
+        r.store_matrix(staging, y);
+        r.sync();
+        let wide = RegTile { dtype: self.y.dtype, shape: like.shape, layout: blocked(r.unit_threads(), like.shape, self.vec)? };
+        let ty = r.row_vec(&wide, DType::I32);
+        let rows = feed.out_rows(r, w, from, ty, self.exit);
+        let y = r.load_shared(staging, wide);
+        r.store_rows(&self.y, y, rows, col, self.vec);
+        // The tile is written again for the next columns.
+        r.sync();
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::class::{CoreClass, CoreError, Exit};
 use super::config::CoreConfig;
-use super::mma;
+use super::{mma, wgmma};
 use crate::gemm::Act;
 use crate::plan::TemplateKernel;
 use tilewright_ir::tile::KernelBuilder;
@@ -25,7 +25,7 @@ pub fn core_kernel(arch: Arch, class: &CoreClass, c: &CoreConfig) -> Result<Temp
     let mut k = KernelBuilder::new(&id, arch);
     match c {
         CoreConfig::Mma(c) => mma::mma(&mut k, class, c)?,
-        CoreConfig::Wgmma(_) => return Err(CoreError::Target { config: c.to_string(), arch }),
+        CoreConfig::Wgmma(c) => wgmma::wgmma(&mut k, class, c)?,
     }
     let step = if class.dtype == DType::F32 { "k8" } else { "k16" };
     let order = format!("{step}.taps.seq{}", if class.exit == Exit::AddAtomic { ".atomic" } else { "" });

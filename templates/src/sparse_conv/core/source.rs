@@ -5,7 +5,9 @@
 
 use super::class::{CoreClass, Exit, Source};
 use tilewright_ir::DType;
-use tilewright_ir::tile::{CmpPred, Dim, KernelBuilder, Operand, ProbeAxis, RegTile, RoleBuilder, Scalar, SmemRef, TensorRef, TileRef};
+use tilewright_ir::tile::{
+    CmpPred, Dim, KernelBuilder, Operand, ProbeAxis, RegTile, RoleBuilder, Scalar, SmemRef, TensorRef, TileRef,
+};
 
 /// Operands and lists of a kernel.
 #[derive(Clone, Debug)]
@@ -152,8 +154,7 @@ impl Feed {
             }
             Lists::Tap { start, .. } => {
                 let tap = r.param("tap");
-                let (first, rows) = self.of_tap(r, start, tap, item);
-                let _ = first;
+                let (_, rows) = self.of_tap(r, start, tap, item);
                 (zero, r.cmp(CmpPred::Gt, rows, 0))
             }
         };

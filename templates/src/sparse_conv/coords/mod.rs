@@ -1,0 +1,33 @@
+//! Sets of voxels on the device: hash tables, the voxels a layer makes, kernel maps, voxels of points.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `lanes` | rows of four coordinates in threads; the hash |
+//! | `relation` | fine and coarse voxels of a tap, exact for any 32-bit coordinate |
+//! | `table` | walks along a hash table |
+//! | `fill`, `insert` | one value everywhere; the table of given voxels |
+//! | `unique` | the voxels that strided and generative layers make |
+//! | `map` | kernel maps |
+//! | `voxel` | voxels of points |
+//! | `plan` | all of these as launches |
+
+mod fill;
+mod insert;
+mod lanes;
+mod map;
+mod plan;
+mod relation;
+mod table;
+mod unique;
+mod voxel;
+
+pub use fill::fill;
+pub use insert::insert;
+pub use lanes::hash;
+pub use map::build;
+pub use plan::{
+    CoordsError, PointFeatures, PointSet, build_map, downsample, fill_ints, insert_set, status, voxelise, zero_floats,
+};
+pub use relation::Side;
+pub use unique::{assign, candidates, count_bits, mark};
+pub use voxel::{first_features, quantise};

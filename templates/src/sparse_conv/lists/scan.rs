@@ -1,0 +1,115 @@
+//! Prefix sums of any length: sums of blocks, their prefix sums in one CTA, the blocks again. Integers: always the same.
+
+use super::error::ListError;
+use super::numbers::{Numbers, extent, fixed, kernel, role, sets};
+use crate::sparse_conv::pieces::PlanBuilder;
+use tilewright_ir::DType;
+use tilewright_ir::layout::LayoutError;
+use tilewright_ir::tile::{CmpPred, KernelBuilder, RoleBuilder, Scalar, TensorRef, TileRef};
+use tilewright_runtime::dtype::Dtype;
+
+/// Numbers of a CTA, and of one step of the CTA that joins them.
+const BLOCK: u32 = 1024;
+/// Neighbours of a lane.
+const RUN: u32 = BLOCK / 32;
+const BLOCKS: &str = "ceil_div(max(len,1),1024)";
+
+/// Adds the launches from `flags` I32 `[len]` to `pos` I32 `[len]`, the sum of all numbers before each, and `total` I32 `[1]`. The
+/// tensors are the plan's, `len` an expression over its variables; sums wrap at 32 bits. The workspace is named after `pos`.
+///
+/// # Errors
+/// [`ListError::Expr`] where `len` is no expression.
+pub fn scan(pb: &mut PlanBuilder, flags: &str, len: &str, pos: &str, total: &str) -> Result<(), ListError> {
+    let sums = pb.workspace(&format!("{pos}_sums"), Dtype::I32, &[&format!("ceil_div(max({len},1),{BLOCK})")])?;
+    let sets = sets([("len", len)]);
+    pb.launch("sparse_scan_sums", |a| kernel(a, "sparse_scan_sums", block_sums), &[("flags", flags), ("sums", &sums)], &sets)?;
+    pb.launch("sparse_scan_join", |a| kernel(a, "sparse_scan_join", join), &[("sums", &sums), ("total", total)], &sets)?;
+    let binds = [("flags", flags), ("sums", &sums), ("pos", pos)];
+    pb.launch("sparse_scan_place", |a| kernel(a, "sparse_scan_place", place), &binds, &sets)
+}
+
+/// `flags` -> `sums`: the sum of each block.
+fn block_sums(k: &mut KernelBuilder) -> Result<(), LayoutError> {
+    let (flags, sums, n) = declare(k)?;
+    k.grid([BLOCKS.into(), "1".into(), "1".into()]);
+    role(k, 1, |r| {
+        let cta = r.cta_id(0);
+        let len = r.param("len");
+        let (_, _, v) = block(r, &n, &flags, cta, len);
+        let sum = r.reduce("add", v);
+        let one = n.one(r);
+        let at = one.all(r, cta);
+        r.store_elems(&sums, &[], at, sum, None);
+    });
+    Ok(())
+}
+
+/// `sums` -> the sum of all blocks before each, in place, and `total`.
+fn join(k: &mut KernelBuilder) -> Result<(), LayoutError> {
+    k.shape("len");
+    let sums = k.tensor("sums", DType::I32, [extent(BLOCKS)]);
+    let total = k.tensor("total", DType::I32, [fixed(1)]);
+    let n = Numbers::new(32, BLOCK, RUN)?;
+    k.grid(["1".into(), "1".into(), "1".into()]);
+    role(k, 1, |r| {
+        let len = r.param("len");
+        let len = r.max(len, 1);
+        let blocks = r.ceil_div(len, BLOCK);
+        let steps = r.ceil_div(blocks, BLOCK);
+        let one = n.one(r);
+        let none = one.int(r, 0);
+        let before = r.tile_cell(none);
+        r.for_range(0, steps, 1, |r, step| {
+            let (at, there, v) = block(r, &n, &sums, step, blocks);
+            let mine = r.get_tile(before);
+            let wide = r.broadcast(mine, n.ty.clone());
+            let value = before_each(r, v, wide);
+            r.store_elems(&sums, &[], at, value, Some(there));
+            let sum = r.reduce("add", v);
+            let sum = r.binary("add", mine, sum);
+            r.set_tile(before, sum);
+        });
+        let all = r.get_tile(before);
+        r.store_elems(&total, &[], none, all, None);
+    });
+    Ok(())
+}
+
+/// `flags` and `sums` -> `pos`.
+fn place(k: &mut KernelBuilder) -> Result<(), LayoutError> {
+    let (flags, sums, n) = declare(k)?;
+    let pos = k.tensor("pos", DType::I32, [extent("len")]);
+    k.grid([BLOCKS.into(), "1".into(), "1".into()]);
+    role(k, 1, |r| {
+        let cta = r.cta_id(0);
+        let len = r.param("len");
+        let (at, there, v) = block(r, &n, &flags, cta, len);
+        let start = r.load_scalar(&sums, &[cta]);
+        let start = n.all(r, start);
+        let value = before_each(r, v, start);
+        r.store_elems(&pos, &[], at, value, Some(there));
+    });
+    Ok(())
+}
+
+fn declare(k: &mut KernelBuilder) -> Result<(TensorRef, TensorRef, Numbers), LayoutError> {
+    k.shape("len");
+    let flags = k.tensor("flags", DType::I32, [extent("len")]);
+    let sums = k.tensor("sums", DType::I32, [extent(BLOCKS)]);
+    Ok((flags, sums, Numbers::new(32, BLOCK, RUN)?))
+}
+
+/// Where block `i` of a list lies, what of it is there, and its numbers, 0 behind the end.
+fn block(r: &mut RoleBuilder, n: &Numbers, list: &TensorRef, i: Scalar, len: Scalar) -> (TileRef, TileRef, TileRef) {
+    let first = r.mul(i, BLOCK);
+    let at = n.from(r, first);
+    let there = n.is(r, at, CmpPred::Lt, len);
+    (at, there, r.load_elems(list, &[], at, Some(there)))
+}
+
+/// What lies before each number of a warp's row, `start` before the first.
+pub(super) fn before_each(r: &mut RoleBuilder, v: TileRef, start: TileRef) -> TileRef {
+    let up_to = r.scan(v);
+    let before = r.binary("sub", up_to, v);
+    r.binary("add", before, start)
+}
