@@ -8,10 +8,12 @@
 //! | `measure` | what a search asks of a device: a verdict, a time |
 //! | `search`, `log` | group after group by the time of the whole network; trials that survive the process |
 //! | `record` | what was chosen, as a file to commit; why one does not serve |
+//! | `explain` | why a group does what it does |
 //! | `simulate` | a device without hardware, which tests the search |
 
 mod candidate;
 mod cost;
+mod explain;
 mod log;
 mod measure;
 mod record;
@@ -24,6 +26,7 @@ mod work;
 
 pub use candidate::{Candidate, Core, Flow, Tile};
 pub use cost::{Bound, COEFFICIENTS, Coefficient, GroupCost, LaunchCost, Model};
+pub use explain::{Explanation, GroupExplanation, LaunchSum, Parts, PassedOver, Waste};
 pub use log::{Header, LogError, Outcome, Trial, TrialLog};
 pub use measure::{Broken, Failure, Measure, Verdict};
 pub use record::{Fit, GroupRecord, Record, RecordError, RunnerUp, Source};
