@@ -79,9 +79,8 @@ impl Scan<'_> {
         let sizes = [("voxel_x", self.size[0]), ("voxel_y", self.size[1]), ("voxel_z", self.size[2])];
         let ran = built.run(&vars, &sizes, &inputs, seed).unwrap();
         assert!(ran.errors.is_empty() && ran.lints.is_empty(), "{:?} {:?}", ran.errors, ran.lints);
-        let ints = |name: &str| -> Vec<i32> {
-            ran.tensors[name].chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect()
-        };
+        let ints =
+            |name: &str| -> Vec<i32> { ran.tensors[name].chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect() };
         let told = none.map_or(i32::MAX, |p| p as i32);
         assert_eq!(ints("status"), [i32::MAX, i32::MAX, told, i32::MAX]);
         assert_eq!(ints("voxels_count"), [m as i32]);
@@ -143,7 +142,8 @@ fn batches_and_points_without_a_voxel() {
     for seed in 0..2 {
         all.check(&built, DType::F16, [60, 0], seed);
     }
-    for (p, axis, odd) in [(150, 0, f32::NAN), (40, 1, f32::INFINITY), (41, 2, f32::NEG_INFINITY), (90, 2, 3e8), (39, 0, -4.3e8)] {
+    for (p, axis, odd) in [(150, 0, f32::NAN), (40, 1, f32::INFINITY), (41, 2, f32::NEG_INFINITY), (90, 2, 3e8), (39, 0, -4.3e8)]
+    {
         points[p][axis] = odd;
     }
     let some = Scan { points: &points, batch: Some(&batch), size };
