@@ -102,7 +102,8 @@ impl BuiltPlan {
         }
         for (name, (id, bytes)) in buffers {
             ran.tensors.insert(name.to_string(), device.read(id)[..bytes].to_vec());
-            ran.unwritten.insert(name.to_string(), device.unwritten(id));
+            // An empty tensor still has an address.
+            ran.unwritten.insert(name.to_string(), if bytes == 0 { 0 } else { device.unwritten(id) });
         }
         Ok(ran)
     }
