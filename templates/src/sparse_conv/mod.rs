@@ -7,19 +7,18 @@
 //! | `class` | classes as text, names made of them |
 //! | `host` | maps on the host, entry by entry: the witness of every kernel that makes one |
 //! | `coords/` | sets of voxels and kernel maps on the device |
-//! | `lists` | prefix sums, pairs, sorted rows and tiles, on the device |
-//! | `coords` | sets of voxels and kernel maps on the device |
-//! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
+//! | `lists/` | prefix sums, pairs, sorted rows and tiles, on the device |
 //! | `core/` | the multiplication, and the small kernels around it |
 //! | `reference` | f64 through a map, and the bound a kernel is held to |
-//! | `network` | layer graphs, and plans of whole networks |
+//! | `network/` | layer graphs, and plans of whole networks |
+//! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
 
 mod class;
 pub mod coords;
 pub mod core;
 mod geometry;
 mod host;
-mod lists;
+pub mod lists;
 pub mod network;
 mod pieces;
 mod problem;
@@ -28,7 +27,6 @@ mod reference;
 pub use class::{ConvProblemError, MOST_SPLITS, act, from_map_class, map_class, map_slug};
 pub use geometry::{Geometry, GeometryError, Mode};
 pub use host::{Coord, KernelMap, MapError, Points};
-pub use lists::{Grouping, ListError, PairLists, TileConfig, pair_tiles, pair_tiles_grouped, pairs, scan, tiles, transpose};
 pub use pieces::{CoordSet, MapSet, PairTiles, Pairs, PlanBuilder, Sets, Tiles};
 pub use problem::{ConvProblem, Dataflow, RowOrder};
 pub use reference::{ConvMiss, ConvOperands, ConvReference, conv_reference};

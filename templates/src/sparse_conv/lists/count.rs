@@ -1,21 +1,19 @@
 //! Pairs of each tap, and which bit of a mask each tap is.
 
 use super::error::ListError;
-use super::numbers::{Map, Numbers, extent, kernel, role, sets};
+use super::numbers::{Map, Numbers, Panel, TAPS, extent, kernel, role, sets};
 use crate::sparse_conv::pieces::{MapSet, PlanBuilder};
 use tilewright_ir::DType;
 use tilewright_ir::layout::LayoutError;
-use tilewright_ir::tile::{CmpPred, KernelBuilder, RoleBuilder, Scalar, TensorRef, TileRef};
+use tilewright_ir::tile::{CmpPred, KernelBuilder, RoleBuilder, Scalar, TensorRef};
 use tilewright_runtime::dtype::Dtype;
 
 /// Rows that a warp counts.
-pub(super) const ROWS: u32 = 256;
-/// Neighbours of a lane.
-const RUN: u32 = ROWS / 32;
-/// Taps that a warp counts: neighbours in memory, whose loads are under way at once.
-pub(super) const TAPS: u32 = 8;
+pub(super) const ROWS: u32 = 128;
 /// Blocks of rows.
-pub(super) const BLOCKS: &str = "ceil_div(max(rows,1),256)";
+pub(super) const BLOCKS: &str = "ceil_div(max(rows,1),128)";
+/// Counts that a warp adds at once.
+const ADDED: u32 = 256;
 /// Taps of a CTA that ranks them.
 const RANKED: u32 = 128;
 
@@ -42,72 +40,31 @@ pub(super) fn rare_bits(pb: &mut PlanBuilder, name: &str, map: &MapSet, splits: 
     Ok(bits)
 }
 
-/// What a warp of [`count`] and of the kernel that lists pairs has of one tap.
-pub(super) struct Entries {
-    /// The tap; may be none.
-    pub tap: Scalar,
-    /// Input rows or -1.
-    pub from: TileRef,
-    /// Where there is one.
-    pub some: TileRef,
-}
-
-/// The rows of a CTA along x, and the entries of its taps along y.
-pub(super) struct Block {
-    pub numbers: Numbers,
-    pub row: TileRef,
-    pub start: TileRef,
-    pub taps: Vec<Entries>,
-}
-
-impl Block {
-    /// Loads them.
-    pub fn load(r: &mut RoleBuilder, map: &Map) -> Result<Self, LayoutError> {
-        let n = Numbers::new(32, ROWS, RUN)?;
-        let (x, y) = (r.cta_id(0), r.cta_id(1));
-        let (first, tap) = (r.mul(x, ROWS), r.mul(y, TAPS));
-        let row = n.from(r, first);
-        let (rows, taps) = (map.rows(r), r.param("taps"));
-        let start = n.with(r, "mul", row, taps);
-        let load = |j| {
-            let k = r.add(tap, j);
-            let inside = r.cmp(CmpPred::Lt, k, taps);
-            let end = r.select(inside, rows, 0);
-            let there = n.is(r, row, CmpPred::Lt, end);
-            let from = map.entries(r, &n, start, k, there);
-            (k, from)
-        };
-        let loaded: Vec<(Scalar, TileRef)> = (0..TAPS).map(load).collect();
-        let some = |(tap, from)| Entries { tap, from, some: n.is(r, from, CmpPred::Ge, 0) };
-        let taps = loaded.into_iter().map(some).collect();
-        Ok(Block { row, start, taps, numbers: n })
-    }
-}
-
 /// `map`, `count` -> `counts` I32 `[taps, blocks]`.
 fn count(k: &mut KernelBuilder) -> Result<(), LayoutError> {
     let map = Map::declare(k);
     let counts = k.tensor("counts", DType::I32, [extent("taps"), extent(BLOCKS)]);
     k.grid([BLOCKS.into(), format!("ceil_div(taps,{TAPS})"), "1".into()]);
-    let mut result = Ok(());
+    let p = Panel::new(ROWS)?;
     role(k, 1, |r| {
-        let block = match Block::load(r, &map) {
-            Ok(block) => block,
-            Err(e) => return result = Err(e),
-        };
-        let (n, x, taps, blocks) = (&block.numbers, r.cta_id(0), r.param("taps"), blocks(r));
-        let one = n.one(r);
-        for e in block.taps {
-            let ones = n.ones(r, e.some);
-            let sum = r.reduce("add", ones);
-            let at = r.mul(e.tap, blocks);
-            let at = r.add(at, x);
-            let (at, tap) = (one.all(r, at), one.all(r, e.tap));
-            let inside = one.is(r, tap, CmpPred::Lt, taps);
-            r.store_elems(&counts, &[], at, sum, Some(inside));
-        }
+        let (x, y) = (r.cta_id(0), r.cta_id(1));
+        let (first, tap) = (r.mul(x, ROWS), r.mul(y, TAPS));
+        let row = p.rows.from(r, first);
+        let (rows, taps) = (map.rows(r), r.param("taps"));
+        let start = p.rows.with(r, "mul", row, taps);
+        let there = p.rows.is(r, row, CmpPred::Lt, rows);
+        let entries = map.entries(r, &p, [start, there], tap, taps);
+        let some = p.all.is(r, entries, CmpPred::Ge, 0);
+        let ones = p.all.ones(r, some);
+        let sums = p.of_taps(r, "add", ones);
+        let tap = p.taps.from(r, tap);
+        let inside = p.taps.is(r, tap, CmpPred::Lt, taps);
+        let blocks = blocks(r);
+        let at = p.taps.with(r, "mul", tap, blocks);
+        let at = p.taps.with(r, "add", at, x);
+        r.store_elems(&counts, &[], at, sums, Some(inside));
     });
-    result
+    Ok(())
 }
 
 /// How many blocks of rows there are.
@@ -124,14 +81,14 @@ fn totals_of(k: &mut KernelBuilder) -> Result<(), LayoutError> {
     let counts = k.tensor("counts", DType::I32, [extent("taps"), extent(BLOCKS)]);
     let totals = k.tensor("totals", DType::I32, [extent("taps")]);
     k.grid(["taps".into(), "1".into(), "1".into()]);
-    let n = Numbers::new(32, ROWS, 1)?;
+    let n = Numbers::new(32, ADDED, 1)?;
     role(k, 1, |r| {
         let tap = r.cta_id(0);
         let blocks = blocks(r);
         let from = r.mul(tap, blocks);
         let none = n.int(r, 0);
         let sum = r.tile_cell(none);
-        r.for_range(0, blocks, ROWS, |r, b| {
+        r.for_range(0, blocks, ADDED, |r, b| {
             let b = n.from(r, b);
             let there = n.is(r, b, CmpPred::Lt, blocks);
             let at = n.with(r, "add", b, from);

@@ -6,7 +6,7 @@
 
 use super::count::{range_length, rare_bits};
 use super::error::ListError;
-use super::numbers::{Map, Numbers, extent, kernel, role};
+use super::numbers::{Map, Panel, TAPS, extent, kernel, role};
 use crate::sparse_conv::RowOrder;
 use crate::sparse_conv::pieces::{MapSet, PlanBuilder};
 use tilewright_ir::DType;
@@ -16,8 +16,6 @@ use tilewright_runtime::dtype::Dtype;
 
 /// Rows of a CTA.
 const ROWS: u32 = 128;
-/// Taps whose entries are under way at once.
-const AT_ONCE: u32 = 8;
 
 /// Adds the launches that make `{name}_keys` I32 `[splits*words, rows]`, the lowest word of a range first.
 pub(super) fn keys(
@@ -49,82 +47,76 @@ fn mask(k: &mut KernelBuilder, order: RowOrder) -> Result<(), LayoutError> {
     let keys = k.tensor("keys", DType::I32, [extent("splits*words"), extent("rows")]);
     let bits = (order != RowOrder::Plain).then(|| k.tensor("bits", DType::I32, [extent("taps")]));
     k.grid([format!("ceil_div(max(rows,1),{ROWS})"), "splits*words".into(), "1".into()]);
-    let n = Numbers::new(ROWS, ROWS, 1)?;
-    role(k, ROWS / 32, |r| {
+    let p = Panel::new(ROWS)?;
+    role(k, 1, |r| {
         let (x, y) = (r.cta_id(0), r.cta_id(1));
-        let [taps, words] = ["taps", "words"].map(|p| r.param(p));
+        let [capacity, taps, words] = ["rows", "taps", "words"].map(|p| r.param(p));
         let (range, word) = (r.div(y, words), r.rem(y, words));
         let first = r.mul(x, ROWS);
-        let row = n.from(r, first);
-        let start = n.with(r, "mul", row, taps);
+        let row = p.rows.from(r, first);
+        let start = p.rows.with(r, "mul", row, taps);
         let rows = map.rows(r);
+        let there = p.rows.is(r, row, CmpPred::Lt, rows);
         let each = range_length(r);
         let from = r.mul(range, each);
         let to = r.add(from, each);
         let to = r.min(to, taps);
-        let none = n.int(r, 0);
+        let none = p.all.int(r, 0);
+        // Of each thread the bits of its taps; a row's are joined at the end.
         let (key, above) = (r.tile_cell(none), r.tile_cell(none));
-        r.for_range(from, to, AT_ONCE, |r, tap| {
-            let load = |j| {
-                let tap = r.add(tap, j);
-                let inside = r.cmp(CmpPred::Lt, tap, to);
-                let end = r.select(inside, rows, 0);
-                let there = n.is(r, row, CmpPred::Lt, end);
-                (tap, map.entries(r, &n, start, tap, there))
+        r.for_range(from, to, TAPS, |r, tap| {
+            let entries = map.entries(r, &p, [start, there], tap, to);
+            let some = p.all.is(r, entries, CmpPred::Ge, 0);
+            let bit = bits_of(r, &p, bits.as_ref(), tap, from, to);
+            let at_word = p.taps.with(r, "ushr", bit, 5);
+            let bit = p.taps.with(r, "and", bit, 31);
+            let here = p.taps.is(r, at_word, CmpPred::Eq, word);
+            let unit = p.taps.ones(r, here);
+            let value = r.binary("shl", unit, bit);
+            let put = |r: &mut RoleBuilder, cell, value| {
+                let value = p.all.wide(r, value);
+                let value = r.choose(some, value, none);
+                let before = r.get_tile(cell);
+                let after = r.binary("add", before, value);
+                r.set_tile(cell, after);
             };
-            let entries: Vec<(Scalar, TileRef)> = (0..AT_ONCE).map(load).collect();
-            for (tap, entry) in entries {
-                let some = n.is(r, entry, CmpPred::Ge, 0);
-                let bit = bit_of(r, bits.as_ref(), tap, from, taps);
-                let (at_word, bit) = (r.div(bit, 32), r.rem(bit, 32));
-                let here = r.cmp(CmpPred::Eq, at_word, word);
-                let unit = r.select(here, 1, 0);
-                let (unit, bit) = (n.all(r, unit), n.all(r, bit));
-                let value = r.binary("shl", unit, bit);
-                put(r, key, "or", some, value, none);
-                if order == RowOrder::GrayRare {
-                    let higher = r.cmp(CmpPred::Gt, at_word, word);
-                    let ones = r.select(higher, -1, 0);
-                    let ones = n.all(r, ones);
-                    put(r, above, "xor", some, ones, none);
-                }
+            put(r, key, value);
+            if order == RowOrder::GrayRare {
+                let higher = p.taps.is(r, at_word, CmpPred::Gt, word);
+                let ones = p.taps.ones(r, higher);
+                put(r, above, ones);
             }
         });
-        let mut value = r.get_tile(key);
+        // No two taps have the same bit: their sum joins them.
+        let value = r.get_tile(key);
+        let mut value = r.reduce("add", value);
         if order == RowOrder::GrayRare {
             for by in [1, 2, 4, 8, 16] {
-                let high = n.with(r, "shr", value, by);
-                // The shift repeats the sign.
-                let high = n.with(r, "and", high, i64::from(u32::MAX >> by));
+                let high = p.rows.with(r, "ushr", value, by);
                 value = r.binary("xor", value, high);
             }
             let above = r.get_tile(above);
-            value = r.binary("xor", value, above);
+            let above = r.reduce("add", above);
+            let odd = p.rows.with(r, "and", above, 1);
+            let zero = p.rows.int(r, 0);
+            let flip = r.binary("sub", zero, odd);
+            value = r.binary("xor", value, flip);
         }
-        let value = n.with(r, "xor", value, -1);
-        let capacity = r.param("rows");
-        let there = n.is(r, row, CmpPred::Lt, capacity);
+        let value = p.rows.with(r, "xor", value, -1);
+        let there = p.rows.is(r, row, CmpPred::Lt, capacity);
         r.store_elems(&keys, &[y], row, value, Some(there));
     });
     Ok(())
 }
 
-/// A tap's bit in its range: its place there, or what the list says.
-fn bit_of(r: &mut RoleBuilder, bits: Option<&TensorRef>, tap: Scalar, from: Scalar, taps: Scalar) -> Scalar {
+/// The bits of a panel's taps in their range, from tap `tap` on: their places there, or what the list says.
+fn bits_of(r: &mut RoleBuilder, p: &Panel, bits: Option<&TensorRef>, tap: Scalar, from: Scalar, to: Scalar) -> TileRef {
+    let taps = p.taps.from(r, tap);
     match bits {
-        None => r.sub(tap, from),
+        None => p.taps.with(r, "sub", taps, from),
         Some(bits) => {
-            let last = r.sub(taps, 1);
-            let tap = r.min(tap, last);
-            r.load_scalar(bits, &[tap])
+            let inside = p.taps.is(r, taps, CmpPred::Lt, to);
+            r.load_elems(bits, &[], taps, Some(inside))
         }
     }
-}
-
-/// Joins `value` to a cell where the mask holds.
-fn put(r: &mut RoleBuilder, cell: tilewright_ir::tile::Cell, f: &str, mask: TileRef, value: TileRef, none: TileRef) {
-    let value = r.choose(mask, value, none);
-    let before = r.get_tile(cell);
-    let after = r.binary(f, before, value);
-    r.set_tile(cell, after);
 }

@@ -3,15 +3,30 @@
 use super::error::ListError;
 use crate::plan::TemplateKernel;
 use crate::sparse_conv::pieces::MapSet;
-use tilewright_ir::layout::{LayoutError, blocked};
+use tilewright_ir::layout::{Dim as LayoutDim, LayoutError, blocked};
 use tilewright_ir::tile::{CmpPred, Dim, KernelBuilder, Operand, RegTile, RoleBuilder, Scalar, TensorRef, TileRef, Unit};
 use tilewright_ir::{Arch, DType};
 
-/// Which threads hold which of a row's numbers.
+/// Which threads hold which numbers of a row, a column or a table.
 #[derive(Clone, Debug)]
 pub(super) struct Numbers {
-    /// I32 `[1, n]`.
+    /// I32 `[1, n]`, `[n, 1]` or `[n, m]`.
     pub ty: RegTile,
+}
+
+/// Taps of a [`Panel`].
+pub(super) const TAPS: u32 = 8;
+
+/// Some rows of a map at [`TAPS`] neighbouring taps, held by one warp: in a map rows follow each other, so that eight lanes read 32
+/// bytes of a row together.
+#[derive(Clone, Debug)]
+pub(super) struct Panel {
+    /// `[rows, 8]`.
+    pub all: Numbers,
+    /// `[rows, 1]`.
+    pub rows: Numbers,
+    /// `[1, 8]`.
+    pub taps: Numbers,
 }
 
 /// A kernel map as kernels see it.
@@ -59,7 +74,7 @@ impl Numbers {
         Ok(Numbers { ty: RegTile { dtype: DType::I32, shape, layout: blocked(threads, shape, run)? } })
     }
 
-    /// The one number beside them that a reduction leaves, in all threads.
+    /// The one number beside a row that a reduction leaves, in all threads.
     pub fn one(&self, r: &RoleBuilder) -> Numbers {
         Numbers { ty: r.row_vec(&self.ty, DType::I32) }
     }
@@ -75,9 +90,9 @@ impl Numbers {
         r.splat(v, self.ty.clone())
     }
 
-    /// `first` and the numbers that follow.
+    /// `first` and the numbers that follow, along a row or a column.
     pub fn from(&self, r: &mut RoleBuilder, first: Scalar) -> TileRef {
-        let n = r.iota(1, self.ty.clone());
+        let n = r.iota(usize::from(self.ty.shape[0] == 1), self.ty.clone());
         let first = self.all(r, first);
         r.binary("add", n, first)
     }
@@ -94,6 +109,11 @@ impl Numbers {
         let b = r.add(b, 0);
         let b = self.all(r, b);
         r.compare(pred, a, b)
+    }
+
+    /// A row, a column or one number in the whole table.
+    pub fn wide(&self, r: &mut RoleBuilder, v: TileRef) -> TileRef {
+        r.broadcast(v, self.ty.clone())
     }
 
     /// 1 where the mask holds, else 0.
@@ -123,12 +143,41 @@ impl Map {
         rows_that_exist(r, &self.count)
     }
 
-    /// The entries of tap `k` in the rows that begin at `start` (row times taps); -1 where `there` is false.
-    pub fn entries(&self, r: &mut RoleBuilder, n: &Numbers, start: TileRef, k: Scalar, there: TileRef) -> TileRef {
-        let index = n.with(r, "add", start, k);
-        let j = r.load_elems(&self.map, &[], index, Some(there));
+    /// The entries of a panel's rows, which begin at `start` (row times taps) and exist where `there` is true, from tap `first` on and below
+    /// tap `end`; -1 elsewhere.
+    pub fn entries(&self, r: &mut RoleBuilder, p: &Panel, [start, there]: [TileRef; 2], first: Scalar, end: Scalar) -> TileRef {
+        let tap = p.taps.from(r, first);
+        let inside = p.taps.is(r, tap, CmpPred::Lt, end);
+        let [tap, inside, start, there] = [tap, inside, start, there].map(|v| p.all.wide(r, v));
+        let index = r.binary("add", start, tap);
+        let some = r.binary("and", inside, there);
+        self.at(r, &p.all, index, some)
+    }
+
+    /// The entries at each index of the map; -1 where `some` is false.
+    pub fn at(&self, r: &mut RoleBuilder, n: &Numbers, index: TileRef, some: TileRef) -> TileRef {
+        let j = r.load_elems(&self.map, &[], index, Some(some));
         let none = n.int(r, -1);
-        r.choose(there, j, none)
+        r.choose(some, j, none)
+    }
+}
+
+impl Panel {
+    /// A panel of so many rows: a multiple of 4.
+    pub fn new(rows: u32) -> Result<Self, LayoutError> {
+        let shape = [rows, TAPS];
+        let all = RegTile { dtype: DType::I32, shape, layout: blocked(32, shape, 1)? };
+        let beside = |gone, shape| Ok(Numbers { ty: RegTile { dtype: DType::I32, shape, layout: all.layout.collapsed(gone)? } });
+        let (rows, taps) = (beside(LayoutDim::Col, [rows, 1])?, beside(LayoutDim::Row, [1, TAPS])?);
+        Ok(Panel { all: Numbers { ty: all }, rows, taps })
+    }
+
+    /// `f` over the rows of a panel, at each tap: `[1, 8]`.
+    pub fn of_taps(&self, r: &mut RoleBuilder, f: &str, v: TileRef) -> TileRef {
+        let v = r.transpose(v);
+        let v = r.reduce(f, v);
+        let v = r.transpose(v);
+        r.broadcast(v, self.taps.ty.clone())
     }
 }
 

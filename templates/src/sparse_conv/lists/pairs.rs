@@ -1,8 +1,8 @@
 //! A map as pairs, tap by tap.
 
-use super::count::{BLOCKS, Block, TAPS, block_counts, blocks, declare_counts};
+use super::count::{BLOCKS, ROWS, block_counts, blocks, declare_counts};
 use super::error::ListError;
-use super::numbers::{Map, extent, fixed, kernel, role};
+use super::numbers::{Map, Numbers, Panel, TAPS, extent, fixed, kernel, role};
 use super::scan::{before_each, scan};
 use crate::sparse_conv::pieces::{MapSet, Pairs, PlanBuilder};
 use tilewright_ir::DType;
@@ -75,7 +75,12 @@ pub fn pairs(pb: &mut PlanBuilder, name: &str, map: &MapSet, capacity: &str, lis
     Ok(made)
 }
 
-/// `map`, `count`, `starts`, `total` -> the lists.
+/// Columns of the table in shared memory: with four words more than a block's rows have, the eight taps of a panel's row and those of
+/// the rows beside it lie in 32 banks.
+const PITCH: u32 = ROWS + 4;
+
+/// `map`, `count`, `starts`, `total` -> the lists. A map has its taps side by side, a list its rows: entries and positions are
+/// exchanged through shared memory.
 fn list(k: &mut KernelBuilder, lists: PairLists) -> Result<(), LayoutError> {
     let map = Map::declare(k);
     k.shape("pairs");
@@ -85,47 +90,80 @@ fn list(k: &mut KernelBuilder, lists: PairLists) -> Result<(), LayoutError> {
     let tap_start = k.tensor("tap_start", DType::I32, [extent("taps+1")]);
     let pair_out = lists.outputs.then(|| k.tensor("pair_out", DType::I32, [extent("pairs")]));
     let pair_at = lists.positions.then(|| k.tensor("pair_at", DType::I32, [extent("rows"), extent("taps")]));
+    let table = k.scratch("entries", DType::I32, [TAPS, PITCH], if lists.positions { 2 } else { 1 });
     k.grid([BLOCKS.into(), format!("ceil_div(taps,{TAPS})"), "1".into()]);
-    let mut result = Ok(());
+    let p = Panel::new(PITCH)?;
+    let n = Numbers::new(32, ROWS, ROWS / 32)?;
     role(k, 1, |r| {
-        let block = match Block::load(r, &map) {
-            Ok(block) => block,
-            Err(e) => return result = Err(e),
-        };
-        let (n, x, y) = (&block.numbers, r.cta_id(0), r.cta_id(1));
+        let (x, y) = (r.cta_id(0), r.cta_id(1));
         let [rows, taps, pairs] = ["rows", "taps", "pairs"].map(|p| r.param(p));
+        let (first, tap) = (r.mul(x, ROWS), r.mul(y, TAPS));
+        let row = p.rows.from(r, first);
+        let end = r.add(first, ROWS);
+        let exist = map.rows(r);
+        let exist = r.min(exist, end);
+        let start = p.rows.with(r, "mul", row, taps);
+        let there = p.rows.is(r, row, CmpPred::Lt, exist);
+        let entries = map.entries(r, &p, [start, there], tap, taps);
+        let shared = r.staging(&table, 0);
+        let by_tap = r.transpose(entries);
+        r.store_shared(shared, by_tap);
+        if lists.positions {
+            // What lies behind a block's rows is read back with them.
+            let positions = r.staging(&table, 1);
+            r.store_shared(positions, by_tap);
+        }
+        r.sync();
         let blocks = blocks(r);
+        let out = n.from(r, first);
         let one = n.one(r);
-        for e in block.taps {
-            // Past the last tap the last one's start: nothing is stored there.
+        for j in 0..TAPS {
+            let k = r.add(tap, j);
+            // Past the last tap there are no entries, and the last one's start is not used.
             let last = r.sub(taps, 1);
-            let tap = r.min(e.tap, last);
-            let at = r.mul(tap, blocks);
+            let at = r.min(k, last);
+            let at = r.mul(at, blocks);
             let at = r.add(at, x);
-            let start = r.load_scalar(&starts, &[at]);
-            let first = n.all(r, start);
-            let ones = n.ones(r, e.some);
-            let pair = before_each(r, ones, first);
+            let first = r.load_scalar(&starts, &[at]);
+            let of_tap = r.view(shared, j * PITCH * 4, DType::I32, [1, ROWS]);
+            let input = r.load_shared(of_tap, n.ty.clone());
+            let some = n.is(r, input, CmpPred::Ge, 0);
+            let ones = n.ones(r, some);
+            let before = n.all(r, first);
+            let pair = before_each(r, ones, before);
             let room = n.is(r, pair, CmpPred::Lt, pairs);
-            let some = r.binary("and", e.some, room);
-            r.store_elems(&pair_in, &[], pair, e.from, Some(some));
+            let some = r.binary("and", some, room);
+            r.store_elems(&pair_in, &[], pair, input, Some(some));
             if let Some(list) = &pair_out {
-                r.store_elems(list, &[], pair, block.row, Some(some));
+                r.store_elems(list, &[], pair, out, Some(some));
             }
-            let inside = r.cmp(CmpPred::Lt, e.tap, taps);
-            if let Some(list) = &pair_at {
+            if lists.positions {
                 let none = n.int(r, -1);
                 let value = r.choose(some, pair, none);
-                let end = r.select(inside, rows, 0);
-                let there = n.is(r, block.row, CmpPred::Lt, end);
-                let at = n.with(r, "add", block.start, e.tap);
-                r.store_elems(list, &[], at, value, Some(there));
+                let positions = r.staging(&table, 1);
+                let of_tap = r.view(positions, j * PITCH * 4, DType::I32, [1, ROWS]);
+                r.store_shared(of_tap, value);
             }
-            // The first block's start is the tap's.
+            // A tap begins where its first block does.
+            let inside = r.cmp(CmpPred::Lt, k, taps);
             let end = r.select(inside, 1, 0);
-            let (block, at, start) = (one.all(r, x), one.all(r, e.tap), one.all(r, start));
+            let (block, at, first) = (one.all(r, x), one.all(r, k), one.all(r, first));
             let mine = one.is(r, block, CmpPred::Lt, end);
-            r.store_elems(&tap_start, &[], at, start, Some(mine));
+            r.store_elems(&tap_start, &[], at, first, Some(mine));
+        }
+        if let Some(list) = &pair_at {
+            r.sync();
+            let (positions, transposed) = (r.staging(&table, 1), r.tile_type(by_tap));
+            let value = r.load_shared(positions, transposed);
+            let value = r.transpose(value);
+            let rows = r.min(rows, end);
+            let there = p.rows.is(r, row, CmpPred::Lt, rows);
+            let tap = p.taps.from(r, tap);
+            let inside = p.taps.is(r, tap, CmpPred::Lt, taps);
+            let [start, tap, there, inside] = [start, tap, there, inside].map(|v| p.all.wide(r, v));
+            let at = r.binary("add", start, tap);
+            let there = r.binary("and", there, inside);
+            r.store_elems(list, &[], at, value, Some(there));
         }
         let zero = r.int(0);
         let all = r.load_scalar(&total, &[zero]);
@@ -134,5 +172,5 @@ fn list(k: &mut KernelBuilder, lists: PairLists) -> Result<(), LayoutError> {
         let mine = one.is(r, cta, CmpPred::Eq, 0);
         r.store_elems(&tap_start, &[], at, all, Some(mine));
     });
-    result
+    Ok(())
 }

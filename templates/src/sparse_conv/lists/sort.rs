@@ -26,7 +26,7 @@ const BLOCK: u32 = 256;
 /// Elements compared with at once.
 const AGAINST: u32 = 16;
 /// Blocks that a warp sums at once.
-const SUMMED: u32 = 256;
+const SUMMED: u32 = 128;
 const BLOCKS: &str = "ceil_div(max(rows,1),256)";
 
 /// Adds the launches that make I32 `[splits, rows]`, for each range of taps the row numbers below the count by ascending `bits`-bit keys

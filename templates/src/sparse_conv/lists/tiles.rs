@@ -3,17 +3,15 @@
 use super::count::range_length;
 use super::error::ListError;
 use super::keys::keys;
-use super::numbers::{Map, Numbers, extent, fixed, kernel, role};
+use super::numbers::{Map, Panel, TAPS, extent, fixed, kernel, role};
 use super::sort::sort;
 use crate::sparse_conv::RowOrder;
 use crate::sparse_conv::pieces::{MapSet, PlanBuilder, Tiles};
 use tilewright_ir::DType;
 use tilewright_ir::layout::LayoutError;
-use tilewright_ir::tile::{CmpPred, KernelBuilder, Scalar, TileRef};
+use tilewright_ir::tile::{CmpPred, KernelBuilder, RoleBuilder, Scalar, TileRef};
 use tilewright_runtime::dtype::Dtype;
 
-/// Taps whose entries are under way at once.
-const AT_ONCE: u32 = 4;
 /// Most taps of a kernel.
 const MOST_TAPS: u32 = super::super::geometry::MOST_TAPS.pow(3);
 
@@ -107,7 +105,7 @@ fn list(k: &mut KernelBuilder, bm: u32, sorted: bool) -> Result<(), LayoutError>
     let tile_rows = k.tensor("tile_rows", DType::I32, [extent(&items), extent(each), fixed(bm)]);
     let tile_out = k.tensor("tile_out", DType::I32, [extent(&items), fixed(bm)]);
     k.grid([format!("max({tiles},1)"), "splits".into(), "1".into()]);
-    let n = Numbers::new(32, bm, 1)?;
+    let p = Panel::new(bm)?;
     role(k, 1, |r| {
         let (tile, range) = (r.cta_id(0), r.cta_id(1));
         let [rows, taps] = ["rows", "taps"].map(|p| r.param(p));
@@ -117,53 +115,67 @@ fn list(k: &mut KernelBuilder, bm: u32, sorted: bool) -> Result<(), LayoutError>
             let item = r.mul(range, tiles);
             let item = r.add(item, tile);
             let first = r.mul(tile, bm);
-            let at = n.from(r, first);
+            let at = p.rows.from(r, first);
             let exist = map.rows(r);
-            let there = n.is(r, at, CmpPred::Lt, exist);
+            let there = p.rows.is(r, at, CmpPred::Lt, exist);
             let row = match &order {
                 Some(order) => r.load_elems(order, &[range], at, Some(there)),
                 None => at,
             };
-            let none = n.int(r, -1);
+            let none = p.rows.int(r, -1);
             let out = r.choose(there, row, none);
             let zero = r.int(0);
-            let lane = n.from(r, zero);
-            r.store_elems(&tile_out, &[item], lane, out, None);
-            let start = n.with(r, "mul", row, taps);
+            let place = p.rows.from(r, zero);
+            r.store_elems(&tile_out, &[item], place, out, None);
+            let start = p.rows.with(r, "mul", row, taps);
             let each = range_length(r);
             let from = r.mul(range, each);
             let to = r.add(from, each);
             let to = r.min(to, taps);
-            let one = n.one(r);
-            let slot = r.scalar_cell(0);
-            r.for_range(from, to, AT_ONCE, |r, tap| {
-                let load = |j| {
-                    let tap = r.add(tap, j);
-                    let inside = r.cmp(CmpPred::Lt, tap, to);
-                    // Behind the range no number of a row is below the end.
-                    let end = r.select(inside, exist, 0);
-                    let there = n.is(r, at, CmpPred::Lt, end);
-                    (tap, map.entries(r, &n, start, tap, there))
-                };
-                let entries: Vec<(Scalar, TileRef)> = (0..AT_ONCE).map(load).collect();
-                for (tap, entry) in entries {
-                    let some = n.is(r, entry, CmpPred::Ge, 0);
-                    let any = r.any(some);
-                    let any = r.cmp(CmpPred::Ne, any, 0);
-                    r.if_then(any, |r| {
-                        let c = r.get(slot);
-                        r.store_elems(&tile_rows, &[item, c], lane, entry, None);
-                        let next = r.add(c, 1);
-                        r.set(slot, next);
-                        let (at, tap) = (one.all(r, next), one.all(r, tap));
-                        r.store_elems(&tile_taps, &[item], at, tap, None);
-                    });
-                }
+            let slots = r.scalar_cell(0);
+            r.for_range(from, to, TAPS, |r, tap| {
+                let entries = map.entries(r, &p, [start, there], tap, to);
+                let most = p.of_taps(r, "max", entries);
+                let any = p.taps.is(r, most, CmpPred::Ge, 0);
+                let (before, count) = places(r, &p, any);
+                let slot = r.get(slots);
+                let at = p.taps.with(r, "add", before, slot);
+                let behind = r.add(slot, count);
+                r.set(slots, behind);
+                let tap = p.taps.from(r, tap);
+                let next = p.taps.with(r, "add", at, 1);
+                r.store_elems(&tile_taps, &[item], next, tap, Some(any));
+                let run = p.taps.with(r, "mul", at, bm);
+                let [run, place, any] = [run, place, any].map(|v| p.all.wide(r, v));
+                let at = r.binary("add", run, place);
+                r.store_elems(&tile_rows, &[item], at, entries, Some(any));
             });
-            let c = r.get(slot);
+            let c = r.get(slots);
+            let one = p.taps.one(r);
             let (at, c) = (one.int(r, 0), one.all(r, c));
             r.store_elems(&tile_taps, &[item], at, c, None);
         });
     });
     Ok(())
+}
+
+/// How many of a panel's taps before each are so, and how many of all.
+fn places(r: &mut RoleBuilder, p: &Panel, any: TileRef) -> (TileRef, Scalar) {
+    let zero = r.int(0);
+    let tap = p.taps.from(r, zero);
+    let ones = p.taps.ones(r, any);
+    let count = r.reduce("add", ones);
+    let bits = r.binary("shl", ones, tap);
+    // The whole mask in every lane, of which each counts what is below its tap.
+    let mask = r.reduce("add", bits);
+    let mask = p.taps.wide(r, mask);
+    let mut before = p.taps.int(r, 0);
+    for i in 0..TAPS - 1 {
+        let bit = p.taps.with(r, "ushr", mask, i);
+        let later = p.taps.is(r, tap, CmpPred::Gt, i);
+        let later = p.taps.ones(r, later);
+        let bit = r.binary("and", bit, later);
+        before = r.binary("add", before, bit);
+    }
+    (before, r.scalar_of(count))
 }

@@ -63,8 +63,7 @@ fn invert(k: &mut KernelBuilder) -> Result<(), LayoutError> {
         let row = n.with(r, "div", at, taps);
         let tap = n.with(r, "rem", at, taps);
         let there = n.is(r, row, CmpPred::Lt, rows);
-        let zero = r.int(0);
-        let input = map.entries(r, &n, at, zero, there);
+        let input = map.at(r, &n, at, there);
         let some = n.is(r, input, CmpPred::Ge, 0);
         let to = n.with(r, "mul", input, taps);
         let to = r.binary("add", to, tap);
