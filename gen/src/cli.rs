@@ -27,6 +27,8 @@ pub enum Command {
     Emulate(EmulateArgs),
     /// Show a kernel as Tile IR, Lane IR, LLVM IR, PTX or SASS, or what its SASS is made of.
     Show(ShowArgs),
+    /// Turn a LiDAR scan, real or simulated, into the voxels and features of a sparse convolution.
+    Scene(SceneArgs),
     /// The LLVM process behind the others.
     #[command(hide = true)]
     CodegenWorker,
@@ -142,4 +144,34 @@ pub struct ShowArgs {
     /// Comma list of tile, lane, llvm, ptx, sass, report (registers, and what the main loop is made of).
     #[arg(long, value_delimiter = ',', default_value = "tile")]
     pub level: Vec<String>,
+}
+
+/// `gen scene`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("source").required(true))]
+pub struct SceneArgs {
+    /// A scan in the PLY format; `cargo xtask scans` gets two.
+    #[arg(long, value_name = "FILE", group = "source")]
+    pub scan: Option<PathBuf>,
+    /// A sensor to simulate in a street: hdl64, hdl32, waymo.
+    #[arg(long, group = "source")]
+    pub sensor: Option<String>,
+    /// Which street.
+    #[arg(long, default_value_t = 0, conflicts_with = "scan")]
+    pub seed: u64,
+    /// Size of a voxel in metres: one number, or x,y,z.
+    #[arg(long, value_delimiter = ',', default_value = "0.05")]
+    pub voxel: Vec<f64>,
+    /// Only so many voxels: those around one at the median distance.
+    #[arg(long, value_name = "N")]
+    pub crop: Option<usize>,
+    /// Channels of the features: the place in the voxel, the intensity, then numbers drawn at random.
+    #[arg(long, default_value_t = 4)]
+    pub channels: usize,
+    /// Dtype of the features: f16, bf16 or f32.
+    #[arg(long, default_value = "f16", value_parser = ["f16", "bf16", "f32"])]
+    pub dtype: String,
+    /// Where `coords` and `features` go.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
 }

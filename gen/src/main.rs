@@ -20,6 +20,7 @@ mod list;
 mod ops;
 mod promises;
 mod run;
+mod scene;
 mod show;
 mod tensors;
 mod verify;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             Some(Command::List(args)) => list::list(&args),
             Some(Command::Run(args)) => run::run(&args),
             Some(Command::Emulate(args)) => emulate::emulate(&args),
+            Some(Command::Scene(args)) => scene::scene(&args),
             Some(Command::Show(args)) => show::show(&args),
             Some(Command::CodegenWorker) => return tilewright_codegen::worker::worker_main(),
         }

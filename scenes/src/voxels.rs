@@ -1,6 +1,7 @@
 //! From points to voxels.
 
 use crate::lidar::Point;
+use crate::random::Random;
 use rustc_hash::FxHashSet;
 
 /// Voxels in the order in which points first lead to them.
@@ -53,6 +54,21 @@ pub fn voxelise(points: &[Point], size: [f64; 3], batch: i32) -> Result<Voxels, 
 }
 
 impl Voxels {
+    /// Features `[voxels, channels]` of voxels made of `points`: the first point's place in its voxel along x, y, z, from -0.5 to
+    /// 0.5, its intensity (against the strongest, where one is above 1), then numbers from -1 to 1 drawn at random.
+    pub fn features(&self, points: &[Point], size: [f64; 3], channels: usize) -> Vec<f32> {
+        let strongest = points.iter().map(|p| p[3]).fold(1.0, f32::max);
+        let mut random = Random::new(channels as u64, 1000);
+        let mut list = Vec::with_capacity(self.coords.len() * channels);
+        for (coord, point) in self.coords.iter().zip(&self.points) {
+            let p = points[*point];
+            let place = |a: usize| (f64::from(p[a]) / size[a] - f64::from(coord[a + 1]) - 0.5) as f32;
+            let known = [place(0), place(1), place(2), p[3] / strongest];
+            list.extend((0..channels).map(|c| known.get(c).copied().unwrap_or_else(|| random.between(-1.0, 1.0) as f32)));
+        }
+        list
+    }
+
     /// The `n` voxels nearest to one at the median distance from the sensor, in their order: a piece of a scan with the
     /// neighbourhoods of the whole. All of them where there are no more.
     pub fn crop(&self, n: usize) -> Voxels {
@@ -78,6 +94,18 @@ mod tests {
         let v = voxelise(&points, [0.1, 0.1, 0.2], 3).unwrap();
         assert_eq!(v.coords, [[3, 0, -1, 0], [3, 2, 0, 0], [3, -2, 0, 1]]);
         assert_eq!(v.points, [0, 1, 3]);
+    }
+
+    #[test]
+    fn features_are_places_and_intensities() {
+        let points = [[0.15, -0.05, 0.0, 64.0], [0.0, 0.0, 0.0, 128.0]];
+        let v = voxelise(&points, [0.1; 3], 0).unwrap();
+        let f = v.features(&points, [0.1; 3], 6);
+        for (found, expected) in f.iter().zip([0.0, 0.0, -0.5, 0.5]) {
+            assert!((found - expected).abs() < 1e-4, "{f:?}");
+        }
+        assert_eq!((f.len(), f[6 + 3]), (12, 1.0));
+        assert!(f[4] != f[10] && f.iter().all(|x| x.abs() <= 1.0));
     }
 
     #[test]

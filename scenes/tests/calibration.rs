@@ -104,7 +104,7 @@ fn a_rig_is_like_waymos() {
     // 198130 points.
     let real = Numbers {
         voxels: 125_565.0,
-        neighbours: 6.283,
+        neighbours: 788_961.0 / 125_565.0,
         waste: [4.21, 2.20, 1.42, 1.16],
         levels: [67_099.0, 27_855.0, 10_600.0, 3_716.0],
     };

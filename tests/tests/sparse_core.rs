@@ -63,6 +63,11 @@ fn every_way(arch: Arch, dtype: DType, tile: [u32; 3], [cin, cout]: [usize; 2], 
         let built = build(arch, &class, &c);
         let numbers = Numbers::new(Map::random(sizes, 100, i as u64), [cin, cout], dtype, class.epilogue, i as u64);
         let splits = if exit == Exit::Slab { 3 } else { 1 };
+        // Outputs without a pair, and no output at all.
+        for count in [9, 0] {
+            let nothing = Numbers::new(Map::random([5, 9, count, sizes[3]], 0, 1), [cin, cout], dtype, class.epilogue, 1);
+            nothing.run(&built, &class, tile[0] as usize, splits, false, 0);
+        }
         for seed in 0..2 {
             numbers.run(&built, &class, tile[0] as usize, splits, seed == 1, seed);
         }
@@ -101,19 +106,6 @@ fn epilogues() {
 }
 
 #[test]
-fn nothing_to_do() {
-    for (source, exit) in WAYS {
-        let class = class(DType::F16, source, exit);
-        let built = build(Arch::Sm80, &class, &MmaConfig::new([64, 64, 32], 2));
-        // Outputs without a pair, and no output at all.
-        for sizes in [[5, 9, 9, 3], [5, 9, 0, 3]] {
-            let numbers = Numbers::new(Map::random(sizes, 0, 1), [32, 64], DType::F16, class.epilogue, 1);
-            numbers.run(&built, &class, 64, 1, false, 0);
-        }
-    }
-}
-
-#[test]
 fn refusals_say_why() {
     let pairs = class(DType::BF16, Source::Pairs, Exit::Store);
     let c = CoreConfig::Mma(MmaConfig::new([64, 64, 32], 3));
@@ -129,15 +121,26 @@ fn refusals_say_why() {
     assert!(refused(&tiles, &wgmma).contains("needs sm90"));
 }
 
+/// Kernels that were built, by id.
+#[derive(Default)]
+struct Builds(BTreeMap<String, Built>);
+
+impl Builds {
+    fn add(&mut self, op: &OpPlan) {
+        let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
+        for k in &op.kernels {
+            let build = || runner.build(&k.kernel).unwrap_or_else(|e| panic!("{}: {e}", k.id));
+            self.0.entry(k.id.clone()).or_insert_with(build);
+        }
+    }
+}
+
 /// Runs a plan's launches one after the other; what nobody made yet is undefined.
-fn run_plan(op: &OpPlan, vars: &[(&str, i64)], tensors: &mut BTreeMap<String, Vec<u8>>, seed: u64) {
-    let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
+fn run_plan(builds: &Builds, op: &OpPlan, vars: &[(&str, i64)], tensors: &mut BTreeMap<String, Vec<u8>>, seed: u64) {
     let mut problem = Vars::new();
     vars.iter().for_each(|(n, v)| problem.set(VarId::of(n), *v).unwrap());
-    let built: BTreeMap<&str, Built> =
-        op.kernels.iter().map(|k| (&k.id[..], runner.build(&k.kernel).unwrap_or_else(|e| panic!("{}: {e}", k.id)))).collect();
     for launch in &op.plan.launches {
-        let built = &built[&launch.kernel[..]];
+        let built = &builds.0[&launch.kernel];
         let set = launch.sets.iter().map(|(n, e)| (&n[..], e.eval(&problem).unwrap()));
         let scope: Vec<(&str, i64)> = vars.iter().copied().chain(set).collect();
         let mut inner = problem;
@@ -262,11 +265,12 @@ fn planned(numbers: &Numbers, way: Way, arch: Arch) -> Planned {
     Planned { op: pb.finish().unwrap(), tensors, vars }
 }
 
-fn plan_holds(numbers: &Numbers, way: Way, arch: Arch) {
+fn plan_holds(builds: &mut Builds, numbers: &Numbers, way: Way, arch: Arch) {
     let planned = planned(numbers, way, arch);
+    builds.add(&planned.op);
     for seed in 0..2 {
         let mut tensors = planned.tensors.clone();
-        run_plan(&planned.op, &planned.vars, &mut tensors, seed);
+        run_plan(builds, &planned.op, &planned.vars, &mut tensors, seed);
         let y = decode(numbers.dtype, &tensors["out"]);
         for row in 0..numbers.map.count {
             for col in 0..numbers.cout {
@@ -281,19 +285,21 @@ const ALL: EpilogueClass = EpilogueClass { bias: Some(DType::F32), bn: Some(DTyp
 
 #[test]
 fn every_dataflow_as_a_plan_with_aligned_channels() {
+    let mut builds = Builds::default();
     for way in [Way::Implicit(1), Way::Implicit(3), Way::Fused, Way::ByTap, Way::Gather] {
         let map = Map::random([90, 85, 80, 4], 120, 9);
-        plan_holds(&Numbers::new(map, [16, 32], DType::BF16, ALL, 3), way, Arch::Sm90a);
+        plan_holds(&mut builds, &Numbers::new(map, [16, 32], DType::BF16, ALL, 3), way, Arch::Sm90a);
     }
 }
 
 #[test]
 fn every_dataflow_as_a_plan_with_padded_channels() {
+    let mut builds = Builds::default();
     let bias = EpilogueClass { bias: Some(DType::F16), ..EpilogueClass::NONE };
     for (way, cin, cout) in
         [(Way::Implicit(1), 4, 20), (Way::Implicit(2), 3, 1), (Way::Fused, 20, 7), (Way::ByTap, 1, 18), (Way::Gather, 5, 35)]
     {
         let map = Map::random([90, 85, 80, 3], 120, 9);
-        plan_holds(&Numbers::new(map, [cin, cout], DType::F16, bias, 3), way, Arch::Sm80);
+        plan_holds(&mut builds, &Numbers::new(map, [cin, cout], DType::F16, bias, 3), way, Arch::Sm80);
     }
 }

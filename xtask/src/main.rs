@@ -1,7 +1,8 @@
-//! Chores: `cargo xtask setup | gen | test | gpu-pack`. Links no LLVM, so that it can install it.
+//! Chores: `cargo xtask setup | gen | test | scans | gpu-pack`. Links no LLVM, so that it can install it.
 
 mod generate;
 mod gpu_pack;
+mod scans;
 mod setup;
 mod shell;
 mod test;
@@ -23,6 +24,7 @@ const CHORES: &[Chore] = &[
     Chore { name: "setup", summary: "find or install LLVM 22 and the CUDA tools", help: setup::HELP, run: setup::run },
     Chore { name: "gen", summary: "run the gen command, set up first", help: generate::HELP, run: generate::run },
     Chore { name: "test", summary: "run every test of the workspace, set up first", help: test::HELP, run: test::run },
+    Chore { name: "scans", summary: "get two real LiDAR scans", help: scans::HELP, run: scans::run },
     Chore { name: "gpu-pack", summary: "gather what a machine with a GPU needs", help: gpu_pack::HELP, run: gpu_pack::run },
 ];
 

@@ -48,7 +48,7 @@ struct Truth {
 
 impl Default for Hidden {
     fn default() -> Self {
-        Hidden { spread: 0.1, noise: 0.005, outliers: 0.02, faults: 0.15 }
+        Hidden { spread: 0.1, noise: 0.01, outliers: 0.02, faults: 0.15 }
     }
 }
 

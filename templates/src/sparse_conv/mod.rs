@@ -11,9 +11,11 @@
 //! | `coords` | sets of voxels and kernel maps on the device |
 //! | `stats` | pairs, tiles and what they multiply and read, on the host |
 //! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
+//! | `lists/` | prefix sums, pairs, sorted rows and tiles, on the device |
 //! | `core/` | the multiplication, and the small kernels around it |
 //! | `reference` | f64 through a map, and the bound a kernel is held to |
-//! | `network` | layer graphs, and plans of whole networks |
+//! | `network/` | layer graphs, and plans of whole networks |
+//! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
 
 mod class;
 pub mod coords;

@@ -39,7 +39,7 @@ const WHEELS: &[Wheel] = &[
 ];
 
 /// Downloads wheels, checks their hashes and takes programs out of them.
-const FETCH: &str = include_str!("fetch_wheels.py");
+const FETCH: &str = concat!(include_str!("../index.py"), include_str!("fetch_wheels.py"));
 
 /// Finds the tools or installs them.
 ///

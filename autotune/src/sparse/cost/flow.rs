@@ -62,8 +62,8 @@ impl Model<'_> {
         let there = work.layers_of(group).any(|l| l.way == Way::Forward);
         let mut all = GroupCost { map: maps::cost(d, g), ..GroupCost::default() };
         match c.flow {
-            Flow::GatherScatter { .. } => all.lists = lists::pairs(d, g, true),
-            Flow::FetchOnDemand { .. } => all.lists = lists::pairs(d, g, false),
+            Flow::GatherScatter { .. } => all.lists = lists::pairs(d, g, true, 2),
+            Flow::FetchOnDemand { .. } => all.lists = lists::pairs(d, g, false, 1),
             Flow::Implicit | Flow::ImplicitSorted { .. } => {
                 if back {
                     all.lists.push(lists::transpose(d, g));

@@ -1,7 +1,7 @@
 //! What a dataflow makes of a map before the first layer: pairs, sorted rows, tiles.
 
 use super::LaunchCost;
-use super::coefficients::{RADIX_BITS, RADIX_LAUNCHES};
+use super::coefficients::{RADIX_BITS, RADIX_COMPARES, RADIX_LAUNCHES};
 use super::traffic::Traffic;
 use crate::device::DeviceProfile;
 use crate::sparse::candidate::Flow;
@@ -9,21 +9,24 @@ use crate::sparse::work::{GroupStats, Rows, TileStats, ViewStats};
 
 /// Bytes of a number.
 const WORD: f64 = 4.0;
+/// Rows of a block of which pairs are counted tap by tap.
+const COUNTED: f64 = 128.0;
 
 /// Pairs of a map, tap by tap; both ways use the same. `at` says whether each entry's pair is noted, which sums by output row
-/// need.
-pub(super) fn pairs(d: &DeviceProfile, g: &GroupStats, at: bool) -> Vec<LaunchCost> {
+/// need; `tiles` how many lists of tiles are cut.
+pub(super) fn pairs(d: &DeviceProfile, g: &GroupStats, at: bool, tiles: u32) -> Vec<LaunchCost> {
     let entries = g.forward.m as f64 * f64::from(g.taps);
-    let count = Traffic { near: entries * WORD, chain: 1.0, ..Traffic::default() };
-    let scan = Traffic { chain: 4.0, ..Traffic::default() };
+    let counts = f64::from(g.taps) * (g.forward.m as f64 / COUNTED).ceil() * WORD;
+    let count = Traffic { near: entries * WORD + counts, chain: 1.0, ..Traffic::default() };
+    let scan = Traffic { near: 3.0 * counts, chain: 4.0, ..Traffic::default() };
     let noted = if at { entries * WORD } else { 0.0 };
     let fill = Traffic { near: entries * WORD + noted + g.pairs() as f64 * 2.0 * WORD, chain: 2.0, ..Traffic::default() };
-    let cut = Traffic { chain: 4.0, ..Traffic::default() };
+    let cut = Traffic { chain: 2.0 * f64::from(tiles), ..Traffic::default() };
     vec![
         count.cost(d, "pairs: counts", 1),
-        scan.cost(d, "pairs: scan", 1),
+        scan.cost(d, "pairs: scan", 3),
         fill.cost(d, "pairs: lists", 1),
-        cut.cost(d, "pairs: tiles", 1),
+        cut.cost(d, "pairs: tiles", tiles),
     ]
 }
 
@@ -50,17 +53,17 @@ pub(super) fn tiles(d: &DeviceProfile, g: &GroupStats, view: &ViewStats, cut: &T
     if sorted {
         if flow.order() != Rows::Plain {
             let rank = Traffic { near: entries * WORD, chain: 3.0, ..Traffic::default() };
-            list.push(rank.cost(d, "sort: rarest taps", 2));
+            list.push(rank.cost(d, "sort: rarest taps", 3));
         }
         let bits = f64::from(g.taps.div_ceil(cut.splits));
         let words = (bits / 32.0).ceil();
         let keys = Traffic { near: entries * WORD + rows * splits * (words + 1.0) * WORD, chain: 2.0, ..Traffic::default() };
         list.push(keys.cost(d, "sort: keys", 1));
         let passes = (bits / RADIX_BITS).ceil();
-        // A pass reads a word of the keys twice, reads and writes words and rows once.
-        let moved = passes * rows * splits * (2.0 * (words + 1.0) + 1.0) * WORD;
-        let chain = passes * 5.0;
-        let sort = Traffic { near: moved, chain, ..Traffic::default() };
+        // A pass reads a word of the keys twice, reads and writes rows once, and counts digits of each block.
+        let moved = passes * rows * splits * (2.0 + 2.0 + 3.0) * WORD;
+        let compares = passes * rows * splits * RADIX_COMPARES;
+        let sort = Traffic { near: moved, chain: passes * 5.0, compares, ..Traffic::default() };
         list.push(sort.cost(d, "sort: passes", (passes * RADIX_LAUNCHES) as u32));
     }
     // Sorted rows of the map lie anywhere.

@@ -1,6 +1,6 @@
 //! Launches that only move data.
 
-use super::coefficients::{ATOMIC_SLOWDOWN, BURST, RESIDENT, SECTOR};
+use super::coefficients::{ATOMIC_SLOWDOWN, BURST, COMPARE_CYCLES, LANES, RESIDENT, SECTOR};
 use super::{Bound, LaunchCost, largest};
 use crate::device::DeviceProfile;
 
@@ -19,6 +19,8 @@ pub(super) struct Traffic {
     pub footprint: f64,
     /// Atomics on random sectors of the same.
     pub atomics: f64,
+    /// Comparisons in registers.
+    pub compares: f64,
     /// Accesses that wait for each other.
     pub chain: f64,
 }
@@ -42,7 +44,9 @@ impl Traffic {
         let l2 = self.near + self.far + self.random * whole(self.random_bytes, SECTOR);
         let memory =
             self.far + self.near * misses(d, self.near) + accesses * missed * whole(self.random_bytes.max(SECTOR), BURST);
+        let lanes = f64::from(d.sms) * LANES * d.clock_hz;
         let terms = [
+            (Bound::Issue, self.compares * COMPARE_CYCLES / lanes),
             (Bound::Memory, memory / d.memory_bytes),
             (Bound::L2, l2 / l2_rate(d)),
             (Bound::Atomics, self.atomics * SECTOR * ATOMIC_SLOWDOWN / l2_rate(d)),

@@ -15,7 +15,7 @@ use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, Pipe, RegTile, RoleBuild
 /// Rows of a warpgroup.
 const ROWS: u32 = 64;
 /// Columns that leave at once: an epilogue holds a few numbers for each besides its sum.
-const CHUNK: u32 = 64;
+const CHUNK: u32 = 32;
 
 /// Records the kernel.
 pub(super) fn wgmma(k: &mut KernelBuilder, class: &CoreClass, c: &WgmmaConfig) -> Result<(), LayoutError> {
@@ -23,7 +23,7 @@ pub(super) fn wgmma(k: &mut KernelBuilder, class: &CoreClass, c: &WgmmaConfig) -
     let leave = Leave::declare(k, class);
     let ring = k.pipe("ab", c.stages, &[(class.dtype, [c.bm, c.bk], 1), (class.dtype, [c.bk, c.bn], 1)]);
     k.min_ctas(c.ctas_of_sm(class.dtype));
-    let [gather_regs, math_regs] = c.registers().map_or([None; 2], |regs| regs.map(Some));
+    let [gather_regs, math_regs] = c.registers(class.dtype).map_or([None; 2], |regs| regs.map(Some));
     let chunk = CHUNK.min(c.bn);
     let staging = leave.is_wide().then(|| k.buffer("out", class.dtype, [ROWS, chunk], c.bm / ROWS));
     let x = Core { class, c, feed, leave, ring, staging };
@@ -190,8 +190,12 @@ impl Core<'_> {
 
 impl WgmmaConfig {
     /// Registers of a gathering and of a multiplying thread, where sums need more than an equal share.
-    fn registers(&self) -> Option<[u32; 2]> {
-        (self.bn > 128).then_some([88, 208])
+    fn registers(&self, dtype: DType) -> Option<[u32; 2]> {
+        match (self.bn > 128, self.bm, self.ctas_of_sm(dtype)) {
+            (true, 128, _) => Some([88, 208]),
+            (_, 128, 2) => Some([64, 88]),
+            _ => None,
+        }
     }
 
     /// CTAs that share an SM: the gathering of one runs under the epilogue of the other.
