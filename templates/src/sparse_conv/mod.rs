@@ -7,6 +7,10 @@
 //! | `class` | classes as text, names made of them |
 //! | `host` | maps on the host, entry by entry: the witness of every kernel that makes one |
 //! | `coords/` | sets of voxels and kernel maps on the device |
+//! | `lists` | prefix sums, pairs, sorted rows and tiles, on the device |
+//! | `coords` | sets of voxels and kernel maps on the device |
+//! | `stats` | pairs, tiles and what they multiply and read, on the host |
+//! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
 //! | `lists/` | prefix sums, pairs, sorted rows and tiles, on the device |
 //! | `core/` | the multiplication, and the small kernels around it |
 //! | `reference` | f64 through a map, and the bound a kernel is held to |
@@ -33,6 +37,7 @@ mod plan;
 mod problem;
 mod recipe;
 mod reference;
+mod stats;
 
 pub use choose::{recipe, recipes, tile_config};
 pub use class::{ConvProblemError, act, from_map_class, map_class, map_slug};
@@ -44,3 +49,4 @@ pub use plan::{ConvError, conv_plan, map_plan};
 pub use problem::{ConvProblem, Dataflow, RowOrder};
 pub use recipe::{Recipe, RecipeError};
 pub use reference::{ConvMiss, ConvOperands, ConvReference, conv_reference};
+pub use stats::{HostTiles, MapStats, TileStats};
