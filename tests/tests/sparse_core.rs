@@ -90,6 +90,12 @@ fn every_way_in_bf16_with_ragged_tiles() {
 }
 
 #[test]
+fn every_way_in_tf32() {
+    every_way(Arch::Sm80, DType::F32, [64, 64, 16], [20, 68], [70, 66, 65, 8]);
+    every_way(Arch::Sm90a, DType::F32, [32, 16, 8], [3, 1], [50, 40, 33, 8]);
+}
+
+#[test]
 fn epilogues() {
     let none = EpilogueClass::NONE;
     for (dtype, cout, epilogue) in [
