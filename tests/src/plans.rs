@@ -2,7 +2,7 @@
 
 use crate::runner::{Built, Error, Runner};
 use std::collections::BTreeMap;
-use tilewright_emulator::{BufferId, Device, DeviceConfig, Fill, Rendering, Severity};
+use tilewright_emulator::{BufferId, Counters, Device, DeviceConfig, Fill, Rendering, Severity};
 use tilewright_ir::tile::Kernel;
 use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_runtime::plan::Plan;
@@ -23,6 +23,8 @@ pub struct PlanRan {
     pub errors: Vec<String>,
     /// Findings that are lints, likewise.
     pub lints: Vec<String>,
+    /// What each launch did, by the kernel's id.
+    pub counters: Vec<(String, Counters)>,
 }
 
 impl Runner {
@@ -77,7 +79,13 @@ impl BuiltPlan {
             }
             buffers.insert(&t.name, (id, bytes as usize));
         }
-        let mut ran = PlanRan { tensors: BTreeMap::new(), unwritten: BTreeMap::new(), errors: Vec::new(), lints: Vec::new() };
+        let mut ran = PlanRan {
+            tensors: BTreeMap::new(),
+            unwritten: BTreeMap::new(),
+            errors: Vec::new(),
+            lints: Vec::new(),
+            counters: Vec::new(),
+        };
         for (i, launch) in self.plan.launches.iter().enumerate() {
             let kernel = self.kernels.get(&launch.kernel).ok_or_else(|| format!("no kernel `{}`", launch.kernel))?;
             let mut local = vars;
@@ -93,6 +101,7 @@ impl BuiltPlan {
             let report = kernel
                 .launch(&mut device, &local, floats, &addresses)
                 .map_err(|e| format!("launch {i} `{}`: {e}", launch.kernel))?;
+            ran.counters.push((launch.kernel.clone(), report.counters));
             let path = format!("launch {i} {}.ptx", launch.kernel);
             let words = buffers.iter().fold(Rendering::new(&kernel.compiled.ptx, &path), |r, (n, b)| r.name(n, &device, b.0));
             for finding in &report.findings {

@@ -5,10 +5,21 @@
 //! | `graph` | layers, the resolutions they work at, and which of them share a kernel map |
 //! | `file` | from a data file to a graph |
 //! | `shipped` | the networks under `networks/` |
+//! | `maps` | maps of all layers on the host |
+//! | `choice` | how the layers of a group are done |
+//! | `plan` | one plan for a network or a block of it |
+//! | `concat` | features side by side |
 
+mod choice;
+mod concat;
 mod file;
 mod graph;
+mod maps;
+mod plan;
 mod shipped;
 
+pub use choice::{GroupChoice, NetworkChoice, ShortTiles};
 pub use graph::{Concat, Conv, Feed, GraphError, Group, GroupId, Kind, Layer, LayerId, Level, LevelId, Network};
+pub use maps::NetworkMaps;
+pub use plan::{NetworkError, network_plan};
 pub use shipped::{SHIPPED, shipped};
