@@ -87,11 +87,20 @@ impl Expander<'_> {
                     })
                     .collect());
             }
+            ("tf32", DType::F32) => {
+                return Ok(regs
+                    .into_iter()
+                    .map(|v| {
+                        let bits = self.b.op(L::RoundTF32, &[v]);
+                        self.b.cast(L::Bitcast, bits, Ty::F32)
+                    })
+                    .collect());
+            }
             ("neg", DType::F32) => L::FNeg,
             ("exp2", DType::F32) => L::Ex2,
             ("log2", DType::F32) => L::Lg2,
             ("rcp", DType::F32) => L::Rcp,
-            _ => return self.unsupported(format!("unary `{f}` of {dtype}: neg, abs, exp2, log2, rcp of f32, not of i1")),
+            _ => return self.unsupported(format!("unary `{f}` of {dtype}: neg, abs, exp2, log2, rcp, tf32 of f32, not of i1")),
         };
         Ok(regs.into_iter().map(|v| self.b.op(kind, &[v])).collect())
     }
