@@ -276,6 +276,7 @@ rows! {
     UnpackE4M3  "unpack.e4m3x2" [I16] => [I32] {} Pure 81 89 Call("llvm.nvvm.e4m3x2.to.f16x2.rn", &[O(0)], F16x2), Alu, "two 8-bit floats as two f16, exact";
     UnpackE5M2  "unpack.e5m2x2" [I16] => [I32] {} Pure 81 89 Call("llvm.nvvm.e5m2x2.to.f16x2.rn", &[O(0)], F16x2), Alu, "as unpack.e4m3x2";
     FPToS8      "fptos8"       [F32] => [I32] {} Pure 10 10 Asm("cvt.rni.s8.f32 $0, $1;", "=r,f"), Alu, "f32 to the nearest even integer from -128 to 127, sign-extended; a NaN gives 0";
+    RoundTF32   "cvt.rna.tf32" [F32] => [I32] {} Pure 70 80 Call("llvm.nvvm.f2tf32.rna", &[O(0)], Results), Alu, "the nearest tf32, ties away from zero, as the bits of an f32 (PTX ISA 9.7.9.21)";
     AddX2       "add.x2"       [I32, I32] => [I32] {"dtype"} Pure 60 53 Asm("add.rn.{dtype}x2 $0, $1, $2;", "=r,r,r"), Alu, "sums of the two 16-bit floats of a register; of bf16 from sm_90 on";
     SubX2       "sub.x2"       [I32, I32] => [I32] {"dtype"} Pure 60 53 Asm("sub.rn.{dtype}x2 $0, $1, $2;", "=r,r,r"), Alu, "differences, as add.x2";
     MulX2       "mul.x2"       [I32, I32] => [I32] {"dtype"} Pure 60 53 Asm("mul.rn.{dtype}x2 $0, $1, $2;", "=r,r,r"), Alu, "products, as add.x2";
@@ -330,6 +331,7 @@ rows! {
     MmaBF16     "mma.bf16"     [I32, I32, I32, I32, I32, I32, F32, F32, F32, F32] => [F32, F32, F32, F32] {} Pure 70 80 Call("llvm.nvvm.mma.m16n8k16.row.col.bf16", &[O(0), O(1), O(2), O(3), O(4), O(5), O(6), O(7), O(8), O(9)], Results), Tensor, "m16n8k16, A four registers, B two, C four (PTX ISA 9.7.15.5.8)";
     MmaF16      "mma.f16"      [I32, I32, I32, I32, I32, I32, F32, F32, F32, F32] => [F32, F32, F32, F32] {} Pure 70 80 Call("llvm.nvvm.mma.m16n8k16.row.col.f32.f32", &[H(0), H(1), H(2), H(3), H(4), H(5), O(6), O(7), O(8), O(9)], Results), Tensor, "as mma.bf16 with f16 inputs";
     MmaS8       "mma.s8"       [I32, I32, I32, I32, I32, I32, I32, I32, I32, I32] => [I32, I32, I32, I32] {} Pure 70 80 Call("llvm.nvvm.mma.m16n8k32.row.col.s8", &[O(0), O(1), O(2), O(3), O(4), O(5), O(6), O(7), O(8), O(9)], Results), Tensor, "m16n8k32 of signed bytes, sums in 32 bits, wrapping (PTX ISA 9.7.15.5.10)";
+    MmaTF32     "mma.tf32"     [I32, I32, I32, I32, I32, I32, F32, F32, F32, F32] => [F32, F32, F32, F32] {} Pure 70 80 Call("llvm.nvvm.mma.m16n8k8.row.col.tf32", &[O(0), O(1), O(2), O(3), O(4), O(5), O(6), O(7), O(8), O(9)], Results), Tensor, "m16n8k8 of tf32, the low 13 bits of a register ignored (PTX ISA 9.7.15.5.7)";
     WgmmaFence  "wgmma.fence"  [] => [] {} Async 80 90 Call("llvm.nvvm.wgmma.fence.sync.aligned", &[], Void), Control, "order register writes before the next wgmma (PTX ISA 9.7.16.7.1)";
     WgmmaSs     "wgmma.ss"     [I64, I64, B1, Accumulators] => [Accumulators] {"n", "dtype", "trans_a", "trans_b"} Async 80 90 F(AsmFn::WgmmaSs), Tensor, "m64nNk16, or k32 of bytes; descriptors of A and B, scale-d, accumulators in and out, I32 for i8 (PTX ISA 9.7.16.5.2); dtype is both operands', or `e4m3_e5m2` where they differ";
     WgmmaRs     "wgmma.rs"     [I32, I32, I32, I32, I64, B1, Many(Ty::F32)] => [Many(Ty::F32)] {"n", "dtype", "trans_b"} Async 80 90 F(AsmFn::WgmmaRs), Tensor, "as wgmma.ss with A in four registers";

@@ -164,6 +164,84 @@ pub fn mma_b_bytes(cols: u32, k: u32, warps_m: u32, warps_n: u32) -> Result<Layo
         .build()
 }
 
+/// Accumulator of `mma.sync.m16n8` beside B operands of [`mma_b_words`]: columns are where those have them.
+///
+/// Where a warp has a multiple of 32 columns, `row` as [`mma_acc`] and
+/// ```text
+/// col = (cols / warps_n) * (w / warps_m) + 32 * (ni / 4) + 4 * (ni % 4) + 16 * (t / 2) + 2 * (t % 2) + (r & 1)
+/// ```
+/// else [`mma_acc`].
+///
+/// # Errors
+/// As [`mma_acc`].
+pub fn mma_acc_words(rows: u32, cols: u32, warps_m: u32, warps_n: u32) -> Result<Layout, LayoutError> {
+    let (warp_rows, warp_cols) = (split("rows", rows, warps_m, 16)?, split("cols", cols, warps_n, 8)?);
+    if !spreads(warp_cols) {
+        return mma_acc(rows, cols, warps_m, warps_n);
+    }
+    onto_tile()
+        .bits(Reg, [(Col, 1), (Row, 8)])
+        .outer(Reg, 4, [(Col, 4)])
+        .outer(Reg, warp_cols / 32, [(Col, 32)])
+        .outer(Reg, warp_rows / 16, [(Row, 16)])
+        .bits(Lane, [(Col, 2), (Col, 16), (Row, 1), (Row, 2), (Row, 4)])
+        .outer(Warp, warps_m, [(Row, warp_rows)])
+        .outer(Warp, warps_n, [(Col, warp_cols)])
+        .build()
+}
+
+/// A operand of `mma.sync.m16n8k8`, 32-bit elements, for the grid of [`mma_acc`] (PTX ISA 9.7.14.5.7, fragment A).
+///
+/// ```text
+/// row = (rows / warps_m) * (w % warps_m) + 16 * mi + g + 8 * (r & 1)
+/// col = 8 * ki + 4 * ((r >> 1) & 1) + t
+/// ```
+/// Register order as in [`mma_a`], 4 elements each.
+///
+/// # Errors
+/// `rows` not a multiple of `16 * warps_m`, `k` not a multiple of 8, `warps_n` zero.
+pub fn mma_a_words(rows: u32, k: u32, warps_m: u32, warps_n: u32) -> Result<Layout, LayoutError> {
+    let warp_rows = split("rows", rows, warps_m, 16)?;
+    multiple("k", k, 8)?;
+    onto_tile()
+        .bits(Reg, [(Row, 8), (Col, 4)])
+        .outer(Reg, k / 8, [(Col, 8)])
+        .outer(Reg, warp_rows / 16, [(Row, 16)])
+        .bits(Lane, [(Col, 1), (Col, 2), (Row, 1), (Row, 2), (Row, 4)])
+        .outer(Warp, warps_m, [(Row, warp_rows)])
+        .outer(Warp, warps_n, [])
+        .build()
+}
+
+/// B operand of `mma.sync.m16n8k8`, 32-bit elements, for the grid of [`mma_acc_words`] (PTX ISA 9.7.14.5.7, fragment B).
+///
+/// ```text
+/// row = 8 * ki + 4 * (r & 1) + t
+/// col = (cols / warps_n) * (w / warps_m) + 8 * ni + g
+/// ```
+/// The tile is B itself, `[k, n]`. Register order as in [`mma_b`], 2 elements each. Which column of B is which of a fragment is
+/// free as long as the accumulator agrees: where a warp has a multiple of 32 columns,
+/// `col = .. + 32 * (ni / 4) + 4 * (ni % 4) + 16 * (g / 4) + g % 4`, so that the four rows a warp reads at once from rows of 128
+/// swizzled bytes lie in different banks. In the plain order two of them would meet.
+///
+/// # Errors
+/// `cols` not a multiple of `8 * warps_n`, `k` not a multiple of 8, `warps_m` zero.
+pub fn mma_b_words(cols: u32, k: u32, warps_m: u32, warps_n: u32) -> Result<Layout, LayoutError> {
+    let warp_cols = split("cols", cols, warps_n, 8)?;
+    multiple("k", k, 8)?;
+    let b = onto_tile().bits(Reg, [(Row, 4)]).outer(Reg, k / 8, [(Row, 8)]);
+    let b = if spreads(warp_cols) {
+        b.outer(Reg, 4, [(Col, 4)]).outer(Reg, warp_cols / 32, [(Col, 32)])
+    } else {
+        b.outer(Reg, warp_cols / 8, [(Col, 8)])
+    };
+    let far = if spreads(warp_cols) { 16 } else { 4 };
+    b.bits(Lane, [(Row, 1), (Row, 2), (Col, 1), (Col, 2), (Col, far)])
+        .outer(Warp, warps_m, [])
+        .outer(Warp, warps_n, [(Col, warp_cols)])
+        .build()
+}
+
 /// A row-major tile `[rows, cols]` spread over all threads of a CTA, `vec` neighbouring columns per thread, for element-wise
 /// kernels.
 ///
@@ -251,6 +329,11 @@ pub fn row_group_words(groups: u32) -> Result<Layout, LayoutError> {
         .bits(Lane, [(Col, 1), (Col, 2), (Col, 4)])
         .bits(Warp, [(Col, 8), (Col, 16)])
         .build()
+}
+
+/// Whether fragments of 32-bit elements take their columns from all over rows of 128 bytes.
+fn spreads(warp_cols: u32) -> bool {
+    warp_cols.is_multiple_of(32)
 }
 
 fn onto_tile() -> Builder {

@@ -63,7 +63,10 @@ pub use banks::{AccessWidth, Wavefronts, matrix_wavefronts, warp_wavefronts};
 pub use builder::Builder;
 pub use dim::Dim;
 pub use error::{LayoutError, Point};
-pub use fragment::{blocked, mma_a, mma_a_bytes, mma_acc, mma_b, mma_b_bytes, row_group_words, row_groups, wgmma_a, wgmma_acc};
+pub use fragment::{
+    blocked, mma_a, mma_a_bytes, mma_a_words, mma_acc, mma_acc_words, mma_b, mma_b_bytes, mma_b_words, row_group_words,
+    row_groups, wgmma_a, wgmma_acc,
+};
 pub use map::{Basis, Layout, MAX_POINTS, Outer};
 pub use matrix::{MatrixOrder, matrix_regs, matrix_rows};
 pub use swizzle::{Swizzle, smem_tile};

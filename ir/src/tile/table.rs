@@ -120,7 +120,7 @@ rows! {
     CopyWait   "copy.wait"   [] => [] {"n"} 0 effect, "wait until at most n groups of copies are pending";
     LdTile     "ld.tile"     [Ints] => [Reg] {"tensor", "axes", "vec"} 0 effect, "load a register tile, zeros outside; axes = tile axes that are the tensor's last ones";
     StTile     "st.tile"     [Reg, Ints] => [] {"tensor", "vec"} 0 effect, "store a register tile, nothing outside the tensor";
-    LdMatrix   "ld.matrix"   [Smem] => [Reg] {"operand", "k"} 0 effect, "ldmatrix of one k16 step: operand a, b ([n,k]) or bt ([k,n])";
+    LdMatrix   "ld.matrix"   [Smem] => [Reg] {"operand", "k"} 0 effect, "ldmatrix of one step of 32 bytes of k: operand a, b ([n,k]) or bt ([k,n])";
     StMatrix   "st.matrix"   [Smem, Reg] => [] {} 0 effect, "stmatrix of a 16-bit accumulator tile";
     // Memory by index; a row of a tensor is a run of its last extent
     LoadScalar "load.scalar" [Ints] => [Scalar] {"tensor"} 0 effect, "one element, the same in all threads: I32 or F32; a coordinate for each extent";
@@ -137,12 +137,12 @@ rows! {
     MmaAsync   "mma.async"   [Cell, Tile, Smem, Bool] => [] {"trans_b"} 0 effect, "wgmma over a whole stage as one group: accumulator, A [m,k] (in shared memory or registers), B [n,k] (or [k,n]), start from zero";
     MmaWait    "mma.wait"    [Cell] => [] {"n"} 0 effect, "wait until at most n groups are pending; n = 0 makes the accumulator readable";
     MmaReady   "mma.ready"   [Cell] => [] {"n"} 0 effect, "wait until at most n groups are pending, the accumulator's not among them, and make it readable";
-    MmaSync    "mma.sync"    [Cell, Reg, Reg] => [] {} 0 effect, "m16n8k16 over all fragments: accumulator, A, B";
+    MmaSync    "mma.sync"    [Cell, Reg, Reg] => [] {} 0 effect, "m16n8 over all fragments of 32 bytes of k: accumulator, A, B";
     // Register tiles
     Splat      "splat"       [Scalar] => [Reg] {} 0 pure, "the same number everywhere; an f32 is rounded to a 16-bit tile's elements";
-    Unary      "unary"       [Reg] => [Reg] {"f", "fma_share?"} 0 pure, "of each element: neg, abs, exp2, log2, rcp (f32), not (i1)";
+    Unary      "unary"       [Reg] => [Reg] {"f", "fma_share?"} 0 pure, "of each element: neg, abs, exp2, log2, rcp, tf32 (f32), not (i1)";
     Exp2       "exp2"        [Reg] => [Reg] {"fma_share"} 0 pure, "2^x of each f32, so many sixteenths of them on the FMA pipe";
-    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul (f32, f16, bf16, i32), min, max (f32, i32), div, rem of numbers that are not negative, shl, shr, ushr (i32), and, or, xor (i32, i1)";
+    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul (f32, f16, bf16, i32), min, max (f32, i32), mulhi (the upper half of an unsigned product), div, rem of numbers that are not negative, shl, shr, ushr (i32), and, or, xor (i32, i1)";
     Cast       "cast"        [Reg] => [Reg] {} 0 pure, "each element to another dtype, to nearest even";
     Iota       "iota"        [] => [Reg] {"axis"} 0 pure, "each element's row (0) or column (1), I32";
     Broadcast  "broadcast"   [Reg] => [Reg] {} 0 pure, "a column [rows,1] or a row [1,cols] repeated, and columns repeated in runs; costs nothing but a byte permutation where elements share registers";

@@ -217,9 +217,11 @@ impl Verifier<'_> {
             (MmaSync, [Ty::Cell(acc), Ty::Reg(a), Ty::Reg(b)], _) => {
                 let Ty::Reg(acc) = &**acc else { return self.fail(op, "the accumulator is not a tile".into()) };
                 let sums = if a.dtype == DType::I8 { DType::I32 } else { DType::F32 };
-                if !matches!(a.dtype, DType::BF16 | DType::F16 | DType::I8) || acc.dtype != sums {
-                    return self
-                        .fail(op, format!("mma.sync of {} into {}: bf16 and f16 into f32, i8 into i32", a.dtype, acc.dtype));
+                if !matches!(a.dtype, DType::BF16 | DType::F16 | DType::F32 | DType::I8) || acc.dtype != sums {
+                    return self.fail(
+                        op,
+                        format!("mma.sync of {} into {}: bf16, f16 and f32 into f32, i8 into i32", a.dtype, acc.dtype),
+                    );
                 }
                 if a.dtype != b.dtype || acc.shape != [a.shape[0], b.shape[1]] || a.shape[1] != b.shape[0] {
                     return self.fail(op, format!("A {:?}, B {:?} and D {:?} do not fit", a.shape, b.shape, acc.shape));

@@ -9,7 +9,7 @@
 //! | `pages` | `page_stats`, `page_select` |
 //! | `decode`, `decode_case`, `decode_random` | `attention_decode`, likewise |
 
-mod compare;
+pub(super) mod compare;
 mod decode;
 mod decode_case;
 mod decode_random;
@@ -18,7 +18,7 @@ mod forward_case;
 mod forward_random;
 mod merge;
 mod pages;
-mod terms;
+pub(super) mod terms;
 
 use super::{About, Family, Indexed};
 use crate::error::{Res, bad_input, failure};

@@ -1,8 +1,8 @@
 //! Fragments against the formulas of their documentation.
 
 use super::super::{
-    Dim::*, Layout, MatrixOrder, blocked, matrix_regs, matrix_rows, mma_a, mma_a_bytes, mma_acc, mma_b, mma_b_bytes, wgmma_a,
-    wgmma_acc,
+    Dim::*, Layout, MatrixOrder, blocked, matrix_regs, matrix_rows, mma_a, mma_a_bytes, mma_a_words, mma_acc, mma_acc_words,
+    mma_b, mma_b_bytes, mma_b_words, wgmma_a, wgmma_acc,
 };
 use super::*;
 
@@ -62,6 +62,31 @@ fn mma_fragments_of_bytes() {
             check(&mma_b_bytes(cols, k, wm, wn).unwrap(), [k, cols], wm, |e, g, t, w| {
                 let (ni, ki, e) = (e / 8 / ks, e / 8 % ks, e % 8);
                 [32 * ki + 16 * ((e >> 2) & 1) + 4 * t + (e & 3), cols / wn * (w / wm) + 8 * ni + g]
+            });
+        }
+    }
+}
+
+#[test]
+fn mma_fragments_of_words() {
+    for (wm, wn) in [(1, 1), (2, 2), (3, 1), (1, 4)] {
+        for (mi_count, ni_count, k) in [(1, 1, 8), (2, 4, 16), (3, 12, 32), (1, 6, 8)] {
+            let (rows, cols, ks) = (16 * mi_count * wm, 8 * ni_count * wn, k / 8);
+            let spreads = ni_count % 4 == 0;
+            // Column `j` of fragment `ni`.
+            let column = |ni: u32, j: u32| if spreads { 32 * (ni / 4) + 4 * (ni % 4) + 16 * (j / 4) + j % 4 } else { 8 * ni + j };
+            check(&mma_a_words(rows, k, wm, wn).unwrap(), [rows, k], wn, |e, g, t, w| {
+                let (mi, ki, e) = (e / 4 / ks, e / 4 % ks, e % 4);
+                [rows / wm * (w % wm) + 16 * mi + g + 8 * (e & 1), 8 * ki + 4 * (e >> 1) + t]
+            });
+            check(&mma_b_words(cols, k, wm, wn).unwrap(), [k, cols], wm, |e, g, t, w| {
+                let (ni, ki, e) = (e / 2 / ks, e / 2 % ks, e % 2);
+                [8 * ki + 4 * e + t, cols / wn * (w / wm) + column(ni, g)]
+            });
+            check(&mma_acc_words(rows, cols, wm, wn).unwrap(), [rows, cols], 1, |r, g, t, w| {
+                let (mi, ni, c) = (r / 4 / ni_count, r / 4 % ni_count, r % 4);
+                let row = rows / wm * (w % wm) + 16 * mi + g + 8 * ((c >> 1) & 1);
+                [row, cols / wn * (w / wm) + column(ni, 2 * t + (c & 1))]
             });
         }
     }

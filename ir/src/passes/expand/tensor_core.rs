@@ -10,7 +10,7 @@ use crate::layout::{Dim, Swizzle, wgmma_acc};
 use crate::passes::PassError;
 use crate::tile::{Op, OpKind, SmemTile, Value};
 
-/// Bytes of a k step: 16 elements of 16 bits, 32 of 8.
+/// Bytes of a k step: 16 elements of 16 bits, 32 of 8, 8 of 32.
 const K_STEP_BYTES: u32 = 32;
 
 impl Expander<'_> {
@@ -129,10 +129,14 @@ impl Expander<'_> {
 
     /// For each m16 x n8 fragment one mma; A fragments are used for a whole row of them.
     fn mma_sync(&mut self, op: &Op) {
-        let (a, b) = (self.regs(op.args[1]), self.regs(op.args[2]));
+        let (mut a, mut b) = (self.regs(op.args[1]), self.regs(op.args[2]));
+        if self.reg_tile(op.args[1]).dtype == DType::F32 {
+            a.iter_mut().chain(&mut b).for_each(|v| *v = self.b.cast(L::Bitcast, *v, Ty::I32));
+        }
         let (kind, sum) = match self.reg_tile(op.args[1]).dtype {
             DType::BF16 => (L::MmaBF16, Ty::F32),
             DType::I8 => (L::MmaS8, Ty::I32),
+            DType::F32 => (L::MmaTF32, Ty::F32),
             _ => (L::MmaF16, Ty::F32),
         };
         let mut acc = self.cells[&op.args[0]].clone();
@@ -149,13 +153,16 @@ impl Expander<'_> {
         self.cells.insert(op.args[0], acc);
     }
 
-    /// Fragments of one k step, four 8x8 matrices of 16 bits at a time: of bytes a matrix is 8x16. Lane `l` gives the address of row `l % 8` of matrix
+    /// Fragments of one k step, four 8x8 matrices of 16 bits at a time: of bytes a matrix is 8x16, of words 8x4. Lane `l` gives the address of row `l % 8` of matrix
     /// `l / 8` (PTX ISA 9.7.15.5.15).
     fn ld_matrix(&mut self, op: &Op) -> Result<(), PassError> {
         let (at, tile) = self.smem(op.args[0]);
         let out = self.reg_tile(op.outs[0]);
         let k = op.attrs.get_int("k") as u32 * 16;
         let operand = op.attrs.get_sym("operand");
+        if operand != "a" && tile.dtype.bytes() == 4 {
+            return self.unsupported(format!("ldmatrix of b in {}: ordinary loads of b as [k, n] serve it", tile.dtype));
+        }
         if operand == "bt" && tile.dtype.bytes() == 1 {
             return self.unsupported(format!("ldmatrix turns 16-bit elements only, not {}: give b as [n, k]", tile.dtype));
         }
@@ -213,6 +220,9 @@ impl Expander<'_> {
                 (false, true) => self.b.inst(L::LdMatrix2T, &[ptr], &[Ty::I32; 2], Attrs::none()),
             };
             regs.extend(outs);
+        }
+        if tile.dtype == DType::F32 {
+            regs.iter_mut().for_each(|v| *v = self.b.cast(L::Bitcast, *v, Ty::F32));
         }
         self.env.insert(op.outs[0], Low::Regs(regs));
         Ok(())

@@ -87,11 +87,20 @@ impl Expander<'_> {
                     })
                     .collect());
             }
+            ("tf32", DType::F32) => {
+                return Ok(regs
+                    .into_iter()
+                    .map(|v| {
+                        let bits = self.b.op(L::RoundTF32, &[v]);
+                        self.b.cast(L::Bitcast, bits, Ty::F32)
+                    })
+                    .collect());
+            }
             ("neg", DType::F32) => L::FNeg,
             ("exp2", DType::F32) => L::Ex2,
             ("log2", DType::F32) => L::Lg2,
             ("rcp", DType::F32) => L::Rcp,
-            _ => return self.unsupported(format!("unary `{f}` of {dtype}: neg, abs, exp2, log2, rcp of f32, not of i1")),
+            _ => return self.unsupported(format!("unary `{f}` of {dtype}: neg, abs, exp2, log2, rcp, tf32 of f32, not of i1")),
         };
         Ok(regs.into_iter().map(|v| self.b.op(kind, &[v])).collect())
     }
@@ -129,12 +138,23 @@ impl Expander<'_> {
         if let Some(pairs) = pairs {
             return Ok(pairs);
         }
+        if (f, dtype) == ("mulhi", DType::I32) {
+            return Ok(a.into_iter().zip(b).map(|(a, b)| self.high_product(a, b)).collect());
+        }
         let Some(kind) = binary_op(f, dtype) else {
             return self.unsupported(format!(
-                "binary `{f}` of {dtype}: add, sub, mul of f16 and bf16; those, min, max of f32; those, div, rem, and, or, xor, shl, shr, ushr of i32; and, or, xor of i1; cast others first"
+                "binary `{f}` of {dtype}: add, sub, mul of f16 and bf16; those, min, max of f32; those, mulhi, div, rem, and, or, xor, shl, shr, ushr of i32; and, or, xor of i1; cast others first"
             ));
         };
         Ok(a.into_iter().zip(b).map(|(a, b)| self.b.op(kind, &[a, b])).collect())
+    }
+
+    /// The upper half of an unsigned product: one instruction in the end.
+    fn high_product(&mut self, a: lane::Value, b: lane::Value) -> lane::Value {
+        let wide = [a, b].map(|v| self.b.cast(L::ZExt, v, Ty::I64));
+        let product = self.b.op(L::IMul, &wide);
+        let high = self.b.imm(L::LShr, product, 32);
+        self.b.cast(L::Trunc, high, Ty::I32)
     }
 
     fn compare_tiles(&mut self, op: &Op) -> Vec<lane::Value> {

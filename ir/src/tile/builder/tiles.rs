@@ -36,10 +36,13 @@ impl RoleBuilder<'_> {
         self.mma_acc_for(DType::F16, shape, grid)
     }
 
-    /// As [`Self::mma_acc`] for operands of a dtype: I32 for I8.
+    /// As [`Self::mma_acc`] for operands of a dtype: I32 for I8, F32 in a layout of its own for F32.
     #[track_caller]
     pub fn mma_acc_for(&mut self, operands: DType, shape: [u32; 2], grid: [u32; 2]) -> Result<Cell, LayoutError> {
-        let layout = layout::mma_acc(shape[0], shape[1], grid[0], grid[1])?;
+        let layout = match operands {
+            DType::F32 => layout::mma_acc_words(shape[0], shape[1], grid[0], grid[1])?,
+            _ => layout::mma_acc(shape[0], shape[1], grid[0], grid[1])?,
+        };
         let dtype = if operands == DType::I8 { DType::I32 } else { DType::F32 };
         let tile = RegTile { dtype, shape, layout };
         let cell = self.cell(Ty::Reg(tile.clone()));
@@ -49,28 +52,37 @@ impl RoleBuilder<'_> {
         Ok(cell)
     }
 
-    /// `acc += a * b` with mma.sync over all fragments.
+    /// `acc += a * b` with mma.sync over all fragments. Of F32 operands the tensor cores take the upper 19 bits: round them first
+    /// (`unary("tf32", ..)`).
     #[track_caller]
     pub fn mma_sync(&mut self, acc: Cell, a: TileRef, b: TileRef) {
         self.emit(OpKind::MmaSync, &[acc.0, a.0, b.0], &[], Attrs::none());
     }
 
-    /// The A fragment of k step `k` of a `[m, k]` tile, for a grid of warps. A step is 16 elements of 16 bits or 32 bytes.
+    /// The A fragment of k step `k` of a `[m, k]` tile, for a grid of warps. A step is 32 bytes: 32 elements of 8 bits, 16
+    /// of 16, 8 of 32.
     #[track_caller]
     pub fn load_a(&mut self, tile: SmemRef, k: u32, grid: [u32; 2]) -> Result<TileRef, LayoutError> {
         let s = self.smem_type(tile);
         let (step, layout) = match s.dtype.bytes() {
             1 => (32, layout::mma_a_bytes(s.shape[0], 32, grid[0], grid[1])?),
+            4 => (8, layout::mma_a_words(s.shape[0], 8, grid[0], grid[1])?),
             _ => (16, layout::mma_a(s.shape[0], 16, grid[0], grid[1])?),
         };
         Ok(self.load_matrix(tile, "a", k, RegTile { dtype: s.dtype, shape: [s.shape[0], step], layout }))
     }
 
-    /// The B fragment of k step `k`, of a `[n, k]` tile or, transposed, of a `[k, n]` tile.
+    /// The B fragment of k step `k`, of a `[n, k]` tile or, transposed, of a `[k, n]` tile. F32 comes by ordinary loads from
+    /// `[k, n]` alone: ldmatrix turns 16-bit elements only, and the columns of its fragments lie apart.
     #[track_caller]
     pub fn load_b(&mut self, tile: SmemRef, k: u32, grid: [u32; 2], trans: bool) -> Result<TileRef, LayoutError> {
         let s = self.smem_type(tile);
         let n = if trans { s.shape[1] } else { s.shape[0] };
+        if trans && s.dtype == DType::F32 {
+            let layout = layout::mma_b_words(n, 8, grid[0], grid[1])?;
+            let step = self.rows(tile, 8 * k, 8);
+            return Ok(self.load_shared(step, RegTile { dtype: s.dtype, shape: [8, n], layout }));
+        }
         let (step, layout) = match s.dtype.bytes() {
             1 => (32, layout::mma_b_bytes(n, 32, grid[0], grid[1])?),
             _ => (16, layout::mma_b(n, 16, grid[0], grid[1])?),
@@ -244,7 +256,8 @@ impl RoleBuilder<'_> {
         Scalar(self.emit(OpKind::ScalarOf, &[a.0], &[ty], Attrs::none())[0])
     }
 
-    /// `neg`, `abs`, `exp2`, `log2` or `rcp` of each element (f32), or `not` (i1).
+    /// `neg`, `abs`, `exp2`, `log2`, `rcp` or `tf32` (the nearest number of 10 bits of mantissa, ties away from zero) of each element
+    /// (f32), or `not` (i1).
     #[track_caller]
     pub fn unary(&mut self, f: &str, a: TileRef) -> TileRef {
         let ty = Ty::Reg(self.tile_type(a));
@@ -263,7 +276,8 @@ impl RoleBuilder<'_> {
     }
 
     /// Of each pair, same dtype and layout: `add`, `sub`, `mul` (f32, f16, bf16, i32), `min`, `max` (f32, i32), `div`, `rem` of
-    /// numbers that are not negative, `shl`, `shr` (i32), `and`, `or`, `xor` (i32, i1).
+    /// numbers that are not negative, `mulhi` (the upper half of an unsigned product), `shl`, `shr`, `ushr` (i32), `and`, `or`, `xor`
+    /// (i32, i1).
     #[track_caller]
     pub fn binary(&mut self, f: &str, a: TileRef, b: TileRef) -> TileRef {
         let ty = Ty::Reg(self.tile_type(a));

@@ -7,6 +7,7 @@ use super::class::CoreClass;
 use super::config::MmaConfig;
 use super::exit::Leave;
 use super::source::{Feed, Work};
+use tilewright_ir::DType;
 use tilewright_ir::layout::LayoutError;
 use tilewright_ir::tile::{Cell, CmpPred, KernelBuilder, RoleBuilder, Scalar, Staging, Unit};
 
@@ -171,8 +172,10 @@ impl Core<'_> {
         let grid = [self.c.warps_m, self.c.warps_n];
         let (a_tile, b_tile) = (r.staging(&self.ring_a, stage), r.staging(&self.ring_b, stage));
         for k in 0..self.c.bk * self.class.dtype.bytes() / 32 {
-            let a = r.load_a(a_tile, k, grid)?;
-            let b = r.load_b(b_tile, k, grid, true)?;
+            let (mut a, mut b) = (r.load_a(a_tile, k, grid)?, r.load_b(b_tile, k, grid, true)?);
+            if self.class.dtype == DType::F32 {
+                (a, b) = (r.unary("tf32", a), r.unary("tf32", b));
+            }
             r.mma_sync(acc, a, b);
         }
         Ok(())
