@@ -14,6 +14,7 @@ use tilewright_templates::sparse_conv::core::{
     ConvIo, CoreClass, CoreConfig, EpilogueClass, Exit, Flow, MmaConfig, Source, conv, core_kernel,
 };
 use tilewright_templates::sparse_conv::{ConvProblem, MapSet, Mode, PairTiles, Pairs, PlanBuilder, Tiles};
+use tilewright_tests::mutants::{all_are_seen, outcome};
 use tilewright_tests::numbers::{decode, i32s};
 use tilewright_tests::{Built, Runner};
 
@@ -109,6 +110,15 @@ fn epilogues() {
         let numbers = Numbers::new(Map::random([60, 80, 70, 3], 90, 5), [16, cout], dtype, epilogue, 5);
         numbers.run(&built, &class, 64, 1, true, 0);
     }
+}
+
+#[test]
+fn broken_synchronisation_is_seen() {
+    let class = class(DType::BF16, Source::Tiles, Exit::Store);
+    let built = build(Arch::Sm80, &class, &MmaConfig::new([32, 32, 16], 3));
+    let numbers = Numbers::new(Map::stairs(32, 4, 40), [40, 32], class.dtype, class.epilogue, 1);
+    let run = |built: &Built, seed| outcome(numbers.launch(built, &class, 32, seed));
+    all_are_seen(&built, 0, run, |_, _| None);
 }
 
 #[test]

@@ -213,6 +213,23 @@ fn elementwise() -> Vec<Case> {
         };
         list.push(case(f, F32, record, move |d, at| Want::Near(want(f64::from(d.p[at])), 4e-7)));
     }
+    // Twelve bits cleared: half of the numbers lie in the middle between two of tf32.
+    for keep in [-1, -0x1000] {
+        let record = move |c: &mut Rec| {
+            let y = c.y();
+            let bits = RegTile { dtype: DType::I32, ..c.r.tile_type(y) };
+            let bits = c.r.reinterpret(&[y], bits);
+            let bits = c.masked(bits, keep);
+            let float = RegTile { dtype: DType::F32, ..c.r.tile_type(bits) };
+            let y = c.r.reinterpret(&[bits], float);
+            c.r.unary("tf32", y)
+        };
+        list.push(case("tf32", F32, record, move |d, at| {
+            // Away from zero at the middle.
+            let bits = d.y[at].to_bits() & keep as u32;
+            Want::Float(f32::from_bits((bits + 0x1000) & !0x1FFF))
+        }));
+    }
     for share in [4, 16] {
         let record = move |c: &mut Rec| {
             let x = c.x();

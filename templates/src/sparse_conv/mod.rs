@@ -15,7 +15,6 @@
 //! | `core/` | the multiplication, and the small kernels around it |
 //! | `reference` | f64 through a map, and the bound a kernel is held to |
 //! | `network/` | layer graphs, and plans of whole networks |
-//! | `pieces` | launches that plans are put together from, and the tensors they hand to each other |
 //! | `recipe`, `choose` | how a convolution is done, as text; which way where nobody says |
 //! | `executed` | rows that a recipe multiplies, counted on the host |
 //! | `multiply`, `copy` | from a map to features; coordinates that are inputs or given |

@@ -155,6 +155,14 @@ pub struct Numbers {
     residual: Vec<f64>,
 }
 
+/// What a launch takes.
+pub struct Arguments {
+    pub ints: Vec<(&'static str, i64)>,
+    pub tensors: Vec<(&'static str, Vec<u8>)>,
+    /// The pairs of the map.
+    pub pairs: Pairs,
+}
+
 /// What an element should be, and how far off it may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounded {
@@ -252,9 +260,8 @@ impl Numbers {
         }
     }
 
-    /// Runs a kernel of the core whose tile has `bm` rows and holds what comes out to its bound.
-    pub fn run(&self, built: &Built, class: &CoreClass, bm: usize, splits: usize, sorted: bool, seed: u64) {
-        let what = format!("{} seed {seed}, {} x {}", built.lowered.tile.name, self.cin, self.cout);
+    /// Sizes and tensors of a kernel of the core whose tile has `bm` rows.
+    pub fn arguments(&self, class: &CoreClass, bm: usize, splits: usize, sorted: bool) -> Arguments {
         let (map, pairs, align) = (&self.map, self.map.pairs(), class.vec() as usize);
         let count = map.count as i32;
         let mut tensors = self.operands((class.source == Source::Rows).then_some(&pairs.input[..]), align);
@@ -279,7 +286,7 @@ impl Numbers {
         if matches!(class.exit, Exit::AddAtomic | Exit::AddPlain) {
             tensors.push(("pair_out", i32s(&pairs.output)));
         }
-        let mut ints = vec![
+        let ints = vec![
             ("m", map.m as i64),
             ("n", map.n as i64),
             ("cin", self.cin.next_multiple_of(align) as i64),
@@ -289,6 +296,21 @@ impl Numbers {
             ("pairs", pairs.input.len() as i64),
             ("most", most as i64),
         ];
+        Arguments { ints, tensors, pairs }
+    }
+
+    /// One launch with the output `y`, whatever it gives.
+    pub fn launch(&self, built: &Built, class: &CoreClass, bm: usize, seed: u64) -> Result<Ran, Box<dyn std::error::Error>> {
+        let Arguments { ints, tensors, .. } = self.arguments(class, bm, 1, false);
+        let list: Vec<(&str, &[u8])> = tensors.iter().map(|(n, b)| (*n, &b[..])).collect();
+        built.run(&ints, &[], &list, &[("y", self.map.m * self.cout * self.dtype.bytes() as usize)], seed)
+    }
+
+    /// Runs a kernel of the core whose tile has `bm` rows and holds what comes out to its bound.
+    pub fn run(&self, built: &Built, class: &CoreClass, bm: usize, splits: usize, sorted: bool, seed: u64) {
+        let what = format!("{} seed {seed}, {} x {}", built.lowered.tile.name, self.cin, self.cout);
+        let map = &self.map;
+        let Arguments { mut ints, tensors, pairs } = self.arguments(class, bm, splits, sorted);
         let (m, cout) = (map.m, self.cout);
         match class.exit {
             Exit::Store => {
