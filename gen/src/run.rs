@@ -27,7 +27,7 @@ pub fn run(args: &RunArgs) -> Res<()> {
     let cuda = device_ordinal(&args.device)?;
     let request = (family.request)(Ask::new(&args.set, tensors::read(&args.input)?)?)?;
     let chosen = choose(arch, family, &request)?;
-    let outcome = match cuda {
+    let mut outcome = match cuda {
         None => emulated(arch, &request, &chosen)?,
         Some(ordinal) => {
             let device = CudaDevice::open(ordinal).map_err(failure)?;
@@ -36,11 +36,12 @@ pub fn run(args: &RunArgs) -> Res<()> {
         }
     };
     if let Some(path) = &args.report {
-        let report = json!({
+        let mut report = json!({
             "findings": outcome.findings, "kernel": outcome.kernels, "plan": outcome.plan, "counters": outcome.counters,
             "verified_against": outcome.verified.as_ref().map_or_else(|e| json!({"failed": e.to_string()}), Clone::clone),
             "device": args.device, "source": chosen.source,
         });
+        outcome.facts.iter().for_each(|(name, value)| report[*name] = value.clone());
         files::write_whole(path, format!("{report:#}\n").as_bytes())?;
     }
     eprint!("{}", outcome.words);
@@ -48,6 +49,7 @@ pub fn run(args: &RunArgs) -> Res<()> {
         return failed(format!("{}: {}", outcome.plan, emulator_device::describe(&f.finding)));
     }
     outcome.verified?;
+    outcome.outputs.retain(|name, _| !request.case.more.internal.contains(&name.as_str()));
     tensors::write(&args.output, &outcome.outputs)?;
     eprintln!("{} ({})", outcome.plan, chosen.source);
     Ok(())
@@ -64,6 +66,8 @@ struct Outcome {
     counters: Value,
     kernels: Vec<String>,
     plan: String,
+    /// What a report says beside the comparison.
+    facts: Vec<(&'static str, Value)>,
 }
 
 /// `None` for the emulator.
@@ -173,5 +177,6 @@ fn run_on<D: Device>(engine: &Engine<D>, r: &Request, chosen: &Chosen, gpu: bool
         counters: Value::Null,
         kernels: plan.launches.iter().map(|l| l.kernel.clone()).collect(),
         plan: plan.id.clone(),
+        facts: r.case.facts(manifest, chosen.plan)?,
     })
 }

@@ -8,8 +8,10 @@ use common::{Made, plan};
 use tilewright_ir::Arch;
 use tilewright_runtime::dtype::Dtype;
 use tilewright_runtime::plan::Role;
-use tilewright_templates::sparse_conv::PlanBuilder;
-use tilewright_templates::sparse_conv::lists::{Grouping, PairLists, pair_tiles, pair_tiles_grouped, pairs, scan, transpose};
+use tilewright_templates::sparse_conv::lists::{
+    Grouping, PairLists, TileConfig, pair_tiles, pair_tiles_grouped, pairs, scan, tiles, transpose,
+};
+use tilewright_templates::sparse_conv::{HostTiles, MapStats, PlanBuilder, RowOrder, TileStats};
 use tilewright_tests::Runner;
 use tilewright_tests::numbers::{Random, i32s};
 
@@ -43,7 +45,7 @@ fn prefix_sums_of_any_length() {
 /// Sizes around tiles and blocks of rows, at every number of taps that words of a mask make different.
 fn maps() -> Vec<(Made, u64)> {
     let sizes = [(1, 257, 300), (8, 0, 0), (8, 0, 40), (27, 1, 1), (27, 130, 200), (31, 63, 64), (32, 64, 64), (33, 65, 70)];
-    let more = [(125, 129, 129), (343, 33, 40), (27, 520, 520)];
+    let more = [(125, 129, 129), (343, 33, 40), (27, 390, 400)];
     sizes.into_iter().chain(more).enumerate().map(|(i, (k, m, rows))| (Made::new(k, m, rows, i as u64), i as u64 % 4)).collect()
 }
 
@@ -68,8 +70,8 @@ fn pairs_and_their_tiles() {
     let (p, one, two) = &listed.made;
     for (m, seed) in maps() {
         let want = pairs_of(&m);
-        // Room for all, for more and for fewer.
-        for capacity in [want.len(), m.rows * m.taps, want.len() / 2] {
+        // Room for more than there are, and for fewer.
+        for capacity in [m.rows * m.taps, want.len() / 2] {
             let mut lists: Vec<&str> = vec![&p.pair_in, &p.pair_out, &one.tiles];
             lists.extend(two.iter().flatten().map(|t| t.tiles.as_str()));
             let got = listed.run(&m, capacity, seed, &lists);
@@ -103,6 +105,15 @@ fn pairs_and_their_tiles() {
                 check(tall, tiles(64, &little));
                 check(short, tiles(16, &|n| !little(n)));
             }
+            if capacity >= want.len() {
+                let rows = |t: &tilewright_templates::sparse_conv::PairTiles| got[&t.count][0] as u64 * u64::from(t.bm);
+                let stats = MapStats::new(&m.host());
+                assert_eq!((stats.pairs(), stats.pair_rows(16)), (want.len() as u64, rows(one)));
+                for (eps_thousandths, [tall, short]) in eps.into_iter().zip(two) {
+                    let g = Grouping { tall: 64, short: 16, eps_thousandths };
+                    assert_eq!(stats.grouped_pair_rows(g), rows(tall) + rows(short));
+                }
+            }
         }
     }
 }
@@ -118,4 +129,53 @@ fn maps_the_other_way() {
         }
         assert_eq!(got["inverse"], want);
     }
+}
+
+/// Every list against the host's, and what they amount to against the statistics.
+fn check_tiles(arch: Arch, most_taps: u32, ways: &[(Option<RowOrder>, u32, u32)], maps: Vec<(Made, u64)>) {
+    let configs: Vec<TileConfig> =
+        ways.iter().map(|(order, splits, bm)| TileConfig { order: *order, splits: *splits, bm: *bm, most_taps }).collect();
+    let listed = plan(arch, |pb, map| {
+        configs.iter().enumerate().map(|(i, c)| tiles(pb, &format!("t{i}"), map, *c)).collect::<Result<Vec<_>, _>>()
+    });
+    for (m, seed) in maps {
+        // Behind the count there is no order, behind a tile's last tap there is nothing.
+        let loose: Vec<String> =
+            (0..configs.len()).flat_map(|i| ["taps", "rows", "order0", "order1"].map(|part| format!("t{i}_{part}"))).collect();
+        let got = listed.run(&m, 0, seed, &loose.iter().map(String::as_str).collect::<Vec<_>>());
+        for (c, t) in configs.iter().zip(&listed.made) {
+            let what = format!("{c:?} of {} of {} rows, {} taps", m.count, m.rows, m.taps);
+            let map = m.host();
+            let want = HostTiles::new(&map, c, m.rows).unwrap();
+            assert_eq!(got[&t.tile_out], want.tile_out, "{what}");
+            let length = m.taps.div_ceil(c.splits as usize);
+            let defined = |item: usize, slot: usize| slot <= want.tile_taps[item * (length + 1)] as usize;
+            let taps = got[&t.tile_taps]
+                .iter()
+                .enumerate()
+                .map(|(at, k)| if defined(at / (length + 1), at % (length + 1)) { *k } else { -1 });
+            assert_eq!(taps.collect::<Vec<_>>(), want.tile_taps, "{what}");
+            let bm = c.bm as usize;
+            let rows = got[&t.tile_rows]
+                .iter()
+                .enumerate()
+                .map(|(at, j)| if defined(at / bm / length, at / bm % length + 1) { *j } else { -1 });
+            assert!(rows.eq(want.tile_rows.iter().copied()), "{what}");
+            let executed: i32 = got[&t.tile_taps].iter().step_by(length + 1).sum();
+            assert_eq!(TileStats::new(&map, c).unwrap().executed(), executed as u64 * u64::from(c.bm), "{what}");
+        }
+    }
+}
+
+#[test]
+fn tiles_of_rows_in_each_order() {
+    use RowOrder::{GrayRare, Plain, Rare};
+    let ways = [(None, 1, 64), (Some(Plain), 3, 32), (Some(Rare), 2, 128), (Some(GrayRare), 1, 64)];
+    check_tiles(Arch::Sm90a, 33, &ways, maps().into_iter().filter(|(m, _)| m.taps <= 33).collect());
+}
+
+#[test]
+fn tiles_of_masks_of_many_words() {
+    // Two ranges of up to seven words.
+    check_tiles(Arch::Sm80, 343, &[(Some(RowOrder::GrayRare), 2, 64)], maps().into_iter().filter(|(m, _)| m.taps > 33).collect());
 }

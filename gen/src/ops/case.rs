@@ -1,13 +1,13 @@
 //! One problem of an op with its data, and what must come out of it.
 
-use crate::error::Res;
-use crate::tensors::Tensors;
+use crate::error::{Res, failure};
+use crate::tensors::{Tensors, to_f64};
 use crate::verify::Level;
 use safetensors::Dtype;
 use serde_json::Value;
 use tilewright_ir::Arch;
 use tilewright_runtime::dispatch::PlanIndex;
-use tilewright_runtime::expr::Vars;
+use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_runtime::manifest::{Kernel, Manifest};
 use tilewright_runtime::plan::Plan;
 use tilewright_templates::plan::OpPlan;
@@ -30,24 +30,50 @@ pub struct Case {
     pub unused: Vec<(&'static str, u64)>,
     /// Gives what a report says of the comparison; an element out of bound is a failure.
     pub check: Check,
+    /// What only some ops have.
+    pub more: More,
 }
+
+/// What only some ops' cases have.
+#[derive(Default)]
+pub struct More {
+    /// Outputs that are compared but not written to the file: what a device counted and found.
+    pub internal: Vec<&'static str>,
+    /// What a report says beside the comparison.
+    pub facts: Option<Facts>,
+}
+
+/// Names and values for a report, of a plan that ran.
+pub type Facts = Box<dyn Fn(&Run<'_>) -> Res<Vec<(&'static str, Value)>>>;
 
 impl Case {
     /// Compares what a plan gave with the op's reference; `gpu` says whether a GPU computed it.
     pub fn compare(&self, outputs: &Tensors, manifest: &Manifest, plan: PlanIndex, gpu: bool) -> Res<Value> {
-        let launches = &manifest.plans[plan.0 as usize].launches;
-        let kernels: Vec<&Kernel> =
-            launches.iter().filter_map(|l| manifest.kernel(&l.kernel)).map(|i| &manifest.kernels[i]).collect();
-        (self.check)(&self.inputs, outputs, &Run { kernels, gpu })
+        (self.check)(&self.inputs, outputs, &Run::new(manifest, plan, gpu))
+    }
+
+    /// What a report says beside the comparison.
+    pub fn facts(&self, manifest: &Manifest, plan: PlanIndex) -> Res<Vec<(&'static str, Value)>> {
+        self.more.facts.as_ref().map_or(Ok(Vec::new()), |facts| facts(&Run::new(manifest, plan, false)))
     }
 }
 
 /// What gave outputs.
 pub struct Run<'a> {
+    /// The plan's id.
+    pub plan: &'a str,
     /// The kernels that were launched.
     pub kernels: Vec<&'a Kernel>,
     /// A GPU ran them: its tensor cores drop bits of some sums, which the emulator keeps.
     pub gpu: bool,
+}
+
+impl<'a> Run<'a> {
+    fn new(manifest: &'a Manifest, plan: PlanIndex, gpu: bool) -> Self {
+        let plan = &manifest.plans[plan.0 as usize];
+        let kernels = plan.launches.iter().filter_map(|l| manifest.kernel(&l.kernel)).map(|i| &manifest.kernels[i]).collect();
+        Run { plan: &plan.id, kernels, gpu }
+    }
 }
 
 /// Compares outputs with a reference: inputs by name, outputs by name, what gave them.
@@ -99,6 +125,22 @@ impl Trial<'_> {
     pub fn axis(&self, launch: usize, name: &str) -> Option<usize> {
         self.kernel(launch)?.config.get(name)?.parse().ok()
     }
+}
+
+/// Sets variables by name.
+pub fn set(vars: &mut Vars, list: &[(&str, i64)]) -> Res<()> {
+    list.iter().try_for_each(|(name, value)| vars.set(VarId::of(name), *value).map_err(failure))
+}
+
+/// The numbers of a tensor; none where it is not given.
+pub fn numbers(tensors: &Tensors, name: &str) -> Res<Vec<f64>> {
+    tensors.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data))
+}
+
+/// The whole numbers of an I32 tensor; none where it is not given.
+pub fn whole(tensors: &Tensors, name: &str) -> Vec<i32> {
+    let data = tensors.get(name).map_or(&[][..], |t| &t.data);
+    data.chunks_exact(4).map(|c| i32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
 }
 
 /// Random numbers for verification: the same in every run.

@@ -6,6 +6,8 @@
 //! | `case` | one problem with its data and what must come out of it |
 //! | `attention/` | attention: forward, decode, merge, page selection |
 //! | `quantize` | numbers as 8-bit codes with factors |
+//! | `sparse_conv/` | sparse convolution and its kernel maps |
+//! | `sparse_network/` | networks of sparse convolutions as one plan |
 //! | `gemm/` | matrix multiplication, dense and grouped by expert |
 
 pub mod ask;
@@ -13,6 +15,8 @@ mod attention;
 pub mod case;
 mod gemm;
 mod quantize;
+mod sparse_conv;
+mod sparse_network;
 
 use crate::error::{Res, usage};
 use crate::library::Entry;
@@ -64,7 +68,7 @@ pub struct About {
 }
 
 /// Every op.
-pub static OPS: [Family; 9] = [
+pub static OPS: [Family; 12] = [
     gemm::FAMILY,
     gemm::GROUPED,
     gemm::PACK,
@@ -74,6 +78,9 @@ pub static OPS: [Family; 9] = [
     attention::MERGE,
     attention::STATS,
     attention::SELECT,
+    sparse_conv::CONV,
+    sparse_conv::MAP,
+    sparse_network::FAMILY,
 ];
 
 /// The op of a name.

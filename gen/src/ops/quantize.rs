@@ -1,7 +1,7 @@
 //! `gen run quantize`: numbers as 8-bit codes with factors.
 
 use super::ask::{Ask, dtype_of, safetensors_dtype};
-use super::case::{Case, Check, Output, Random, Request, Trial};
+use super::case::{Case, Check, More, Output, Random, Request, Trial};
 use super::{About, Family};
 use crate::error::{Res, bad_input, failed, failure, usage};
 use crate::tensors::{Tensor, Tensors, from_f64, to_f64};
@@ -102,6 +102,7 @@ fn case(p: QuantizeProblem, [m, k]: [usize; 2], inputs: Tensors) -> Res<Case> {
             Output { name: "scale", dtype: Dtype::F32, shape: scale },
         ],
         unused: Vec::new(),
+        more: More::default(),
         check,
     })
 }

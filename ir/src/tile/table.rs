@@ -142,7 +142,7 @@ rows! {
     Splat      "splat"       [Scalar] => [Reg] {} 0 pure, "the same number everywhere; an f32 is rounded to a 16-bit tile's elements";
     Unary      "unary"       [Reg] => [Reg] {"f", "fma_share?"} 0 pure, "of each element: neg, abs, exp2, log2, rcp, tf32 (f32), not (i1)";
     Exp2       "exp2"        [Reg] => [Reg] {"fma_share"} 0 pure, "2^x of each f32, so many sixteenths of them on the FMA pipe";
-    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul (f32, f16, bf16, i32), min, max (f32, i32), div, rem of numbers that are not negative, shl, shr, ushr (i32), and, or, xor (i32, i1)";
+    Binary     "binary"      [Reg, Reg] => [Reg] {"f"} 0 pure, "of each pair: add, sub, mul (f32, f16, bf16, i32), min, max (f32, i32), mulhi (the upper half of an unsigned product), div, rem of numbers that are not negative, shl, shr, ushr (i32), and, or, xor (i32, i1)";
     Cast       "cast"        [Reg] => [Reg] {} 0 pure, "each element to another dtype, to nearest even";
     Iota       "iota"        [] => [Reg] {"axis"} 0 pure, "each element's row (0) or column (1), I32";
     Broadcast  "broadcast"   [Reg] => [Reg] {} 0 pure, "a column [rows,1] or a row [1,cols] repeated, and columns repeated in runs; costs nothing but a byte permutation where elements share registers";

@@ -10,8 +10,6 @@ const FORM: &str =
     "dtype=f16|bf16|f32,mode=..,target=0|1,bias=none|dtype|f32,bn=none|dtype|f32,act=none|relu|gelu|silu,residual=0|1";
 /// How a class of maps is spelled.
 const MAP_FORM: &str = "mode=..,target=0|1";
-/// Most ranges of taps.
-pub const MOST_SPLITS: u32 = 8;
 
 /// Activations of a sparse convolution.
 const ACTS: [(&str, Act); 4] = [("none", Act::None), ("relu", Act::Relu), ("gelu", Act::Gelu), ("silu", Act::Silu)];

@@ -2,7 +2,7 @@
 
 use super::super::Indexed;
 use super::super::ask::safetensors_dtype;
-use super::super::case::{Case, Check, Output, Request, Trial};
+use super::super::case::{Case, Check, More, Output, Request, Trial};
 use super::compare::{compare, numbers, numerics, too_much, whole};
 use super::decode::Decode;
 use super::decode_random::{Shape, random};
@@ -98,6 +98,7 @@ pub fn case(f: Decode, inputs: Tensors) -> Res<Case> {
             Output { name: "lse", dtype: Dtype::F32, shape: vec![s.batch, s.hq, s.sq] },
         ],
         unused: Vec::new(),
+        more: More::default(),
         check: check(f),
     })
 }

@@ -1,7 +1,7 @@
 //! A forward with its data: variables, outputs, the comparison with the reference, what a plan is verified on.
 
 use super::super::ask::safetensors_dtype;
-use super::super::case::{Case, Check, Output, Request, Trial};
+use super::super::case::{Case, Check, More, Output, Request, Trial};
 use super::compare::{compare, numbers, numerics, too_much, whole};
 use super::forward::Forward;
 use super::forward_random::{Shape, random};
@@ -69,6 +69,7 @@ pub fn case(f: Forward, inputs: Tensors) -> Res<Case> {
             Output { name: "lse", dtype: Dtype::F32, shape: lse },
         ],
         unused: Vec::new(),
+        more: More::default(),
         check: check(f),
     })
 }

@@ -1,7 +1,7 @@
 //! `gen run attention_merge`: partial results joined by their LSE.
 
 use super::super::ask::{Ask, dtype_of, safetensors_dtype};
-use super::super::case::{Case, Check, Output, Random, Request, Trial};
+use super::super::case::{Case, Check, More, Output, Random, Request, Trial};
 use super::compare::{compare, numbers, numerics};
 use super::forward::same;
 use super::terms::{extents, only, set};
@@ -69,6 +69,7 @@ fn case(p: MergeProblem, shape: Shape, inputs: Tensors) -> Res<Case> {
             Output { name: "lse", dtype: Dtype::F32, shape: vec![batch, hq, sq] },
         ],
         unused: Vec::new(),
+        more: More::default(),
         check: check(p, shape),
     })
 }

@@ -1,7 +1,7 @@
 //! `gen run page_stats` and `gen run page_select`: bounds of the keys of pages, and the pages a query should look at.
 
 use super::super::ask::{Ask, dtype_of, safetensors_dtype};
-use super::super::case::{Case, Check, Output, Random, Request, Trial};
+use super::super::case::{Case, Check, More, Output, Random, Request, Trial};
 use super::compare::{numbers, whole};
 use super::decode::{check_all_pages, sequences};
 use super::forward::same;
@@ -80,6 +80,7 @@ fn stats_case(p: PageProblem, s: PageSizes, inputs: Tensors) -> Res<Case> {
         inputs,
         outputs: outputs.into(),
         unused: Vec::new(),
+        more: More::default(),
         check,
     })
 }
@@ -171,6 +172,7 @@ fn select_case(p: PageProblem, s: Selection, inputs: Tensors) -> Res<Case> {
         inputs,
         outputs: vec![Output { name: "select", dtype: Dtype::I32, shape: vec![s.batch, s.hq, s.top] }],
         unused: Vec::new(),
+        more: More::default(),
         check: Box::new(move |inputs, outputs, _| check_selection(p, s, inputs, outputs)),
     })
 }

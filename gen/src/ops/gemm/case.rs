@@ -1,7 +1,7 @@
 //! A GEMM with its data: random operands, the comparison with the reference, the shapes a plan is verified on.
 
 use super::super::ask::safetensors_dtype;
-use super::super::case::{Case, Check, Output, Random, Run, Trial};
+use super::super::case::{Case, Check, More, Output, Random, Run, Trial};
 use crate::error::{Res, failed, failure};
 use crate::tensors::{Tensor, Tensors, from_f64, to_f64};
 use crate::verify::Level;
@@ -44,6 +44,7 @@ pub fn case_of(problem: GemmProblem, shape: Shape, batched: bool, alpha: f32, in
         scalars: if problem.output == DType::I32 { Vec::new() } else { vec![("alpha", alpha)] },
         outputs,
         unused: Vec::new(),
+        more: More::default(),
         check: check(problem, shape, alpha, weights),
         inputs,
     })

@@ -1,7 +1,7 @@
 //! `gen run gemm_pack`: any source to the packed weight that `weight=packed` takes, so that a server packs once.
 
 use super::super::ask::Ask;
-use super::super::case::{Case, Check, Output, Random, Request, Trial};
+use super::super::case::{Case, Check, More, Output, Random, Request, Trial};
 use super::super::{About, Family, Indexed};
 use super::checkpoint::{Loaded, Wanted, check_name, int_tensor, ints, load, names, take_prefix};
 use crate::error::{Res, bad_input, failed, failure, usage};
@@ -125,6 +125,7 @@ fn case(l: &Loaded, gates: usize, lead: bool, mut inputs: Tensors) -> Res<Case> 
         inputs,
         outputs,
         unused: Vec::new(),
+        more: More::default(),
         check: check(l.clone(), gates),
     })
 }

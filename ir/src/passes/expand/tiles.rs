@@ -138,12 +138,23 @@ impl Expander<'_> {
         if let Some(pairs) = pairs {
             return Ok(pairs);
         }
+        if (f, dtype) == ("mulhi", DType::I32) {
+            return Ok(a.into_iter().zip(b).map(|(a, b)| self.high_product(a, b)).collect());
+        }
         let Some(kind) = binary_op(f, dtype) else {
             return self.unsupported(format!(
-                "binary `{f}` of {dtype}: add, sub, mul of f16 and bf16; those, min, max of f32; those, div, rem, and, or, xor, shl, shr, ushr of i32; and, or, xor of i1; cast others first"
+                "binary `{f}` of {dtype}: add, sub, mul of f16 and bf16; those, min, max of f32; those, mulhi, div, rem, and, or, xor, shl, shr, ushr of i32; and, or, xor of i1; cast others first"
             ));
         };
         Ok(a.into_iter().zip(b).map(|(a, b)| self.b.op(kind, &[a, b])).collect())
+    }
+
+    /// The upper half of an unsigned product: one instruction in the end.
+    fn high_product(&mut self, a: lane::Value, b: lane::Value) -> lane::Value {
+        let wide = [a, b].map(|v| self.b.cast(L::ZExt, v, Ty::I64));
+        let product = self.b.op(L::IMul, &wide);
+        let high = self.b.imm(L::LShr, product, 32);
+        self.b.cast(L::Trunc, high, Ty::I32)
     }
 
     fn compare_tiles(&mut self, op: &Op) -> Vec<lane::Value> {

@@ -276,7 +276,8 @@ impl RoleBuilder<'_> {
     }
 
     /// Of each pair, same dtype and layout: `add`, `sub`, `mul` (f32, f16, bf16, i32), `min`, `max` (f32, i32), `div`, `rem` of
-    /// numbers that are not negative, `shl`, `shr` (i32), `and`, `or`, `xor` (i32, i1).
+    /// numbers that are not negative, `mulhi` (the upper half of an unsigned product), `shl`, `shr`, `ushr` (i32), `and`, `or`, `xor`
+    /// (i32, i1).
     #[track_caller]
     pub fn binary(&mut self, f: &str, a: TileRef, b: TileRef) -> TileRef {
         let ty = Ty::Reg(self.tile_type(a));

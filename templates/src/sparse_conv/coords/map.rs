@@ -46,9 +46,8 @@ pub fn build(k: &mut KernelBuilder, side: Side) -> Result<(), LayoutError> {
                 let exists = r.binary("and", there, exists);
                 let from = l.or_none(r, exists, row);
                 let from = l.load(r, &coords_out, from);
-                let to = relation.find(r, from, tap);
+                let to = relation.find(r, from, tap, exists);
                 let wanted = r.binary("and", to.exists, to.fits);
-                let wanted = r.binary("and", wanted, exists);
                 let found = table.find(r, l, &coords, to.at, wanted);
                 let inside = l.than(r, CmpPred::Lt, row, room);
                 let inside = r.binary("and", inside, there);

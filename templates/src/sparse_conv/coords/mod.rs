@@ -23,11 +23,11 @@ mod voxel;
 
 pub use fill::fill;
 pub use insert::insert;
-pub use lanes::hash;
+pub use lanes::first_slot;
 pub use map::build;
 pub use plan::{
     CoordsError, PointFeatures, PointSet, build_map, downsample, fill_ints, insert_set, status, voxelise, zero_floats,
 };
 pub use relation::Side;
-pub use unique::{assign, candidates, count_bits, mark};
+pub use unique::{candidates, count_bits, mark, number, outputs};
 pub use voxel::{first_features, quantise};

@@ -5,7 +5,7 @@ use super::super::lists::{ListError, scan};
 use super::super::pieces::{CoordSet, MapSet, PlanBuilder, Sets};
 use super::insert::STATUS;
 use super::relation::Side;
-use super::{assign, build, candidates, count_bits, fill, first_features, insert, mark, quantise, unique};
+use super::{build, candidates, count_bits, fill, first_features, insert, mark, number, outputs, quantise, unique};
 use crate::plan::TemplateKernel;
 use tilewright_ir::layout::LayoutError;
 use tilewright_ir::tile::KernelBuilder;
@@ -64,14 +64,15 @@ pub struct PointFeatures {
 
 impl CoordSet {
     /// A set whose other tensors are named after its coordinates: `<coords>_count`, `<coords>_table`. `rows` is its capacity, an
-    /// expression; the table has four slots for each.
+    /// expression; the table has eight slots for each: the longest walk of a warp's
+    /// lanes is then three slots on average, and nearly five with four.
     pub fn named(coords: &str, rows: &str) -> Self {
         CoordSet {
             coords: coords.into(),
             count: format!("{coords}_count"),
             table: format!("{coords}_table"),
             rows: rows.into(),
-            slots: format!("max(4*({rows}),16)"),
+            slots: format!("max(8*({rows}),16)"),
         }
     }
 }
@@ -123,7 +124,8 @@ pub fn downsample(
         Mode::Generative => Side::Fine,
         Mode::Submanifold | Mode::Transposed | Mode::Inverse => return Err(CoordsError::Outputs(mode)),
     };
-    distinct(pb, side, input, out, None, sets)
+    distinct(pb, side, input, out, sets)?;
+    Ok(())
 }
 
 /// Adds the launch that makes a kernel map; `map` is added where the plan does not have it. Of `input` coordinates and table are read,
@@ -175,9 +177,8 @@ pub fn voxelise(
     let one = Geometry::cube(1, 1, 1).scalars();
     let one: Sets = one.into_iter().map(|(n, v)| (n, v.to_string())).collect();
     let one: Vec<(&str, &str)> = one.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    let origin = carried.map(|_| format!("{}_origin", out.coords));
-    distinct(pb, Side::Coarse, &voxels, out, origin.as_deref(), &with(sets, &one))?;
-    let (Some(carried), Some(origin)) = (carried, origin) else { return Ok(()) };
+    let origin = distinct(pb, Side::Coarse, &voxels, out, &with(sets, &one))?;
+    let Some(carried) = carried else { return Ok(()) };
     let dtype = match carried.dtype {
         DType::F32 | DType::F16 | DType::BF16 => crate::manifest::dtype(carried.dtype),
         other => return Err(CoordsError::Features(other)),
@@ -191,15 +192,14 @@ pub fn voxelise(
     launch(pb, &format!("points_features_{}", carried.dtype), |k| first_features(k, carried.dtype), &binds, &sets)
 }
 
-/// The distinct voxels that a relation leads to, `origin` the candidate of each.
+/// The distinct voxels that a relation leads to; gives the tensor of their candidates.
 fn distinct(
     pb: &mut PlanBuilder,
     side: Side,
     input: &CoordSet,
     out: &CoordSet,
-    origin: Option<&str>,
     sets: &[(String, String)],
-) -> Result<(), CoordsError> {
+) -> Result<String, CoordsError> {
     let name = &out.coords;
     let [bits, counts, pos, total] = ["bits", "counts", "pos", "total"].map(|part| format!("{name}_{part}"));
     let words = format!("max(ceil_div(({})*({}),{}),1)", input.rows, value_of(sets, "taps"), unique::WORD);
@@ -218,21 +218,20 @@ fn distinct(
     launch(pb, "coords_mark", mark, &[("table", &out.table), ("bits", &bits)], &sets)?;
     launch(pb, "coords_count_bits", count_bits, &[("bits", &bits), ("counts", &counts)], &sets)?;
     scan(pb, &counts, &words, &pos, &total)?;
-    let mut binds = vec![
-        ("coords", input.coords.as_str()),
-        ("table", &out.table),
+    let origin = format!("{name}_origin");
+    workspace(pb, &origin, &[&out.rows])?;
+    let binds = [
+        ("table", out.table.as_str()),
         ("bits", &bits),
         ("pos", &pos),
         ("total", &total),
-        ("coords_out", &out.coords),
+        ("origin", &origin),
         ("count_out", &out.count),
     ];
-    binds.extend(origin.map(|o| ("origin", o)));
-    if let Some(origin) = origin {
-        workspace(pb, origin, &[&out.rows])?;
-    }
-    let id = format!("coords_assign_{}{}", side.name(), if origin.is_some() { "_origin" } else { "" });
-    launch(pb, &id, |k| assign(k, side, origin.is_some()), &binds, &sets)
+    launch(pb, "coords_number", number, &binds, &sets)?;
+    let binds = [("coords", input.coords.as_str()), ("origin", &origin), ("coords_out", &out.coords), ("count_out", &out.count)];
+    launch(pb, &format!("coords_outputs_{}", side.name()), |k| outputs(k, side), &binds, &sets)?;
+    Ok(origin)
 }
 
 /// An empty hash table.

@@ -3,7 +3,7 @@
 //! Sums may need more than 32 bits. Both directions are written so that what could leave them is found by its sign: a coordinate
 //! that leaves 32 bits is told as outside and never wraps around into another voxel.
 
-use super::lanes::{Four, Lanes};
+use super::lanes::{Divisor, Four, Lanes};
 use tilewright_ir::DType;
 use tilewright_ir::tile::{CmpPred, KernelBuilder, RegTile, RoleBuilder, Scalar, TileRef};
 
@@ -35,6 +35,9 @@ struct Axis {
     stride: Scalar,
     dilation: Scalar,
     padding: Scalar,
+    divisor: Divisor,
+    /// Fine: voxels nearer to 0 than this lead to voxels of 32 bits by every tap.
+    near: Scalar,
     /// Fine: the least and the largest voxel whose product with the stride has 32 bits.
     bounds: [Scalar; 2],
     /// Fine: how far voxels from 0 on, and those below 0, move towards 0 before they are multiplied, and what is added for it: the
@@ -51,13 +54,15 @@ pub(super) struct Relation {
     axes: Vec<Axis>,
     /// `ky * kz`, `kz`, and the factors that divide by them.
     planes: [[Scalar; 2]; 2],
+    /// Fine: the least of what is near along each axis.
+    near: Scalar,
     pub taps: Scalar,
 }
 
 /// What a relation leads to.
 pub(super) struct Found {
     pub at: Four,
-    /// There is such a voxel, of any size.
+    /// There is such a voxel, of any size, of those that were asked for.
     pub exists: TileRef,
     /// It fits 32 bits; where it does not `at` means nothing.
     pub fits: TileRef,
@@ -74,12 +79,13 @@ pub(super) fn declare(k: &mut KernelBuilder) {
 impl Relation {
     /// Reads the geometry and works out what all elements share.
     pub fn new(r: &mut RoleBuilder, lanes: &Lanes, side: Side) -> Self {
-        let axes = AXES.iter().map(|a| Axis::new(r, a)).collect();
+        let axes: Vec<Axis> = AXES.iter().map(|a| Axis::new(r, a)).collect();
+        let near = axes.iter().map(|a| a.near).reduce(|a, b| r.min(a, b)).expect("there are three axes");
         let [ky, kz] = ["ky", "kz"].map(|n| r.param(n));
         let plane = r.mul(ky, kz);
         let planes = [plane, kz].map(|d| [d, reciprocal(r, d, TAP_SHIFT)]);
         let taps = r.param("taps");
-        Relation { lanes: lanes.clone(), side, axes, planes, taps }
+        Relation { lanes: lanes.clone(), side, axes, planes, near, taps }
     }
 
     /// Tap `k` along each axis.
@@ -97,24 +103,54 @@ impl Relation {
         [parts[0], parts[1], rest]
     }
 
-    /// The voxel on the other side of tap `k`.
-    pub fn find(&self, r: &mut RoleBuilder, from: Four, k: TileRef) -> Found {
+    /// The voxel on the other side of tap `k`, where the mask holds.
+    pub fn find(&self, r: &mut RoleBuilder, from: Four, k: TileRef, mask: TileRef) -> Found {
         let offset = self.offset(r, k);
-        let mut at = from;
-        let mut found: Option<[TileRef; 2]> = None;
-        for (i, axis) in self.axes.iter().enumerate() {
-            let part = match self.side {
-                Side::Fine => axis.fine(r, &self.lanes, from[i + 1], offset[i]),
-                Side::Coarse => axis.coarse(r, &self.lanes, from[i + 1], offset[i]),
-            };
-            at[i + 1] = part[0];
-            found = Some(match found {
-                None => [part[1], part[2]],
-                Some(before) => [r.binary("and", before[0], part[1]), r.binary("and", before[1], part[2])],
-            });
+        match self.side {
+            Side::Fine => self.fine(r, from, offset, mask),
+            Side::Coarse => self.coarse(r, from, offset, mask),
         }
-        let [exists, fits] = found.expect("there are three axes");
-        Found { at, exists, fits }
+    }
+
+    /// Sums of 32 bits are the voxels where these fit; whether they do is looked into by warps that have a voxel far out.
+    fn fine(&self, r: &mut RoleBuilder, from: Four, offset: [TileRef; 3], mask: TileRef) -> Found {
+        let l = &self.lanes;
+        let mut at = from;
+        let mut sizes = Vec::with_capacity(3);
+        for (i, axis) in self.axes.iter().enumerate() {
+            at[i + 1] = axis.wrapped(r, l, from[i + 1], offset[i]);
+            let sign = l.by(r, "shr", from[i + 1], 31);
+            sizes.push(r.binary("xor", from[i + 1], sign));
+        }
+        let size = sizes.into_iter().reduce(|a, b| r.binary("or", a, b)).expect("there are three axes");
+        let near = l.than(r, CmpPred::Lt, size, self.near);
+        let far = r.unary("not", near);
+        let far = r.binary("and", far, mask);
+        let (fits, unknown) = (r.tile_cell(near), r.tile_cell(far));
+        r.while_any(unknown, |r| {
+            // What follows from a number of the loop stays in it: LLVM would work all of this out before. Voxel 0 leads nowhere far.
+            let (zero, far) = (l.lit(r, 0), r.get_tile(unknown));
+            let from = from.map(|c| r.choose(far, c, zero));
+            let parts: Vec<TileRef> =
+                self.axes.iter().enumerate().map(|(i, axis)| axis.fits(r, l, from[i + 1], offset[i])).collect();
+            let all = parts.into_iter().reduce(|a, b| r.binary("and", a, b)).expect("there are three axes");
+            r.set_tile(fits, all);
+            let known = r.bool(false);
+            let known = r.splat(known, RegTile { dtype: DType::I1, ..l.one() });
+            r.set_tile(unknown, known);
+        });
+        Found { at, exists: mask, fits: r.get_tile(fits) }
+    }
+
+    fn coarse(&self, r: &mut RoleBuilder, from: Four, offset: [TileRef; 3], mask: TileRef) -> Found {
+        let mut found = Found { at: from, exists: mask, fits: mask };
+        for (i, axis) in self.axes.iter().enumerate() {
+            let (at, exists, fits) = axis.coarse(r, &self.lanes, from[i + 1], offset[i]);
+            found.at[i + 1] = at;
+            found.exists = r.binary("and", found.exists, exists);
+            found.fits = r.binary("and", found.fits, fits);
+        }
+        found
     }
 
     /// Whether tap `k` leads from `from` to `to`, of which it is known that `from` leads by this tap to some voxel that fits, and
@@ -122,22 +158,24 @@ impl Relation {
     pub fn leads(&self, r: &mut RoleBuilder, from: Four, k: TileRef, to: Four) -> TileRef {
         let offset = self.offset(r, k);
         let mut all = r.compare(CmpPred::Eq, from[0], to[0]);
+        let mut far = Vec::with_capacity(3);
         for (i, axis) in self.axes.iter().enumerate() {
+            let l = &self.lanes;
             let (coarse, fine) = if self.side == Side::Fine { (from[i + 1], to[i + 1]) } else { (to[i + 1], from[i + 1]) };
-            let there = axis.wrapped(r, &self.lanes, coarse, offset[i]);
+            let there = axis.wrapped(r, l, coarse, offset[i]);
             let same = r.compare(CmpPred::Eq, there, fine);
             all = r.binary("and", all, same);
-            if self.side == Side::Coarse {
-                // Both coarse voxels times the stride are within 2^21 of 32 bits, so that products that are equal in their lower 32
-                // bits are equal, or 2^32 apart. Then they have different signs, and the fine voxel is large and has the sign of its own.
-                let l = &self.lanes;
-                let differs = r.binary("xor", coarse, fine);
-                let twice = l.by(r, "shl", fine, 1);
-                let large = r.binary("xor", fine, twice);
-                let far = r.binary("and", differs, large);
-                let near = l.is(r, CmpPred::Ge, far, 0);
-                all = r.binary("and", all, near);
-            }
+            let differs = r.binary("xor", coarse, fine);
+            let twice = l.by(r, "shl", fine, 1);
+            let large = r.binary("xor", fine, twice);
+            far.push(r.binary("and", differs, large));
+        }
+        if self.side == Side::Coarse {
+            // Both coarse voxels times the stride are within 2^21 of 32 bits, so that products that are equal in their lower 32 bits are
+            // equal, or 2^32 apart. Then they have different signs, and the fine voxel is large and has the sign of its own.
+            let far = far.into_iter().reduce(|a, b| r.binary("or", a, b)).expect("there are three axes");
+            let near = self.lanes.is(r, CmpPred::Ge, far, 0);
+            all = r.binary("and", all, near);
         }
         all
     }
@@ -172,7 +210,11 @@ impl Axis {
         let lift = strides(r, reach);
         let far = r.mul(lift, stride);
         let far = r.add(far, padding);
-        Axis { stride, dilation, padding, bounds: [lower, upper], moves, lift: [lift, far] }
+        let near = r.sub(most, reach);
+        let near = r.sub(near, padding);
+        let near = r.div(near, stride);
+        let divisor = Divisor::new(r, stride);
+        Axis { stride, dilation, padding, divisor, near, bounds: [lower, upper], moves, lift: [lift, far] }
     }
 
     /// `stride * q - padding + dilation * o` in 32 bits, whatever it would be in more.
@@ -183,12 +225,12 @@ impl Axis {
         r.binary("add", far, along)
     }
 
-    /// The fine voxel, true, and whether it fits.
+    /// Whether the fine voxel has 32 bits.
     ///
     /// A voxel from 0 on moves down by `g = ceil(padding / stride)` first: `s*q + t = s*(q - g) + (t + s*g)`, where the addend is
     /// not negative. So a product that does not fit means a sum that does not fit, and a product that does leaves one overflow, which
     /// signs show. Voxels below 0 are their mirror image.
-    fn fine(&self, r: &mut RoleBuilder, l: &Lanes, q: TileRef, o: TileRef) -> [TileRef; 3] {
+    fn fits(&self, r: &mut RoleBuilder, l: &Lanes, q: TileRef, o: TileRef) -> TileRef {
         let below = l.is(r, CmpPred::Lt, q, 0);
         let choice = |r: &mut RoleBuilder, i: usize| {
             let [from_zero, below_zero] = [0, 1].map(|side| l.all(r, self.moves[side][i]));
@@ -201,32 +243,29 @@ impl Axis {
         let product = l.with(r, "mul", base, self.stride);
         let along = l.with(r, "mul", o, self.dilation);
         let addend = r.binary("add", along, addend);
-        let (sum, fits) = sum(r, l, product, addend);
-        let always = r.bool(true);
-        let always = r.splat(always, RegTile { dtype: DType::I1, ..l.one() });
-        [sum, always, r.binary("and", inside, fits)]
+        let (_, fits) = sum(r, l, product, addend);
+        r.binary("and", inside, fits)
     }
 
     /// The coarse voxel, whether it exists, and whether it fits.
     ///
     /// `(f + padding - dilation*o) / stride`, with the quotient of f, rounded down, apart from its remainder, which takes the small
     /// numbers.
-    fn coarse(&self, r: &mut RoleBuilder, l: &Lanes, f: TileRef, o: TileRef) -> [TileRef; 3] {
+    fn coarse(&self, r: &mut RoleBuilder, l: &Lanes, f: TileRef, o: TileRef) -> (TileRef, TileRef, TileRef) {
         let sign = l.by(r, "shr", f, 31);
         let size = r.binary("xor", f, sign);
-        let quotient = l.with(r, "div", size, self.stride);
+        let [quotient, _] = self.divisor.divide(r, l, size);
         let quotient = r.binary("xor", quotient, sign);
         let whole = l.with(r, "mul", quotient, self.stride);
         let rest = r.binary("sub", f, whole);
         let rest = l.with(r, "add", rest, self.lift[1]);
         let along = l.with(r, "mul", o, self.dilation);
         let rest = r.binary("sub", rest, along);
-        let steps = l.with(r, "div", rest, self.stride);
-        let whole = l.with(r, "mul", steps, self.stride);
-        let exists = r.compare(CmpPred::Eq, whole, rest);
+        let [steps, rest] = self.divisor.divide(r, l, rest);
+        let exists = l.is(r, CmpPred::Eq, rest, 0);
         let steps = l.with(r, "sub", steps, self.lift[0]);
         let (sum, fits) = sum(r, l, quotient, steps);
-        [sum, exists, fits]
+        (sum, exists, fits)
     }
 }
 

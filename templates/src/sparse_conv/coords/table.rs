@@ -28,8 +28,7 @@ impl Table {
         mask: TileRef,
         body: impl FnOnce(&mut RoleBuilder, Step) -> TileRef,
     ) {
-        let hash = l.hash(r, key);
-        let first = l.with(r, "rem", hash, self.slots);
+        let first = l.first_slot(r, key, self.slots);
         let (at, going) = (r.tile_cell(first), r.tile_cell(mask));
         r.while_any(going, |r| {
             let step = Step { at: r.get_tile(at), going: r.get_tile(going) };

@@ -7,7 +7,7 @@
 //! the outputs.
 
 use super::insert::{STATUS, literal, rows_of_cta, tell};
-use super::lanes::{Four, Lanes, WARPS};
+use super::lanes::{Divisor, Four, Lanes, WARPS};
 use super::relation::{self, MOST_TAPS, Relation, Side, reciprocal};
 use super::table::Table;
 use tilewright_ir::DType;
@@ -79,6 +79,7 @@ pub fn candidates(k: &mut KernelBuilder, side: Side) -> Result<(), LayoutError> 
             let relation = Relation::new(r, l, side);
             let taps = relation.taps;
             let candidate = r.mul(first, taps);
+            let by_taps = Divisor::new(r, taps);
             let table = Table { tensor: table.clone(), slots: r.param("slots") };
             let outside = r.int(OUTSIDE);
             each_pair(r, l, taps, |r, pair, row, tap, there| {
@@ -89,12 +90,11 @@ pub fn candidates(k: &mut KernelBuilder, side: Side) -> Result<(), LayoutError> 
                 let from = l.load(r, &coords, from);
                 let voxel = l.is(r, CmpPred::Ge, from[0], 0);
                 let there = r.binary("and", there, voxel);
-                let to = relation.find(r, from, tap);
-                let there = r.binary("and", there, to.exists);
+                let to = relation.find(r, from, tap, there);
                 let misfit = r.unary("not", to.fits);
-                let misfit = r.binary("and", there, misfit);
+                let misfit = r.binary("and", to.exists, misfit);
                 tell(r, l, &status, outside, row, misfit);
-                let there = r.binary("and", there, to.fits);
+                let there = r.binary("and", to.exists, to.fits);
                 let number = l.with(r, "add", pair, candidate);
                 table.insert(
                     r,
@@ -103,7 +103,7 @@ pub fn candidates(k: &mut KernelBuilder, side: Side) -> Result<(), LayoutError> 
                     number,
                     there,
                     |r, other| {
-                        let (row, tap) = row_and_tap(r, l, other, taps);
+                        let (row, tap) = row_and_tap(r, l, other, &by_taps);
                         let from = l.load(r, &coords, row);
                         relation.leads(r, from, tap, to.at)
                     },
@@ -116,10 +116,8 @@ pub fn candidates(k: &mut KernelBuilder, side: Side) -> Result<(), LayoutError> 
 }
 
 /// Input row and tap of a candidate; of -1 row -1.
-fn row_and_tap(r: &mut RoleBuilder, l: &Lanes, candidate: TileRef, taps: Scalar) -> (TileRef, TileRef) {
-    let row = l.with(r, "div", candidate, taps);
-    let before = l.with(r, "mul", row, taps);
-    let tap = r.binary("sub", candidate, before);
+fn row_and_tap(r: &mut RoleBuilder, l: &Lanes, candidate: TileRef, taps: &Divisor) -> (TileRef, TileRef) {
+    let [row, tap] = taps.divide(r, l, candidate);
     let some = l.is(r, CmpPred::Ge, candidate, 0);
     (l.or_none(r, some, row), tap)
 }
@@ -209,75 +207,76 @@ fn ones(r: &mut RoleBuilder, l: &Lanes, v: TileRef) -> TileRef {
     l.by(r, "ushr", sum, 24)
 }
 
-/// Records the kernel that numbers outputs: candidates in `table` I32 `[slots]` become rows of `coords_out` I32 `[rows_out, 4]`, with
-/// `bits` I32 `[words]` and `pos` I32 `[words]`, how many bits come before each word. `count_out` I32 `[1]` is `total` I32 `[1]`, or
-/// `rows_out` where that is less; then element 3 of `status` I32 `[4]` falls to `-total`, and outputs past the room leave the
-/// table. With `origin`, `origin` I32 `[rows_out]` is the candidate of each output.
+/// Records the kernel that numbers outputs: candidates in `table` I32 `[slots]` become rows, in the order of candidates, with `bits` I32
+/// `[words]` and `pos` I32 `[words]`, how many bits come before each word; `origin` I32 `[rows_out]` is the candidate of each row.
+/// `count_out` I32 `[1]` is `total` I32 `[1]`, or `rows_out` where that is less; then element 3 of `status` I32 `[4]` falls to
+/// `-total`, and outputs past the room leave the table.
 ///
-/// Scalars: `rows`, `rows_out`, `slots`, `words` and the geometry's.
+/// Scalars: `rows_out`, `slots`, `words`.
 ///
 /// # Errors
 /// A tile without a layout: a mistake in the template.
-pub fn assign(k: &mut KernelBuilder, side: Side, origin: bool) -> Result<(), LayoutError> {
-    for name in ["rows", "rows_out", "slots", "words"] {
+pub fn number(k: &mut KernelBuilder) -> Result<(), LayoutError> {
+    for name in ["rows_out", "slots", "words"] {
         k.shape(name);
     }
-    relation::declare(k);
-    let ints = |k: &mut KernelBuilder, name: &str, dims: &[Dim]| k.tensor(name, DType::I32, dims.iter().cloned());
-    let x = Assign {
-        coords: ints(k, "coords", &[Dim::param("rows"), literal(4)]),
+    let x = Number {
         table: ints(k, "table", &[Dim::param("slots")]),
         bits: ints(k, "bits", &[Dim::param("words")]),
         pos: ints(k, "pos", &[Dim::param("words")]),
         total: ints(k, "total", &[literal(1)]),
-        coords_out: ints(k, "coords_out", &[Dim::param("rows_out"), literal(4)]),
+        origin: ints(k, "origin", &[Dim::param("rows_out")]),
         count_out: ints(k, "count_out", &[literal(1)]),
         status: ints(k, "status", &[literal(STATUS)]),
-        origin: origin.then(|| ints(k, "origin", &[Dim::param("rows_out")])),
     };
-    let lanes = Lanes::new(EACH)?;
+    let lanes = Lanes::new(SLOTS)?;
     k.grid([format!("max(1,ceil_div(slots,{}))", lanes.count()), "1".into(), "1".into()]);
     k.role("main", WARPS, None, Unit::Role, |r| {
         x.count(r, &lanes);
-        x.rows(r, &lanes, side);
+        x.rows(r, &lanes);
     });
     Ok(())
 }
 
-struct Assign {
-    coords: TensorRef,
+fn ints(k: &mut KernelBuilder, name: &str, dims: &[Dim]) -> TensorRef {
+    k.tensor(name, DType::I32, dims.iter().cloned())
+}
+
+struct Number {
     table: TensorRef,
     bits: TensorRef,
     pos: TensorRef,
     total: TensorRef,
-    coords_out: TensorRef,
+    origin: TensorRef,
     count_out: TensorRef,
     status: TensorRef,
-    origin: Option<TensorRef>,
 }
 
-impl Assign {
+impl Number {
+    /// The first CTA says how many there are.
     fn count(&self, r: &mut RoleBuilder, l: &Lanes) {
-        let zero = r.int(0);
-        let total = r.load_scalar(&self.total, &[zero]);
-        let room = r.param("rows_out");
         let cta = r.cta_id(0);
-        let thread = l.numbers(r, zero);
-        let thread = l.with(r, "add", thread, cta);
-        let one = l.is(r, CmpPred::Eq, thread, 0);
-        let count = r.min(total, room);
-        let count = l.all(r, count);
-        let at = l.lit(r, 0);
-        r.store_elems(&self.count_out, &[], at, count, Some(one));
-        let total = l.all(r, total);
-        let more = l.than(r, CmpPred::Gt, total, room);
-        let more = r.binary("and", more, one);
-        let minus = r.binary("sub", at, total);
-        let too_many = r.int(TOO_MANY);
-        tell(r, l, &self.status, too_many, minus, more);
+        let first = r.cmp(CmpPred::Eq, cta, 0);
+        r.if_then(first, |r| {
+            let zero = r.int(0);
+            let total = r.load_scalar(&self.total, &[zero]);
+            let room = r.param("rows_out");
+            let thread = l.numbers(r, zero);
+            let one = l.is(r, CmpPred::Eq, thread, 0);
+            let count = r.min(total, room);
+            let count = l.all(r, count);
+            let at = l.lit(r, 0);
+            r.store_elems(&self.count_out, &[], at, count, Some(one));
+            let total = l.all(r, total);
+            let more = l.than(r, CmpPred::Gt, total, room);
+            let more = r.binary("and", more, one);
+            let minus = r.binary("sub", at, total);
+            let too_many = r.int(TOO_MANY);
+            tell(r, l, &self.status, too_many, minus, more);
+        });
     }
 
-    fn rows(&self, r: &mut RoleBuilder, l: &Lanes, side: Side) {
+    fn rows(&self, r: &mut RoleBuilder, l: &Lanes) {
         let (slot, candidate) = slot_of_cta(r, l, &self.table);
         let taken = l.is(r, CmpPred::Ge, candidate, 0);
         let (word, bit) = word_and_bit(r, l, candidate);
@@ -290,16 +289,47 @@ impl Assign {
         let room = r.param("rows_out");
         let fits = l.than(r, CmpPred::Lt, row, room);
         let fits = r.binary("and", fits, taken);
+        r.store_elems(&self.origin, &[], row, candidate, Some(fits));
         let row = l.or_none(r, fits, row);
         r.store_elems(&self.table, &[], slot, row, Some(taken));
-        let relation = Relation::new(r, l, side);
-        let candidate = l.or_none(r, fits, candidate);
-        let (input, tap) = row_and_tap(r, l, candidate, relation.taps);
-        let from: Four = l.load(r, &self.coords, input);
-        let to = relation.find(r, from, tap);
-        l.store(r, &self.coords_out, row, to.at);
-        if let Some(origin) = &self.origin {
-            r.store_elems(origin, &[], row, candidate, Some(fits));
-        }
     }
+}
+
+/// Records the kernel that works out outputs: `coords_out` I32 `[rows_out, 4]` of the candidates `origin` I32 `[rows_out]`, which are of
+/// the rows of `coords` I32 `[rows, 4]`. `count_out` I32 `[1]` of them exist.
+///
+/// Scalars: `rows`, `rows_out` and the geometry's.
+///
+/// # Errors
+/// A tile without a layout: a mistake in the template.
+pub fn outputs(k: &mut KernelBuilder, side: Side) -> Result<(), LayoutError> {
+    for name in ["rows", "rows_out"] {
+        k.shape(name);
+    }
+    relation::declare(k);
+    let coords = ints(k, "coords", &[Dim::param("rows"), literal(4)]);
+    let origin = ints(k, "origin", &[Dim::param("rows_out")]);
+    let coords_out = ints(k, "coords_out", &[Dim::param("rows_out"), literal(4)]);
+    let count_out = ints(k, "count_out", &[literal(1)]);
+    let lanes = Lanes::new(EACH)?;
+    k.grid([format!("ceil_div(rows_out,{})", lanes.count()), "1".into(), "1".into()]);
+    k.role("main", WARPS, None, Unit::Role, |r| {
+        let l = &lanes;
+        let (first, count) = rows_of_cta(r, &count_out, "rows_out", l.count());
+        let some = r.cmp(CmpPred::Lt, first, count);
+        r.if_then(some, |r| {
+            let relation = Relation::new(r, l, side);
+            let by_taps = Divisor::new(r, relation.taps);
+            let row = l.numbers(r, first);
+            let there = l.than(r, CmpPred::Lt, row, count);
+            let candidate = r.load_elems(&origin, &[], row, Some(there));
+            let (input, tap) = row_and_tap(r, l, candidate, &by_taps);
+            let input = l.or_none(r, there, input);
+            let from: Four = l.load(r, &coords, input);
+            let to = relation.find(r, from, tap, there);
+            let row = l.or_none(r, there, row);
+            l.store(r, &coords_out, row, to.at);
+        });
+    });
+    Ok(())
 }

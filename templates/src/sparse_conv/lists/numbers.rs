@@ -2,7 +2,7 @@
 
 use super::error::ListError;
 use crate::plan::TemplateKernel;
-use crate::sparse_conv::pieces::MapSet;
+use crate::sparse_conv::pieces::{MapSet, Sets};
 use tilewright_ir::layout::{Dim as LayoutDim, LayoutError, blocked};
 use tilewright_ir::tile::{CmpPred, Dim, KernelBuilder, Operand, RegTile, RoleBuilder, Scalar, TensorRef, TileRef, Unit};
 use tilewright_ir::{Arch, DType};
@@ -63,7 +63,7 @@ pub(super) fn fixed(n: u32) -> Dim {
 }
 
 /// `sets` of a launch.
-pub(super) fn sets<const N: usize>(list: [(&str, &str); N]) -> Vec<(String, String)> {
+pub(super) fn sets<const N: usize>(list: [(&str, &str); N]) -> Sets {
     list.into_iter().map(|(n, e)| (n.to_string(), e.to_string())).collect()
 }
 
@@ -134,7 +134,7 @@ impl Map {
     }
 
     /// What a launch binds and sets.
-    pub fn launch(map: &MapSet) -> ([(&str, &str); 2], Vec<(String, String)>) {
+    pub fn launch(map: &MapSet) -> ([(&str, &str); 2], Sets) {
         ([("map", &map.map), ("count", &map.count)], sets([("rows", &map.rows), ("taps", &map.taps)]))
     }
 

@@ -28,6 +28,14 @@ pub struct Grouping {
     pub eps_thousandths: u32,
 }
 
+impl Grouping {
+    /// Whether tall tiles take a tap of so many pairs.
+    pub fn is_tall(&self, pairs: u64) -> bool {
+        let padding = pairs.next_multiple_of(self.tall.into()) - pairs;
+        padding * u64::from(PARTS) <= u64::from(self.eps_thousandths.min(PARTS)) * pairs
+    }
+}
+
 /// Which taps a list takes.
 #[derive(Clone, Copy, Debug)]
 enum Pick {

@@ -1,7 +1,7 @@
 //! A grouped GEMM with its data: sizes, and the comparison with the reference, expert by expert.
 
 use super::super::super::ask::safetensors_dtype;
-use super::super::super::case::{Case, Check, Output};
+use super::super::super::case::{Case, Check, More, Output};
 pub use super::super::case::numbers;
 use super::super::case::{Weights, expected, path, told};
 use crate::error::{Res, failed, failure};
@@ -81,6 +81,7 @@ pub fn case(p: GemmProblem, s: Sizes, alpha: f32, inputs: Tensors, weights: Weig
         scalars: if p.output == DType::I32 { Vec::new() } else { vec![("alpha", alpha)] },
         outputs,
         unused: unused.map(|(name, row)| (name, (nobodys * row) as u64)).to_vec(),
+        more: More::default(),
         check: check(p, s, alpha, weights),
         inputs,
     })
