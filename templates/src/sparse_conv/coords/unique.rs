@@ -6,8 +6,9 @@
 //! and sums of their counts tell how many come before each. Then slots take the numbers of output rows, which makes the table that of
 //! the outputs.
 
+use super::divisor::Divisor;
 use super::insert::{STATUS, TOO_MANY, literal, rows_of_cta, tell, tell_lost};
-use super::lanes::{Divisor, Four, Lanes, WARPS};
+use super::lanes::{Four, Lanes, WARPS};
 use super::relation::{self, MOST_TAPS, Relation, Side, reciprocal};
 use super::table::Table;
 use tilewright_ir::DType;
