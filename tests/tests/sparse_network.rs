@@ -6,7 +6,8 @@ use tilewright_runtime::plan::Role;
 use tilewright_scenes::{Sensor, scan, voxelise};
 use tilewright_templates::plan::OpPlan;
 use tilewright_templates::sparse_conv::network::{
-    Feed, GroupChoice, GroupId, Kind, LayerId, Network, NetworkChoice, NetworkMaps, ShortTiles, network_plan, shipped,
+    Feed, GroupChoice, GroupId, Kind, LayerId, Network, NetworkChoice, NetworkMaps, ShortTiles, network_plan, network_reference,
+    shipped,
 };
 use tilewright_templates::sparse_conv::{ConvOperands, ConvProblem, Coord, Dataflow, Points, RowOrder, conv_reference};
 use tilewright_tests::numbers::{Random, decode, encode, i32s};
@@ -59,6 +60,14 @@ impl<'a> Trial<'a> {
             assert_eq!(found[..4 * expected.len()], i32s(&expected));
             assert_eq!(ran.tensors["count_out"], i32s(&[maps.rows(level) as i32]));
         }
+        let numbers: BTreeMap<String, Vec<f64>> = (inputs.iter().filter(|(n, _)| !n.starts_with("co")))
+            .map(|(n, b)| (n.clone(), decode(if n == "features" || n.ends_with("weight") { self.d } else { DType::F32 }, b)))
+            .collect();
+        let reference = network_reference(self.network, &maps, self.d, self.choice, &numbers).unwrap();
+        let found = &decode(self.d, &ran.tensors["features_out"])[..reference.value.len()];
+        let (error, bound) = (reference.error(found), reference.bound());
+        assert!(error <= bound && bound > 0.0, "{} is off by {error}, the bound is {bound}", self.network.name);
+        assert!(reference.error(&found[1..]).is_nan());
         for id in 0..self.network.layers.len() {
             self.check(&maps, &ran, LayerId(id));
         }

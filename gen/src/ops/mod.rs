@@ -7,6 +7,7 @@
 //! | `attention/` | attention: forward, decode, merge, page selection |
 //! | `quantize` | numbers as 8-bit codes with factors |
 //! | `sparse_conv/` | sparse convolution and its kernel maps |
+//! | `sparse_network/` | networks of sparse convolutions as one plan |
 //! | `gemm/` | matrix multiplication, dense and grouped by expert |
 
 pub mod ask;
@@ -15,6 +16,7 @@ pub mod case;
 mod gemm;
 mod quantize;
 mod sparse_conv;
+mod sparse_network;
 
 use crate::error::{Res, usage};
 use crate::library::Entry;
@@ -66,7 +68,7 @@ pub struct About {
 }
 
 /// Every op.
-pub static OPS: [Family; 11] = [
+pub static OPS: [Family; 12] = [
     gemm::FAMILY,
     gemm::GROUPED,
     gemm::PACK,
@@ -78,6 +80,7 @@ pub static OPS: [Family; 11] = [
     attention::SELECT,
     sparse_conv::CONV,
     sparse_conv::MAP,
+    sparse_network::FAMILY,
 ];
 
 /// The op of a name.

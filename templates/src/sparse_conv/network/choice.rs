@@ -3,8 +3,10 @@
 
 use super::super::core::{CoreConfig, CoreError, MmaConfig, WgmmaConfig};
 use super::super::problem::{Dataflow, RowOrder};
-use super::graph::GroupId;
+use super::graph::{Group, GroupId, Network};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 use tilewright_ir::{Arch, DType};
 
 /// How the layers of one group are done.
@@ -37,6 +39,17 @@ pub struct NetworkChoice {
     pub groups: BTreeMap<GroupId, GroupChoice>,
     /// All others.
     pub otherwise: GroupChoice,
+}
+
+/// A text that is no choice.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is no way to do a group of layers: expected DATAFLOW/CONFIG with gather_scatter, gather_scatter_eEPS_tROWS, \
+     fetch_on_demand_fused, fetch_on_demand_by_tap, implicit or implicit_sorted_sSPLITS_ORDER (plain, rare, gray_rare), and a config \
+     such as mma_64x64x32_s3_w2x2; a network takes one for all, then GROUP=.. for others, with commas between"
+)]
+pub struct ChoiceError {
+    text: String,
 }
 
 /// Widths of tiles.
@@ -91,15 +104,127 @@ impl NetworkChoice {
         NetworkChoice { groups: BTreeMap::new(), otherwise: choice }
     }
 
+    /// Where nobody measured: maps that many channels go through are sorted, where sorting costs less than what it saves; others
+    /// are walked as they are.
+    pub fn standard(network: &Network, dtype: DType) -> Self {
+        let plain = |flow| GroupChoice::plain(dtype, flow);
+        let wide = |g: &Group| g.layers.iter().map(|l| network.layer(*l)).any(|l| l.cin * l.cout >= 64 * 64);
+        let sorted = network.groups.iter().enumerate().filter(|(_, g)| wide(g) && g.geometry.taps() > 1);
+        let groups = sorted.map(|(i, _)| (GroupId(i), plain(Dataflow::ImplicitSorted { splits: 1 }))).collect();
+        NetworkChoice { groups, otherwise: plain(Dataflow::Implicit) }
+    }
+
     /// A group's choice.
     pub fn of(&self, group: GroupId) -> &GroupChoice {
         self.groups.get(&group).unwrap_or(&self.otherwise)
     }
 }
 
+/// `implicit_sorted_s2_gray_rare/mma_64x64x32_s3_w2x2`; `gather_scatter_e25_t32/..` with short tiles of 32 rows for taps that others
+/// would pad by more than 25 percent.
+impl fmt::Display for GroupChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.flow {
+            Dataflow::GatherScatter => match self.short {
+                None => f.write_str("gather_scatter")?,
+                Some(s) => write!(f, "gather_scatter_e{}_t{}", s.eps_thousandths / 10, s.rows)?,
+            },
+            Dataflow::FetchOnDemand { fused: true } => f.write_str("fetch_on_demand_fused")?,
+            Dataflow::FetchOnDemand { fused: false } => f.write_str("fetch_on_demand_by_tap")?,
+            Dataflow::Implicit => f.write_str("implicit")?,
+            Dataflow::ImplicitSorted { splits } => write!(f, "implicit_sorted_s{splits}_{}", self.order)?,
+        }
+        write!(f, "/{}", self.config)
+    }
+}
+
+impl FromStr for GroupChoice {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, ChoiceError> {
+        let read = || {
+            let (flow, config) = text.split_once('/')?;
+            let config = config.parse().ok()?;
+            let plain = |flow| GroupChoice { flow, order: RowOrder::default(), config, short: None };
+            Some(match flow {
+                "gather_scatter" => plain(Dataflow::GatherScatter),
+                "fetch_on_demand_fused" => plain(Dataflow::FetchOnDemand { fused: true }),
+                "fetch_on_demand_by_tap" => plain(Dataflow::FetchOnDemand { fused: false }),
+                "implicit" => plain(Dataflow::Implicit),
+                _ => match (flow.strip_prefix("gather_scatter_e"), flow.strip_prefix("implicit_sorted_s")) {
+                    (Some(rest), _) => {
+                        let (eps, rows) = rest.split_once("_t")?;
+                        let (eps, rows): (u32, u32) = (eps.parse().ok()?, rows.parse().ok()?);
+                        let short = ShortTiles { rows, eps_thousandths: eps.checked_mul(10)? };
+                        GroupChoice { short: Some(short), ..plain(Dataflow::GatherScatter) }
+                    }
+                    (_, Some(rest)) => {
+                        let (splits, order) = rest.split_once('_')?;
+                        let splits = splits.parse().ok().filter(|s| *s >= 1)?;
+                        GroupChoice { order: RowOrder::from_name(order)?, ..plain(Dataflow::ImplicitSorted { splits }) }
+                    }
+                    _ => return None,
+                },
+            })
+        };
+        read().ok_or_else(|| ChoiceError { text: text.into() })
+    }
+}
+
+/// The choice for all, then those of groups: `implicit/..,3=gather_scatter/..`.
+impl fmt::Display for NetworkChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.otherwise.fmt(f)?;
+        self.groups.iter().try_for_each(|(group, choice)| write!(f, ",{}={choice}", group.0))
+    }
+}
+
+impl FromStr for NetworkChoice {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, ChoiceError> {
+        let mut parts = text.split(',');
+        let mut choice = NetworkChoice::all(parts.next().unwrap_or_default().parse()?);
+        for part in parts {
+            let error = || ChoiceError { text: part.into() };
+            let (group, own) = part.split_once('=').ok_or_else(error)?;
+            let group = GroupId(group.parse().map_err(|_| error())?);
+            if choice.groups.insert(group, own.parse()?).is_some() {
+                return Err(error());
+            }
+        }
+        Ok(choice)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_read_back() {
+        let flows = [
+            "gather_scatter",
+            "gather_scatter_e25_t32",
+            "fetch_on_demand_fused",
+            "fetch_on_demand_by_tap",
+            "implicit",
+            "implicit_sorted_s3_rare",
+        ];
+        for flow in flows {
+            let text = format!("{flow}/mma_64x64x32_s3_w2x2");
+            assert_eq!(text.parse::<GroupChoice>().unwrap().to_string(), text);
+            let network = format!("implicit/mma_32x32x16_s2_w2x2,0={text},12={text}");
+            assert_eq!(network.parse::<NetworkChoice>().unwrap().to_string(), network);
+        }
+        for bad in ["", "implicit", "implicit/mma", "implicit_sorted_s0_rare/mma_64x64x32_s3_w2x2", "x/mma_64x64x32_s3_w2x2"] {
+            assert!(bad.parse::<GroupChoice>().unwrap_err().to_string().contains("expected DATAFLOW/CONFIG"), "{bad}");
+        }
+        let one = "implicit/mma_64x64x32_s3_w2x2";
+        for bad in [format!("{one},{one}"), format!("{one},1={one},1={one}"), format!("{one},x={one}")] {
+            assert!(bad.parse::<NetworkChoice>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn tiles_are_no_wider_and_no_deeper_than_a_layer() {

@@ -7,6 +7,7 @@
 //! | `shipped` | the networks under `networks/` |
 //! | `maps` | maps of all layers on the host |
 //! | `choice` | how the layers of a group are done |
+//! | `reference` | what a network gives in f64 |
 //! | `plan` | one plan for a network or a block of it |
 //! | `concat` | features side by side |
 
@@ -16,10 +17,12 @@ mod file;
 mod graph;
 mod maps;
 mod plan;
+mod reference;
 mod shipped;
 
-pub use choice::{GroupChoice, NetworkChoice, ShortTiles};
+pub use choice::{ChoiceError, GroupChoice, NetworkChoice, ShortTiles};
 pub use graph::{Concat, Conv, Feed, GraphError, Group, GroupId, Kind, Layer, LayerId, Level, LevelId, Network};
 pub use maps::NetworkMaps;
 pub use plan::{NetworkError, network_plan};
+pub use reference::{NetworkReference, network_reference};
 pub use shipped::{SHIPPED, shipped};

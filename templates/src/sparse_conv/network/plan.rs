@@ -38,6 +38,16 @@ pub enum NetworkError {
         /// Why.
         source: CoreError,
     },
+    /// A choice for a group that is not there.
+    #[error("a choice for group {group}: network {network} has groups 0 to {}", groups - 1)]
+    Group {
+        /// The group.
+        group: usize,
+        /// The network.
+        network: String,
+        /// How many it has.
+        groups: usize,
+    },
     /// A tile has no layout: a mistake in a template.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -61,7 +71,11 @@ pub enum NetworkError {
 /// The output of layer L is tensor `L.y`, concatenations included, but for the last one's.
 pub fn network_plan(arch: Arch, network: &Network, d: DType, choice: &NetworkChoice) -> Result<OpPlan, NetworkError> {
     let class = format!("network={},dtype={d}", network.name);
-    let id = format!("sparse_network_{}_{d}", network.name);
+    if let Some(group) = choice.groups.keys().find(|g| g.0 >= network.groups.len()) {
+        return Err(NetworkError::Group { group: group.0, network: network.name.clone(), groups: network.groups.len() });
+    }
+    let by: String = choice.to_string().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let id = format!("sparse_network_{}_{d}_by_{by}", network.name);
     let mut draft = Draft {
         pb: PlanBuilder::new(arch, "sparse_network", &id, &class),
         network,
