@@ -62,7 +62,7 @@ fn run(built: &BuiltPlan, vars: &[(String, i64)], inputs: &[(&str, &[u8])], seed
 }
 
 #[test]
-fn dataflows_agree_whatever_follows_a_count() {
+fn dataflows_agree_whatever_follows_a_count_and_status_tells_of_bad_clouds() {
     let p = ConvProblem { bias: Some(DType::F32), ..ConvProblem::plain(DType::F16, Mode::Strided) };
     let config: CoreConfig = "mma_64x32x16_s3_w2x2".parse().unwrap();
     let flows = [
@@ -119,18 +119,17 @@ fn dataflows_agree_whatever_follows_a_count() {
             assert!(same || flow == Dataflow::FetchOnDemand { fused: true }, "{flow}: schedule {seed} gives other bits");
         }
     }
+    // The map alone has the same kernels.
+    status_tells_what_is_wrong_with_a_cloud(&built.of(&map_plan(Arch::Sm80, Mode::Strided, false).unwrap().plan));
 }
 
-#[test]
-fn status_tells_what_is_wrong_with_a_cloud() {
-    let plan = map_plan(Arch::Sm80, Mode::Strided, false).unwrap();
-    let built = runner().build_plan(&plan.plan, plan.kernels.iter().map(|k| (k.id.as_str(), &k.kernel))).unwrap();
+fn status_tells_what_is_wrong_with_a_cloud(built: &BuiltPlan) {
     let good = cloud(40);
     let rows = KernelMap::build(Mode::Strided, &geometry(), &Points::new(good.clone()).unwrap(), None).unwrap().rows();
     let status = |coords: &[Coord], m: usize, seed: u64| {
         let (coords, count) = (i32s(&flat(coords)), i32s(&[coords.len() as i32]));
         let inputs = [("coords", coords.as_slice()), ("count", &count)];
-        let ran = run(&built, &vars(coords.len() / 16, m), &inputs, seed);
+        let ran = run(built, &vars(coords.len() / 16, m), &inputs, seed);
         ints(&ran.tensors["status"])
     };
     const WELL: i32 = i32::MAX;
