@@ -1,9 +1,7 @@
 //! A network with its data: what the plan takes and gives, and the comparison with f64.
 
 use super::super::ask::safetensors_dtype;
-use super::super::attention::compare::{numbers, whole};
-use super::super::attention::terms::set;
-use super::super::case::{Case, Check, Facts, More, Output};
+use super::super::case::{Case, Check, Facts, More, Output, numbers, set, whole};
 use super::class;
 use crate::error::{Res, failed, failure};
 use crate::tensors::{Tensor, Tensors};

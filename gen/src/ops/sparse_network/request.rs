@@ -1,7 +1,6 @@
 //! Keys and tensors of `sparse_network`, checked against the network's layers.
 
-use super::super::ask::{Ask, dtype_of, safetensors_dtype};
-use super::super::attention::terms::{MAX_SIZE, ints, only};
+use super::super::ask::{Ask, MAX_SIZE, dtype_of, ints, only, safetensors_dtype};
 use super::super::case::Request;
 use super::{case, network, plan};
 use crate::error::{Fail, Res, bad_input, usage};
