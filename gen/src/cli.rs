@@ -25,6 +25,8 @@ pub enum Command {
     Run(RunArgs),
     /// Run any PTX file in the emulator.
     Emulate(EmulateArgs),
+    /// Say what is chosen for each part of a network, and why.
+    Explain(ExplainArgs),
     /// Show a kernel as Tile IR, Lane IR, LLVM IR, PTX or SASS, or what its SASS is made of.
     Show(ShowArgs),
     /// Turn a LiDAR scan, real or simulated, into the voxels and features of a sparse convolution.
@@ -174,4 +176,35 @@ pub struct SceneArgs {
     /// Where `coords` and `features` go.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
+}
+
+/// `gen explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// What to explain: sparse_network.
+    pub op: String,
+    /// Keys: network (a name or a TOML file), dtype (f16, bf16, f32), deterministic (true, false).
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The scene: a safetensors file with `coords` I32 [n,4] (batch, x, y, z).
+    #[arg(long, value_name = "FILE", required_unless_present = "work", conflicts_with = "work")]
+    pub input: Option<PathBuf>,
+    /// Layers and statistics of maps as JSON, as --save-work writes them, instead of a network and a scene.
+    #[arg(long, value_name = "FILE")]
+    pub work: Option<PathBuf>,
+    /// Where layers and statistics go.
+    #[arg(long, value_name = "FILE")]
+    pub save_work: Option<PathBuf>,
+    /// The GPU: h200, a100.
+    #[arg(long, value_name = "NAME", default_value = "h200")]
+    pub device_profile: String,
+    /// Explain what this tuning record chose instead of what the model chooses.
+    #[arg(long, value_name = "FILE", conflicts_with = "save_record")]
+    pub record: Option<PathBuf>,
+    /// Where a tuning record of what the model chooses goes.
+    #[arg(long, value_name = "FILE")]
+    pub save_record: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -12,6 +12,7 @@ mod emulate_memory;
 mod emulator_device;
 mod error;
 mod execute;
+mod explain;
 mod files;
 mod generate;
 mod launch_file;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             Some(Command::Run(args)) => run::run(&args),
             Some(Command::Emulate(args)) => emulate::emulate(&args),
             Some(Command::Scene(args)) => scene::scene(&args),
+            Some(Command::Explain(args)) => explain::explain(&args),
             Some(Command::Show(args)) => show::show(&args),
             Some(Command::CodegenWorker) => return tilewright_codegen::worker::worker_main(),
         }

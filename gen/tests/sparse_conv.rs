@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::attention::{Named, f32_bytes, i32_bytes, output};
+use common::attention::{Named, f32_bytes, i32_bytes, output, run};
 use common::*;
 use half::f16;
 use safetensors::tensor::Dtype;

@@ -45,7 +45,7 @@ fn prefix_sums_of_any_length() {
 /// Sizes around tiles and blocks of rows, at every number of taps that words of a mask make different.
 fn maps() -> Vec<(Made, u64)> {
     let sizes = [(1, 257, 300), (8, 0, 0), (8, 0, 40), (27, 1, 1), (27, 130, 200), (31, 63, 64), (32, 64, 64), (33, 65, 70)];
-    let more = [(125, 129, 129), (343, 33, 40), (27, 520, 520)];
+    let more = [(125, 129, 129), (343, 33, 40), (27, 390, 400)];
     sizes.into_iter().chain(more).enumerate().map(|(i, (k, m, rows))| (Made::new(k, m, rows, i as u64), i as u64 % 4)).collect()
 }
 
@@ -70,8 +70,8 @@ fn pairs_and_their_tiles() {
     let (p, one, two) = &listed.made;
     for (m, seed) in maps() {
         let want = pairs_of(&m);
-        // Room for all, for more and for fewer.
-        for capacity in [want.len(), m.rows * m.taps, want.len() / 2] {
+        // Room for more than there are, and for fewer.
+        for capacity in [m.rows * m.taps, want.len() / 2] {
             let mut lists: Vec<&str> = vec![&p.pair_in, &p.pair_out, &one.tiles];
             lists.extend(two.iter().flatten().map(|t| t.tiles.as_str()));
             let got = listed.run(&m, capacity, seed, &lists);
@@ -170,20 +170,12 @@ fn check_tiles(arch: Arch, most_taps: u32, ways: &[(Option<RowOrder>, u32, u32)]
 #[test]
 fn tiles_of_rows_in_each_order() {
     use RowOrder::{GrayRare, Plain, Rare};
-    let ways = [
-        (None, 1, 64),
-        (None, 1, 128),
-        (Some(Plain), 1, 32),
-        (Some(Plain), 3, 64),
-        (Some(Rare), 2, 128),
-        (Some(GrayRare), 1, 64),
-        (Some(GrayRare), 4, 256),
-    ];
+    let ways = [(None, 1, 64), (Some(Plain), 3, 32), (Some(Rare), 2, 128), (Some(GrayRare), 1, 64)];
     check_tiles(Arch::Sm90a, 33, &ways, maps().into_iter().filter(|(m, _)| m.taps <= 33).collect());
 }
 
 #[test]
 fn tiles_of_masks_of_many_words() {
-    let ways = [(Some(RowOrder::GrayRare), 1, 64), (Some(RowOrder::Rare), 3, 32)];
-    check_tiles(Arch::Sm80, 343, &ways, maps().into_iter().filter(|(m, _)| m.taps > 33).collect());
+    // Two ranges of up to seven words.
+    check_tiles(Arch::Sm80, 343, &[(Some(RowOrder::GrayRare), 2, 64)], maps().into_iter().filter(|(m, _)| m.taps > 33).collect());
 }

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `work` | what there is to tune: layers, groups, statistics of their maps |
+//! | `exact` | that work, counted from a network's maps of one scene |
 //! | `candidate`, `space` | ways to do a group, their ids, why a point is none |
 //! | `cost/` | the model: a time for each launch and what bounds it |
 //! | `measure` | what a search asks of a device: a verdict, a time |
@@ -13,6 +14,7 @@
 
 mod candidate;
 mod cost;
+mod exact;
 mod explain;
 mod log;
 mod measure;
@@ -26,6 +28,7 @@ mod work;
 
 pub use candidate::{Candidate, Core, Flow, Tile};
 pub use cost::{Bound, COEFFICIENTS, Coefficient, GroupCost, LaunchCost, Model};
+pub use exact::ExactError;
 pub use explain::{Explanation, GroupExplanation, LaunchSum, Parts, PassedOver, Waste};
 pub use log::{Header, LogError, Outcome, Trial, TrialLog};
 pub use measure::{Broken, Failure, Measure, Verdict};

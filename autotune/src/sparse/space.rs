@@ -3,6 +3,7 @@
 use super::candidate::{Candidate, Core, Flow, Tile};
 use super::work::{GroupStats, LayerShape, NetworkWork, Precision, Rows};
 use tilewright_ir::Arch;
+use tilewright_templates::sparse_conv::lists::Grouping;
 
 /// What candidates are drawn from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -163,7 +164,7 @@ fn kernel(at: &At, c: &Candidate) -> Result<(), Illegal> {
     }
     let dtype = at.precision.dtype();
     // Narrower tiles of the same group are checked too: each layer gets one.
-    let tiles = at.layers.iter().map(|l| c.tile.for_layer(l.cin, l.cout)).chain([c.tile]);
+    let tiles = at.layers.iter().map(|l| c.tile.for_layer(at.precision, l.cin, l.cout)).chain([c.tile]);
     let why = tiles.filter_map(|t| t.config().check(at.space.arch, dtype).err()).next();
     why.map_or(Ok(()), |why| Err(Illegal::Kernel(why.to_string())))
 }
@@ -216,8 +217,7 @@ fn short_tiles(at: &At, c: &Candidate) -> Result<(), Illegal> {
 
 /// Whether tiles of `bm` rows pad a tap's pairs by at most `eps` percent.
 pub(super) fn is_tall(pairs: u64, bm: u32, eps: u32) -> bool {
-    let padded = pairs.next_multiple_of(bm.into());
-    (padded - pairs) * 100 <= pairs * u64::from(eps)
+    Grouping { tall: bm, short: SHORT, eps_thousandths: eps * 10 }.is_tall(pairs)
 }
 
 fn workspace(at: &At, c: &Candidate) -> Result<(), Illegal> {

@@ -8,6 +8,9 @@ use std::fmt::Display;
 use std::str::FromStr;
 use tilewright_ir::DType;
 
+/// The largest size along any dimension: kernels count in 32 bits.
+pub const MAX_SIZE: usize = i32::MAX as usize / 4;
+
 /// Keys and tensors of a run.
 pub struct Ask {
     keys: BTreeMap<String, String>,
@@ -91,4 +94,36 @@ pub fn safetensors_dtype(d: DType) -> Dtype {
         DType::E5M2 => Dtype::F8_E5M2,
         _ => Dtype::F32,
     }
+}
+
+/// A key that is true or false; false where it is not given.
+pub fn flag(ask: &Ask, name: &str) -> Res<bool> {
+    Ok(ask.value(name, "true or false", |_: &bool| true)?.unwrap_or(false))
+}
+
+/// Refuses tensors and keys of what is not built, each by name, and then those nobody knows.
+pub fn only(ask: &Ask, keys: &[&str], tensors: &[&str], unbuilt: &[(&str, &str)]) -> Res<()> {
+    for (name, why) in unbuilt {
+        let like = |n: &str| n == *name || name.strip_suffix('*').is_some_and(|start| n.starts_with(start));
+        if let Some(key) = ask.keys().find(|k| like(k)) {
+            return usage(format!("key `{key}`: {why}"));
+        }
+        if let Some(tensor) = ask.tensors.keys().find(|t| like(t)) {
+            return usage(format!("tensor `{tensor}`: {why}"));
+        }
+    }
+    ask.only_keys(keys)?;
+    match ask.tensors.keys().find(|n| !tensors.contains(&n.as_str())) {
+        Some(name) => usage(format!("unknown tensor `{name}`: expected some of {}", tensors.join(", "))),
+        None => Ok(()),
+    }
+}
+
+/// The numbers of an I32 tensor.
+pub fn ints(ask: &Ask, name: &str) -> Res<Vec<i32>> {
+    let t = ask.need(name)?;
+    if t.dtype != Dtype::I32 {
+        return usage(format!("tensor `{name}` is {}: expected I32", t.describe()));
+    }
+    Ok(t.data.chunks_exact(4).map(|c| i32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect())
 }

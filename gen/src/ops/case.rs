@@ -1,13 +1,13 @@
 //! One problem of an op with its data, and what must come out of it.
 
-use crate::error::Res;
-use crate::tensors::Tensors;
+use crate::error::{Res, failure};
+use crate::tensors::{Tensors, to_f64};
 use crate::verify::Level;
 use safetensors::Dtype;
 use serde_json::Value;
 use tilewright_ir::Arch;
 use tilewright_runtime::dispatch::PlanIndex;
-use tilewright_runtime::expr::Vars;
+use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_runtime::manifest::{Kernel, Manifest};
 use tilewright_runtime::plan::Plan;
 use tilewright_templates::plan::OpPlan;
@@ -125,6 +125,22 @@ impl Trial<'_> {
     pub fn axis(&self, launch: usize, name: &str) -> Option<usize> {
         self.kernel(launch)?.config.get(name)?.parse().ok()
     }
+}
+
+/// Sets variables by name.
+pub fn set(vars: &mut Vars, list: &[(&str, i64)]) -> Res<()> {
+    list.iter().try_for_each(|(name, value)| vars.set(VarId::of(name), *value).map_err(failure))
+}
+
+/// The numbers of a tensor; none where it is not given.
+pub fn numbers(tensors: &Tensors, name: &str) -> Res<Vec<f64>> {
+    tensors.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data))
+}
+
+/// The whole numbers of an I32 tensor; none where it is not given.
+pub fn whole(tensors: &Tensors, name: &str) -> Vec<i32> {
+    let data = tensors.get(name).map_or(&[][..], |t| &t.data);
+    data.chunks_exact(4).map(|c| i32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
 }
 
 /// Random numbers for verification: the same in every run.

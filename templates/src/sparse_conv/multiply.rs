@@ -1,17 +1,17 @@
 //! From a map to features: the lists that a dataflow walks, then its launches.
 
 use super::core::{ConvIo, CoreConfig, Flow, MmaConfig, conv};
-use super::lists::{Grouping, PairLists, TileConfig, pair_tiles, pair_tiles_grouped, pairs, tiles};
+use super::lists::{Grouping, PairLists, pair_tiles, pair_tiles_grouped, pairs, tiles};
 use super::pieces::{MapSet, PlanBuilder};
 use super::plan::ConvError;
 use super::problem::{ConvProblem, Dataflow};
 use super::recipe::Recipe;
 
 /// Rows of the tiles of taps that higher ones would pad too much.
-pub(super) const SHORT: u32 = 32;
+const SHORT: u32 = 32;
 /// Padding that is too much, in thousandths of a tap's pairs: a quarter is what reading a tap's weights twice as often costs at 64
 /// channels.
-pub(super) const EPS_THOUSANDTHS: u32 = 250;
+const EPS_THOUSANDTHS: u32 = 250;
 
 impl Recipe {
     /// Tiles for taps with few pairs, where those of the recipe are higher.
@@ -24,6 +24,11 @@ impl Recipe {
     }
 }
 
+/// Which taps of gather-GEMM-scatter go to which tiles.
+pub(super) fn grouping(r: &Recipe) -> Grouping {
+    Grouping { tall: r.config.tile()[0], short: SHORT, eps_thousandths: EPS_THOUSANDTHS }
+}
+
 /// Adds the launches of a recipe: `features`, `weight` and the epilogue's tensors -> `features_out`.
 pub(super) fn multiply(pb: &mut PlanBuilder, p: &ConvProblem, r: &Recipe, map: &MapSet) -> Result<(), ConvError> {
     let (config, [bm, _]) = (r.config, r.config.tile());
@@ -34,9 +39,9 @@ pub(super) fn multiply(pb: &mut PlanBuilder, p: &ConvProblem, r: &Recipe, map: &
         bn: p.bn.map(|_| ["bn_scale", "bn_shift"]),
         residual: p.residual.then_some("residual"),
         y: "features_out",
-        n: "n",
-        cin: "cin",
-        cout: "cout",
+        n: "inputs",
+        cin: "k",
+        cout: "n",
         pad_cin: r.ragged,
         n_align: if r.ragged { 1 } else { 16 / p.dtype.bytes() },
         prefix: "conv_",
@@ -44,8 +49,7 @@ pub(super) fn multiply(pb: &mut PlanBuilder, p: &ConvProblem, r: &Recipe, map: &
     let lists = |outputs, positions| PairLists { outputs, positions };
     match r.flow {
         Dataflow::Implicit | Dataflow::ImplicitSorted { .. } => {
-            let order = r.sorts().then_some(r.order);
-            let tiles = tiles(pb, "tile", map, TileConfig { order, splits: r.flow.splits(), bm, most_taps: r.taps })?;
+            let tiles = tiles(pb, "tile", map, r.tile_config())?;
             conv(pb, p, Flow::Implicit { tiles: &tiles, config }, &io)?;
         }
         Dataflow::FetchOnDemand { fused: true } => {
@@ -64,8 +68,7 @@ pub(super) fn multiply(pb: &mut PlanBuilder, p: &ConvProblem, r: &Recipe, map: &
             let launches = match r.short() {
                 None => vec![(pair_tiles(pb, "pair", &pairs, bm)?, config)],
                 Some(short) => {
-                    let grouping = Grouping { tall: bm, short: SHORT, eps_thousandths: EPS_THOUSANDTHS };
-                    let [tall, small] = pair_tiles_grouped(pb, "pair", &pairs, grouping)?;
+                    let [tall, small] = pair_tiles_grouped(pb, "pair", &pairs, grouping(r))?;
                     vec![(tall, config), (small, short)]
                 }
             };

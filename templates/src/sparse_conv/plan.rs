@@ -1,8 +1,8 @@
 //! Plans of `kernel_map` and `sparse_conv`, put together from pieces: status, hash tables, outputs, the map; then the lists that the
 //! dataflow walks, the multiplication, what sums still need.
 //!
-//! Variables: `n` rows of input, `m` of output (room for as many), the geometry's, `cin`, `cout`, `pairs` (room for as many pairs of
-//! the map; outputs times taps is always enough). How many rows exist is on the device.
+//! Variables: `inputs` rows of input and `m` of output (room for as many), the geometry's, of convolutions channels `k` in and `n` out
+//! and `pairs` (room for as many pairs of the map; outputs times taps is always enough). How many rows exist is on the device.
 
 use super::class::{ConvProblemError, map_class, map_slug};
 use super::coords::{CoordsError, build_map, downsample, insert_set, status};
@@ -48,7 +48,7 @@ pub enum ConvError {
 const INPUT: u32 = 0;
 const TARGET: u32 = 1;
 
-/// The plan of a kernel map: `coords` I32 `[n, 4]` with `count` I32 `[1]`, optional `coords_target` I32 `[m, 4]` with `count_target` I32
+/// The plan of a kernel map: `coords` I32 `[inputs, 4]` with `count` I32 `[1]`, optional `coords_target` I32 `[m, 4]` with `count_target` I32
 /// `[1]` -> `map` I32 `[m, taps]`, `coords_out` I32 `[m, 4]`, `status` I32 `[4]`, and `count_out` I32 `[1]` where outputs are found.
 pub fn map_plan(arch: Arch, mode: Mode, target: bool) -> Result<OpPlan, ConvError> {
     let class = map_class(mode, target);
@@ -60,23 +60,23 @@ pub fn map_plan(arch: Arch, mode: Mode, target: bool) -> Result<OpPlan, ConvErro
     Ok(pb.finish()?)
 }
 
-/// The plan of a convolution: coordinates as of [`map_plan`], `features [n, cin]`, `weight [taps, cin, cout]`, and what the class has of
-/// `bias`, `bn_scale`, `bn_shift` `[cout]` and `residual [m, cout]` -> `features_out [m, cout]`, `coords_out`, `status`, `count_out`.
+/// The plan of a convolution: coordinates as of [`map_plan`], `features [inputs, k]`, `weight [taps, k, n]`, and what the class has of
+/// `bias`, `bn_scale`, `bn_shift` `[n]` and `residual [m, n]` -> `features_out [m, n]`, `coords_out`, `status`, `count_out`.
 pub fn conv_plan(arch: Arch, p: &ConvProblem, r: &Recipe) -> Result<OpPlan, ConvError> {
     p.check()?;
     let mut pb = PlanBuilder::new(arch, "sparse_conv", &r.plan_id("sparse_conv", &p.slug()), &p.class());
     let d = dtype(p.dtype);
-    pb.tensor("features", d, &["n", "cin"], Role::Input)?;
-    pb.tensor("weight", d, &["taps", "cin", "cout"], Role::Input)?;
+    pb.tensor("features", d, &["inputs", "k"], Role::Input)?;
+    pb.tensor("weight", d, &["taps", "k", "n"], Role::Input)?;
     for (name, vector) in [("bias", p.bias), ("bn_scale", p.bn), ("bn_shift", p.bn)] {
         if let Some(vector) = vector {
-            pb.tensor(name, dtype(vector), &["cout"], Role::Input)?;
+            pb.tensor(name, dtype(vector), &["n"], Role::Input)?;
         }
     }
     if p.residual {
-        pb.tensor("residual", d, &["m", "cout"], Role::Input)?;
+        pb.tensor("residual", d, &["m", "n"], Role::Input)?;
     }
-    pb.tensor("features_out", d, &["m", "cout"], Role::Output)?;
+    pb.tensor("features_out", d, &["m", "n"], Role::Output)?;
     pb.require(format!("taps <= {}", r.taps));
     let map = map(&mut pb, p.mode, p.target)?;
     multiply::multiply(&mut pb, p, r, &map)?;
@@ -85,7 +85,7 @@ pub fn conv_plan(arch: Arch, p: &ConvProblem, r: &Recipe) -> Result<OpPlan, Conv
 
 /// Adds coordinates in and out, their tables, and the map.
 fn map(pb: &mut PlanBuilder, mode: Mode, target: bool) -> Result<MapSet, ConvError> {
-    pb.tensor("coords", Dtype::I32, &["n", "4"], Role::Input)?;
+    pb.tensor("coords", Dtype::I32, &["inputs", "4"], Role::Input)?;
     pb.tensor("count", Dtype::I32, &["1"], Role::Input)?;
     if target {
         pb.tensor("coords_target", Dtype::I32, &["m", "4"], Role::Input)?;
@@ -93,7 +93,7 @@ fn map(pb: &mut PlanBuilder, mode: Mode, target: bool) -> Result<MapSet, ConvErr
     }
     pb.tensor("coords_out", Dtype::I32, &["m", "4"], Role::Output)?;
     status(pb)?;
-    let input = CoordSet { count: "count".into(), ..CoordSet::named("coords", "n") };
+    let input = CoordSet { count: "count".into(), ..CoordSet::named("coords", "inputs") };
     insert_set(pb, &input, INPUT, &[])?;
     let out = if target {
         let given = CoordSet { count: "count_target".into(), ..CoordSet::named("coords_target", "m") };

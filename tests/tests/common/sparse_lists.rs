@@ -35,7 +35,7 @@ impl Made {
             // Some rows are nearly empty and some nearly full, as at edges and on planes.
             let luck = [1, 1, 2, 6][(random.bits() % 4) as usize];
             for k in 0..taps {
-                if random.bits() % one_in[k] < luck && luck != 2 || random.bits() % (one_in[k] * 3) == 0 {
+                if random.bits() % one_in[k] < luck && luck != 2 || random.bits().is_multiple_of(one_in[k] * 3) {
                     map[m * taps + k] = ((m + 7 * k) % inputs) as i32;
                 }
             }

@@ -1,24 +1,14 @@
 //! Outputs against the references of the templates.
 
+pub use super::super::case::{numbers, whole};
 use crate::error::{Res, failed};
-use crate::tensors::{Tensors, to_f64};
+use crate::tensors::Tensors;
 use serde_json::{Value, json};
 use tilewright_runtime::manifest::Kernel;
 use tilewright_templates::attention::{AttentionReference, Expected, Numerics};
 
 /// Work (multiply-adds) up to which a result is compared with the reference.
 const REFERENCE_LIMIT: usize = 1 << 29;
-
-/// The numbers of a tensor; none where it is not given.
-pub fn numbers(tensors: &Tensors, name: &str) -> Res<Vec<f64>> {
-    tensors.get(name).map_or(Ok(Vec::new()), |t| to_f64(t.dtype, &t.data))
-}
-
-/// The whole numbers of an I32 tensor; none where it is not given.
-pub fn whole(tensors: &Tensors, name: &str) -> Vec<i32> {
-    let data = tensors.get(name).map_or(&[][..], |t| &t.data);
-    data.chunks_exact(4).map(|c| i32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
-}
 
 /// How the kernels compute: some share of the exponentials may be a polynomial's.
 pub fn numerics(kernels: &[&Kernel]) -> Numerics {

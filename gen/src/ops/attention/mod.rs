@@ -9,7 +9,7 @@
 //! | `pages` | `page_stats`, `page_select` |
 //! | `decode`, `decode_case`, `decode_random` | `attention_decode`, likewise |
 
-pub(super) mod compare;
+mod compare;
 mod decode;
 mod decode_case;
 mod decode_random;
@@ -18,7 +18,7 @@ mod forward_case;
 mod forward_random;
 mod merge;
 mod pages;
-pub(super) mod terms;
+mod terms;
 
 use super::{About, Family, Indexed};
 use crate::error::{Res, bad_input, failure};

@@ -1,19 +1,18 @@
 //! What the forward and decode share: masks and score terms, from keys and tensors to variables and scalars.
 
 use super::super::ask::Ask;
-use crate::error::{Res, failure, usage};
+pub use super::super::ask::{MAX_SIZE, flag, ints, only};
+pub use super::super::case::set;
+use crate::error::{Res, usage};
 use safetensors::Dtype;
 use tilewright_ir::DType;
-use tilewright_runtime::expr::{VarId, Vars};
+use tilewright_runtime::expr::Vars;
 
 /// A window's side without a limit, as the kernels take it.
 pub const UNLIMITED: i64 = 1 << 30;
 
 /// Keys of the masks and score terms.
 pub const KEYS: [&str; 6] = ["causal", "window_left", "window_right", "softcap", "scale", "chunk"];
-
-/// The largest size along any dimension: kernels count in 32 bits.
-pub const MAX_SIZE: usize = i32::MAX as usize / 4;
 
 /// Masks and score terms of a problem.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,16 +70,6 @@ impl Terms {
     }
 }
 
-/// A key that is true or false; false where it is not given.
-pub fn flag(ask: &Ask, name: &str) -> Res<bool> {
-    Ok(ask.value(name, "true or false", |_: &bool| true)?.unwrap_or(false))
-}
-
-/// Sets variables by name.
-pub fn set(vars: &mut Vars, list: &[(&str, i64)]) -> Res<()> {
-    list.iter().try_for_each(|(name, value)| vars.set(VarId::of(name), *value).map_err(failure))
-}
-
 /// Extents of a tensor of a rank, none of them 0 and none too large.
 pub fn extents<const N: usize>(ask: &Ask, name: &str, form: &str) -> Res<[usize; N]> {
     let t = ask.need(name)?;
@@ -112,31 +101,4 @@ pub fn check_groups(hq: usize, hkv: usize) -> Res<()> {
         return usage(format!("hq = {hq} query heads are no multiple of hkv = {hkv} key heads"));
     }
     Ok(())
-}
-
-/// Refuses tensors and keys of what is not built, each by name, and then those nobody knows.
-pub fn only(ask: &Ask, keys: &[&str], tensors: &[&str], unbuilt: &[(&str, &str)]) -> Res<()> {
-    for (name, why) in unbuilt {
-        let like = |n: &str| n == *name || name.strip_suffix('*').is_some_and(|start| n.starts_with(start));
-        if let Some(key) = ask.keys().find(|k| like(k)) {
-            return usage(format!("key `{key}`: {why}"));
-        }
-        if let Some(tensor) = ask.tensors.keys().find(|t| like(t)) {
-            return usage(format!("tensor `{tensor}`: {why}"));
-        }
-    }
-    ask.only_keys(keys)?;
-    match ask.tensors.keys().find(|n| !tensors.contains(&n.as_str())) {
-        Some(name) => usage(format!("unknown tensor `{name}`: expected some of {}", tensors.join(", "))),
-        None => Ok(()),
-    }
-}
-
-/// The numbers of an I32 tensor.
-pub fn ints(ask: &Ask, name: &str) -> Res<Vec<i32>> {
-    let t = ask.need(name)?;
-    if t.dtype != Dtype::I32 {
-        return usage(format!("tensor `{name}` is {}: expected I32", t.describe()));
-    }
-    Ok(t.data.chunks_exact(4).map(|c| i32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect())
 }

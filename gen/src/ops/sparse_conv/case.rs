@@ -1,9 +1,7 @@
 //! A layer with its data: what the plan takes and gives, and the comparison with the host's map and the f64 reference.
 
 use super::super::ask::safetensors_dtype;
-use super::super::attention::compare::{numbers, whole};
-use super::super::attention::terms::set;
-use super::super::case::{Case, Check, Facts, More, Output};
+use super::super::case::{Case, Check, Facts, More, Output, numbers, set, whole};
 use super::facts;
 use super::request::Layer;
 use crate::error::{Res, failed, failure};
@@ -36,7 +34,7 @@ pub fn map_case(layer: Layer, inputs: Tensors) -> Res<Case> {
         Box::new(move |_| Ok(vec![("map", facts::map(&layer))]))
     };
     let outputs = vec![Output { name: "map", dtype: Dtype::I32, shape: vec![m, taps] }];
-    case(&layer, map_class(layer.keys.mode, layer.target), String::new(), inputs, outputs, check, facts, &[])
+    case(&layer, map_class(layer.keys.mode, layer.target), String::new(), inputs, outputs, check, facts, &[("n", 1), ("k", 1)])
 }
 
 /// A convolution on its tensors.
@@ -55,7 +53,7 @@ pub fn conv_case(p: ConvProblem, layer: Layer, channels: [usize; 2], inputs: Ten
         Box::new(move |run| facts::conv(&layer, run.plan))
     };
     let sizes = format!(" cin {cin} cout {cout}");
-    let vars = [("cin", cin), ("cout", cout), ("pairs", layer.map.pairs())];
+    let vars = [("n", cout), ("k", cin), ("pairs", layer.map.pairs())];
     case(&layer, p.class(), sizes, inputs, vec![features], check, facts, &vars)
 }
 
@@ -72,7 +70,7 @@ fn case(
 ) -> Res<Case> {
     let (n, m) = (layer.n, layer.map.rows());
     let mut vars = Vars::new();
-    set(&mut vars, &[("m", m as i64), ("n", n as i64), ("k", layer.map.taps as i64)])?;
+    set(&mut vars, &[("m", m as i64), ("inputs", n as i64)])?;
     layer.keys.geometry.scalars().iter().try_for_each(|(name, value)| set(&mut vars, &[(name.as_str(), *value)]))?;
     more.iter().try_for_each(|(name, value)| set(&mut vars, &[(*name, *value as i64)]))?;
     // A device that makes coordinates has their number; here it is known.

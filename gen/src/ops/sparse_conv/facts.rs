@@ -18,6 +18,6 @@ pub fn conv(layer: &Layer, plan: &str) -> Res<Vec<(&'static str, Value)>> {
     map["tile"] = json!(recipe.config.tile()[0]);
     map["splits"] = json!(recipe.flow.splits());
     map["order"] = if recipe.sorts() { json!(recipe.order.to_string()) } else { Value::Null };
-    map["rows"] = json!(executed_rows(&layer.map, &recipe));
+    map["rows"] = json!(executed_rows(&layer.map, &recipe).map_err(failure)?);
     Ok(vec![("map", map), ("dataflow", json!(recipe.flow.to_string()))])
 }

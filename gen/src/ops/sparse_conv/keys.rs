@@ -1,7 +1,6 @@
 //! Keys of sparse convolutions and of their maps: how outputs follow from inputs, and how it is done.
 
-use super::super::ask::Ask;
-use super::super::attention::terms::flag;
+use super::super::ask::{Ask, flag};
 use crate::error::{Fail, Res, bad_input, usage};
 use tilewright_templates::gemm::Act;
 use tilewright_templates::sparse_conv::core::CoreConfig;

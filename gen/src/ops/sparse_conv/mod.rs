@@ -69,7 +69,7 @@ pub const CONV: Family = Family {
         let multiplies = |k: &TemplateKernel| k.id.contains(&recipe.config.to_string());
         kernels.into_iter().find(multiplies).ok_or_else(|| failure("a plan that does not multiply"))
     },
-    table: |_, class, plans| Ok(in_order("sparse_conv", class, plans)),
+    table: |_, class, plans| Ok(by_work(class, plans)),
     cases: random::conv_cases,
 };
 
@@ -92,6 +92,21 @@ pub const MAP: Family = Family {
 fn plan_of_map(arch: Arch, class: &str) -> Res<OpPlan> {
     let (mode, target) = from_map_class(class).map_err(bad_input)?;
     map_plan(arch, mode, target).map_err(bad_input)
+}
+
+/// Sorted rows first where there are many, and channels whose products are worth the sort; else as the library has them.
+fn by_work(class: &str, plans: &[Indexed<'_>]) -> Dispatch {
+    const FEW: i64 = 4096;
+    const NARROW: i64 = 63;
+    let sorts = |p: &OpPlan| Recipe::of_plan(&p.plan.id).is_some_and(|r| r.sorts());
+    let cell = |bucket: usize| {
+        let mut list: Vec<&Indexed<'_>> = plans.iter().collect();
+        // The last of two buckets along each of m, n and k.
+        list.sort_by_key(|(_, p)| sorts(p) != (bucket == 7));
+        list.into_iter().map(|p| p.0).collect()
+    };
+    let (m_edges, n_edges, k_edges) = (vec![FEW], vec![NARROW], vec![NARROW]);
+    Dispatch { m_edges, n_edges, k_edges, cells: (0..8).map(cell).collect(), ..in_order("sparse_conv", class, plans) }
 }
 
 /// The first plan of the library that fits.

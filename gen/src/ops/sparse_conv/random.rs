@@ -17,12 +17,8 @@ use tilewright_templates::sparse_conv::{
     ConvProblem, Coord, Geometry, KernelMap, Mode, Points, Recipe, RowOrder, from_map_class,
 };
 
-/// A cloud: voxels of each batch, and the width of the box they lie in.
-#[derive(Clone, Copy, Debug)]
-struct Cloud {
-    voxels: [usize; 2],
-    width: usize,
-}
+/// A cloud: voxels of each batch.
+type Cloud = [usize; 2];
 
 /// Kernels, strides, dilations and paddings that cases go through.
 fn geometries(mode: Mode) -> [Geometry; 3] {
@@ -35,10 +31,9 @@ fn geometries(mode: Mode) -> [Geometry; 3] {
 
 /// None, one voxel, two batches; more with tiles that are just full.
 fn clouds(level: Level, tile: usize) -> Vec<Cloud> {
-    let cloud = |a: usize, b: usize, width: usize| Cloud { voxels: [a, b], width };
-    let mut list = vec![cloud(0, 0, 1), cloud(1, 0, 1), cloud(tile - 9, 41, 6)];
+    let mut list = vec![[0, 0], [1, 0], [tile - 9, 41]];
     if level == Level::Full {
-        list.extend([cloud(tile - 1, 0, 7), cloud(tile, 0, 5), cloud(0, tile + 1, 9), cloud(64, 27, 4)]);
+        list.extend([[tile, 0], [0, tile + 1]]);
     }
     list
 }
@@ -85,8 +80,7 @@ fn cases(
         let mut r = Random::new(t.seed * 31 + i as u64);
         let geometry = geometries(mode)[(i + t.seed as usize) % 3];
         let coords = voxels(cloud, &mut r);
-        let given =
-            target.then(|| voxels(Cloud { voxels: [cloud.voxels[1] + 17, cloud.voxels[0]], width: cloud.width + 3 }, &mut r));
+        let given = target.then(|| voxels([cloud[1] + 17, cloud[0]], &mut r));
         let points = |c: &Vec<Coord>| Points::new(c.clone()).map_err(failure);
         let (input, out) = (points(&coords)?, given.as_ref().map(points).transpose()?);
         let map = Rc::new(KernelMap::build(mode, &geometry, &input, out.as_ref()).map_err(failure)?);
@@ -104,10 +98,12 @@ fn cases(
 /// Voxels in no order, some at negative coordinates.
 fn voxels(cloud: Cloud, r: &mut Random) -> Vec<Coord> {
     let mut list = Vec::new();
-    for (batch, n) in cloud.voxels.into_iter().enumerate() {
+    for (batch, n) in cloud.into_iter().enumerate() {
+        // A box that a third of is full.
+        let width = ((3 * n) as f64).cbrt() as usize + 1;
         let mut taken = BTreeSet::new();
         while taken.len() < n {
-            let at = [0; 3].map(|_: i32| r.below(cloud.width) as i32 - cloud.width as i32 / 2);
+            let at = [0; 3].map(|_: i32| r.below(width) as i32 - width as i32 / 2);
             if taken.insert(at) {
                 list.push([batch as i32, at[0], at[1], at[2]]);
             }

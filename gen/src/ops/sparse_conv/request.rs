@@ -1,8 +1,7 @@
 //! Keys and tensors of `sparse_conv` and `kernel_map`, checked against each other, and the map on the host, which gives the number of
 //! outputs and what the device's map is compared with.
 
-use super::super::ask::{Ask, dtype_of, safetensors_dtype};
-use super::super::attention::terms::{MAX_SIZE, ints, only};
+use super::super::ask::{Ask, MAX_SIZE, dtype_of, ints, only, safetensors_dtype};
 use super::super::case::Request;
 use super::case::{conv_case, map_case};
 use super::keys::{KEYS, Keys};

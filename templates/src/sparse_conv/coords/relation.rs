@@ -128,6 +128,9 @@ impl Relation {
         let far = r.binary("and", far, mask);
         let (fits, unknown) = (r.tile_cell(near), r.tile_cell(far));
         r.while_any(unknown, |r| {
+            // What follows from a number of the loop stays in it: LLVM would work all of this out before. Voxel 0 leads nowhere far.
+            let (zero, far) = (l.lit(r, 0), r.get_tile(unknown));
+            let from = from.map(|c| r.choose(far, c, zero));
             let parts: Vec<TileRef> =
                 self.axes.iter().enumerate().map(|(i, axis)| axis.fits(r, l, from[i + 1], offset[i])).collect();
             let all = parts.into_iter().reduce(|a, b| r.binary("and", a, b)).expect("there are three axes");
@@ -155,22 +158,24 @@ impl Relation {
     pub fn leads(&self, r: &mut RoleBuilder, from: Four, k: TileRef, to: Four) -> TileRef {
         let offset = self.offset(r, k);
         let mut all = r.compare(CmpPred::Eq, from[0], to[0]);
+        let mut far = Vec::with_capacity(3);
         for (i, axis) in self.axes.iter().enumerate() {
+            let l = &self.lanes;
             let (coarse, fine) = if self.side == Side::Fine { (from[i + 1], to[i + 1]) } else { (to[i + 1], from[i + 1]) };
-            let there = axis.wrapped(r, &self.lanes, coarse, offset[i]);
+            let there = axis.wrapped(r, l, coarse, offset[i]);
             let same = r.compare(CmpPred::Eq, there, fine);
             all = r.binary("and", all, same);
-            if self.side == Side::Coarse {
-                // Both coarse voxels times the stride are within 2^21 of 32 bits, so that products that are equal in their lower 32
-                // bits are equal, or 2^32 apart. Then they have different signs, and the fine voxel is large and has the sign of its own.
-                let l = &self.lanes;
-                let differs = r.binary("xor", coarse, fine);
-                let twice = l.by(r, "shl", fine, 1);
-                let large = r.binary("xor", fine, twice);
-                let far = r.binary("and", differs, large);
-                let near = l.is(r, CmpPred::Ge, far, 0);
-                all = r.binary("and", all, near);
-            }
+            let differs = r.binary("xor", coarse, fine);
+            let twice = l.by(r, "shl", fine, 1);
+            let large = r.binary("xor", fine, twice);
+            far.push(r.binary("and", differs, large));
+        }
+        if self.side == Side::Coarse {
+            // Both coarse voxels times the stride are within 2^21 of 32 bits, so that products that are equal in their lower 32 bits are
+            // equal, or 2^32 apart. Then they have different signs, and the fine voxel is large and has the sign of its own.
+            let far = far.into_iter().reduce(|a, b| r.binary("or", a, b)).expect("there are three axes");
+            let near = self.lanes.is(r, CmpPred::Ge, far, 0);
+            all = r.binary("and", all, near);
         }
         all
     }

@@ -1,4 +1,4 @@
-//! What rows are sorted by: masks of the taps that a row has, as numbers of one or more words.
+//! What rows are sorted by: masks of the taps that a row has, as numbers of one or more words of 28 bits.
 //!
 //! A range of taps has a number for each row. Its bits are the taps, in their order or by how rare they are, and in Gray's order it is the
 //! place of these bits in Gray's code: each bit the parity of those from the top down to it. Rows are to descend, heavy ones
@@ -7,6 +7,7 @@
 use super::count::{range_length, rare_bits};
 use super::error::ListError;
 use super::numbers::{Map, Panel, TAPS, extent, kernel, role};
+use super::sort::WORD_BITS;
 use crate::sparse_conv::RowOrder;
 use crate::sparse_conv::pieces::{MapSet, PlanBuilder};
 use tilewright_ir::DType;
@@ -68,8 +69,8 @@ fn mask(k: &mut KernelBuilder, order: RowOrder) -> Result<(), LayoutError> {
             let entries = map.entries(r, &p, [start, there], tap, to);
             let some = p.all.is(r, entries, CmpPred::Ge, 0);
             let bit = bits_of(r, &p, bits.as_ref(), tap, from, to);
-            let at_word = p.taps.with(r, "ushr", bit, 5);
-            let bit = p.taps.with(r, "and", bit, 31);
+            let at_word = p.taps.with(r, "div", bit, WORD_BITS);
+            let bit = p.taps.with(r, "rem", bit, WORD_BITS);
             let here = p.taps.is(r, at_word, CmpPred::Eq, word);
             let unit = p.taps.ones(r, here);
             let value = r.binary("shl", unit, bit);

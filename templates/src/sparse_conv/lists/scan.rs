@@ -9,7 +9,7 @@ use tilewright_ir::tile::{CmpPred, KernelBuilder, RoleBuilder, Scalar, Staging, 
 use tilewright_runtime::dtype::Dtype;
 
 /// Numbers of a CTA, and of one step of the CTA that joins them.
-const BLOCK: u32 = 512;
+pub(super) const BLOCK: u32 = 512;
 /// Numbers that are summed up at once: 16 bytes a lane.
 const PART: u32 = 128;
 const BLOCKS: &str = "ceil_div(max(len,1),512)";
@@ -107,21 +107,23 @@ fn block(r: &mut RoleBuilder, n: &Numbers, list: &TensorRef, i: Scalar, len: Sca
 }
 
 /// A block that passes through shared memory: from memory and back neighbouring lanes hold neighbours, in sums each holds a run.
-struct Summed {
-    block: Numbers,
-    part: Numbers,
+pub(super) struct Summed {
+    /// As memory has them, `[1, 512]`.
+    pub block: Numbers,
+    /// What is summed at once, `[1, 128]`.
+    pub part: Numbers,
     /// The numbers, and their sums.
     shared: Staging,
 }
 
 impl Summed {
-    fn declare(k: &mut KernelBuilder) -> Result<Self, LayoutError> {
+    pub fn declare(k: &mut KernelBuilder) -> Result<Self, LayoutError> {
         let shared = k.scratch("block", DType::I32, [1, BLOCK], 2);
         Ok(Summed { block: Numbers::new(32, BLOCK, 1)?, part: Numbers::new(32, PART, PART / 32)?, shared })
     }
 
     /// What lies before each number of a block, `start` before the first, and what lies before the next block.
-    fn before_each(&self, r: &mut RoleBuilder, v: TileRef, start: TileRef) -> (TileRef, TileRef) {
+    pub fn before_each(&self, r: &mut RoleBuilder, v: TileRef, start: TileRef) -> (TileRef, TileRef) {
         let (shared, sums) = (r.staging(&self.shared, 0), r.staging(&self.shared, 1));
         r.store_shared(shared, v);
         r.sync();

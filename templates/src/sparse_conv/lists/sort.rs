@@ -1,6 +1,6 @@
 //! A stable radix sort of row numbers, from the lowest digit up.
 //!
-//! One pass of 8 bits is three launches. With `below(t, b)` the number of block b's elements whose digit is less than t, `S(t, b)` its sum
+//! One pass of 7 bits is three launches: a kernel of 27 taps takes four passes, of its halves two. With `below(t, b)` the number of block b's elements whose digit is less than t, `S(t, b)` its sum
 //! over earlier blocks and `L` how many elements of an element's own block come before it in sorted order, an element of digit d
 //! in block b goes to
 //!
@@ -12,7 +12,7 @@
 
 use super::error::ListError;
 use super::numbers::{Numbers, extent, fixed, kernel, role, rows_that_exist};
-use super::scan::before_each;
+use super::scan::{self, Summed};
 use crate::sparse_conv::pieces::{MapSet, PlanBuilder};
 use tilewright_ir::DType;
 use tilewright_ir::layout::{LayoutError, blocked};
@@ -20,14 +20,14 @@ use tilewright_ir::tile::{CmpPred, KernelBuilder, RegTile, RoleBuilder, SmemRef,
 use tilewright_runtime::dtype::Dtype;
 
 /// Bits of a digit.
-pub(super) const BITS: u32 = 8;
-/// Digits, and elements of a block: a thread each, so that a digit and a place in the block are 16 bits.
-const BLOCK: u32 = 256;
+const BITS: u32 = 7;
+/// Bits of a word of keys: whole digits.
+pub(super) const WORD_BITS: u32 = 4 * BITS;
+/// Digits, and elements of a block: a thread each.
+const BLOCK: u32 = 1 << BITS;
 /// Elements compared with at once.
 const AGAINST: u32 = 16;
-/// Blocks that a warp sums at once.
-const SUMMED: u32 = 128;
-const BLOCKS: &str = "ceil_div(max(rows,1),256)";
+const BLOCKS: &str = "ceil_div(max(rows,1),128)";
 
 /// Adds the launches that make I32 `[splits, rows]`, for each range of taps the row numbers below the count by ascending `bits`-bit keys
 /// `keys` I32 `[splits*words, rows]`, the lowest word first, equal ones by number. What follows the count is undefined. Gives its
@@ -49,7 +49,7 @@ pub(super) fn sort(
         .map(|i| pb.workspace(&format!("{name}_order{i}"), Dtype::I32, &[&s, &map.rows]))
         .collect::<Result<_, _>>()?;
     for pass in 0..passes {
-        let (word, shift) = (pass * BITS / 32, pass * BITS % 32);
+        let (word, shift) = (pass * BITS / WORD_BITS, pass * BITS % WORD_BITS);
         let numbers = [("splits", splits), ("words", words), ("word", word), ("shift", shift)];
         let mut sets: Vec<(String, String)> = numbers.map(|(n, v)| (n.into(), v.to_string())).into();
         sets.push(("rows".into(), map.rows.clone()));
@@ -74,9 +74,9 @@ struct Elements {
     order: Option<TensorRef>,
     /// A block's elements as seen by all of its threads.
     shared: Staging,
-    /// A thread's element, `[1, 256]`.
+    /// A thread's element, `[1, 128]`.
     n: Numbers,
-    /// The same element as a column `[256, 1]`, compared with 16 columns.
+    /// The same element as a column `[128, 1]`, compared with 16 columns.
     wide: RegTile,
 }
 
@@ -93,7 +93,7 @@ impl Elements {
         Ok(Elements { keys, count, order, shared, n: Numbers::new(BLOCK, BLOCK, 1)?, wide })
     }
 
-    /// This block's elements: row numbers, digits, `digit * 256 + place`, which is beyond every digit where there is no row, and
+    /// This block's elements: row numbers, digits, `digit * 128 + place`, which is beyond every digit where there is no row, and
     /// where there is one. The third is in shared memory.
     fn load(&self, r: &mut RoleBuilder) -> Result<[TileRef; 4], LayoutError> {
         let n = &self.n;
@@ -153,7 +153,7 @@ impl Elements {
     }
 }
 
-/// `below` I32 `[splits, 256, blocks + 1]`: at digit t - 1 and a block, its elements with a digit less than t.
+/// `below` I32 `[splits, 128, blocks + 1]`: at digit t - 1 and a block, its elements with a digit less than t.
 fn declare_below(k: &mut KernelBuilder) -> TensorRef {
     k.tensor("below", DType::I32, [extent("splits"), fixed(BLOCK), extent(&format!("{BLOCKS}+1"))])
 }
@@ -197,27 +197,24 @@ fn sums(k: &mut KernelBuilder) -> Result<(), LayoutError> {
     k.shape("splits");
     let below = declare_below(k);
     k.grid([BLOCK.to_string(), "splits".into(), "1".into()]);
-    let n = Numbers::new(32, SUMMED, SUMMED / 32)?;
+    let sum = Summed::declare(k)?;
     role(k, 1, |r| {
         let (digit, range) = (r.cta_id(0), r.cta_id(1));
         let stride = stride(r);
         let blocks = r.sub(stride, 1);
         let first = r.mul(digit, stride);
-        let one = n.one(r);
+        let one = sum.part.one(r);
         let none = one.int(r, 0);
         let before = r.tile_cell(none);
-        r.for_range(0, blocks, SUMMED, |r, b| {
-            let b = n.from(r, b);
-            let there = n.is(r, b, CmpPred::Lt, blocks);
-            let at = n.with(r, "add", b, first);
+        r.for_range(0, blocks, scan::BLOCK, |r, b| {
+            let b = sum.block.from(r, b);
+            let there = sum.block.is(r, b, CmpPred::Lt, blocks);
+            let at = sum.block.with(r, "add", b, first);
             let v = r.load_elems(&below, &[range], at, Some(there));
-            let mine = r.get_tile(before);
-            let start = r.broadcast(mine, n.ty.clone());
-            let value = before_each(r, v, start);
+            let start = r.get_tile(before);
+            let (value, end) = sum.before_each(r, v, start);
             r.store_elems(&below, &[range], at, value, Some(there));
-            let sum = r.reduce("add", v);
-            let sum = r.binary("add", mine, sum);
-            r.set_tile(before, sum);
+            r.set_tile(before, end);
         });
         let all = r.get_tile(before);
         let last = r.add(first, blocks);

@@ -4,7 +4,7 @@ use super::count::range_length;
 use super::error::ListError;
 use super::keys::keys;
 use super::numbers::{Map, Panel, TAPS, extent, fixed, kernel, role};
-use super::sort::sort;
+use super::sort::{WORD_BITS, sort};
 use crate::sparse_conv::RowOrder;
 use crate::sparse_conv::pieces::{MapSet, PlanBuilder, Tiles};
 use tilewright_ir::DType;
@@ -61,7 +61,7 @@ pub fn tiles(pb: &mut PlanBuilder, name: &str, map: &MapSet, config: TileConfig)
     let sorted = match order {
         None => None,
         Some(order) => {
-            let words = length.div_ceil(32);
+            let words = length.div_ceil(WORD_BITS);
             let keys = keys(pb, name, map, order, splits, words)?;
             Some(sort(pb, name, map, &keys, splits, words, length)?)
         }
