@@ -53,11 +53,11 @@ def map_class(mode):
 
 
 def map_sizes(g, n, m):
-    return {"m": m, "n": n, "k": g.taps, **g.sizes()}
+    return {"m": m, "inputs": n, **g.sizes()}
 
 
 def conv_sizes(g, n, found, cin, cout):
-    return {**map_sizes(g, n, len(found)), "cin": cin, "cout": cout, "pairs": int((found >= 0).sum())}
+    return {**map_sizes(g, n, len(found)), "k": cin, "n": cout, "pairs": int((found >= 0).sum())}
 
 
 def geometry(mode, kernel, stride, dilation, padding):

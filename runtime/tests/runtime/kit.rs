@@ -122,7 +122,10 @@ fn what_is_missing_is_said_in_one_line() {
     assert!(line.starts_with("run.py: /nowhere/lib.so is missing: build it with `cargo build"), "{line}");
 
     let phase = refusal(folder.path(), &["--phases", "check,measure"]).unwrap();
-    assert_eq!(phase, "run.py: no phase measure: there are check, sweep, mixed-check, mixed, attention-check, attention, sparse-check, sparse, plans");
+    assert_eq!(
+        phase,
+        "run.py: no phase measure: there are check, sweep, mixed-check, mixed, attention-check, attention, sparse-check, sparse, plans"
+    );
 
     // A torch that finds no GPU, whether or not the machine has the real one.
     let library = folder.path().join("lib.so");
