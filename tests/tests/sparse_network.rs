@@ -136,7 +136,9 @@ impl<'a> Trial<'a> {
         let map = maps.of(network, conv).unwrap();
         let reference = conv_reference(&problem, &map, &operands, self.choice.of(conv.group).flow);
         assert_eq!(reference.first_miss(&found, layer.cout as usize), None, "{} of {}", layer.name, network.name);
-        assert!(found.iter().filter(|v| **v != 0.0).count() * 4 > found.len(), "{} is nearly all zeros", layer.name);
+        // A test of zeros would hold whatever the kernels did; relu leaves few voxels some.
+        let alive = found.iter().filter(|v| **v != 0.0).count() * 8 > found.len();
+        assert!(alive || maps.rows(layer.level) < 20, "{} is nearly all zeros", layer.name);
     }
 }
 
