@@ -33,11 +33,13 @@ pub fn request(ask: Ask) -> Res<Request> {
     }
     let own: Option<NetworkChoice> = ask.parsed("choice")?;
     let pinned = own.is_some();
-    let choice = own.unwrap_or_else(|| NetworkChoice::standard(&network, d));
     Ok(Request {
-        case: case::case(&network, d, &choice, maps, ask.tensors)?,
+        case: case::case(&network, d, maps, ask.tensors)?,
         pinned,
-        plans: Box::new(move |arch| Ok(vec![plan(arch, &network, d, &choice)?])),
+        plans: Box::new(move |arch| {
+            let choice = own.clone().unwrap_or_else(|| NetworkChoice::standard(arch, &network, d));
+            Ok(vec![plan(arch, &network, d, &choice)?])
+        }),
     })
 }
 
