@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::attention::i32_bytes;
 use common::*;
 use safetensors::tensor::Dtype;
 use serde_json::Value;

@@ -44,7 +44,7 @@ fn prefix_sums_of_any_length() {
 
 /// Sizes around tiles and blocks of rows, at every number of taps that words of a mask make different.
 fn maps() -> Vec<(Made, u64)> {
-    let sizes = [(1, 257, 300), (8, 0, 0), (8, 0, 40), (27, 1, 1), (27, 130, 200), (31, 63, 64), (32, 64, 64), (33, 65, 70)];
+    let sizes = [(1, 257, 300), (8, 0, 0), (8, 0, 40), (27, 1, 1), (27, 130, 200), (31, 63, 64), (32, 64, 300), (33, 65, 70)];
     let more = [(125, 129, 129), (343, 33, 40), (27, 390, 400)];
     sizes.into_iter().chain(more).enumerate().map(|(i, (k, m, rows))| (Made::new(k, m, rows, i as u64), i as u64 % 4)).collect()
 }
@@ -140,8 +140,9 @@ fn check_tiles(arch: Arch, most_taps: u32, ways: &[(Option<RowOrder>, u32, u32)]
     });
     for (m, seed) in maps {
         // Behind the count there is no order, behind a tile's last tap there is nothing.
-        let loose: Vec<String> =
-            (0..configs.len()).flat_map(|i| ["taps", "rows", "order0", "order1"].map(|part| format!("t{i}_{part}"))).collect();
+        let loose: Vec<String> = (0..configs.len())
+            .flat_map(|i| ["taps", "rows", "below", "order0", "order1"].map(|part| format!("t{i}_{part}")))
+            .collect();
         let got = listed.run(&m, 0, seed, &loose.iter().map(String::as_str).collect::<Vec<_>>());
         for (c, t) in configs.iter().zip(&listed.made) {
             let what = format!("{c:?} of {} of {} rows, {} taps", m.count, m.rows, m.taps);

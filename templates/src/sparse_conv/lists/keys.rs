@@ -62,6 +62,8 @@ fn mask(k: &mut KernelBuilder, order: RowOrder) -> Result<(), LayoutError> {
         let from = r.mul(range, each);
         let to = r.add(from, each);
         let to = r.min(to, taps);
+        let some = r.cmp(CmpPred::Lt, first, rows);
+        let to = r.select(some, to, from);
         let none = p.all.int(r, 0);
         // Of each thread the bits of its taps; a row's are joined at the end.
         let (key, above) = (r.tile_cell(none), r.tile_cell(none));

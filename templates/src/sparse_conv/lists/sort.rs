@@ -16,7 +16,7 @@ use super::scan::{self, Summed};
 use crate::sparse_conv::pieces::{MapSet, PlanBuilder};
 use tilewright_ir::DType;
 use tilewright_ir::layout::{LayoutError, blocked};
-use tilewright_ir::tile::{CmpPred, KernelBuilder, RegTile, RoleBuilder, SmemRef, Staging, TensorRef, TileRef};
+use tilewright_ir::tile::{CmpPred, KernelBuilder, RegTile, RoleBuilder, Scalar, SmemRef, Staging, TensorRef, TileRef};
 use tilewright_runtime::dtype::Dtype;
 
 /// Bits of a digit.
@@ -93,6 +93,21 @@ impl Elements {
         Ok(Elements { keys, count, order, shared, n: Numbers::new(BLOCK, BLOCK, 1)?, wide })
     }
 
+    /// Records `body` for the blocks that have rows; the others have nothing to do.
+    fn each(
+        &self,
+        r: &mut RoleBuilder,
+        body: impl FnOnce(&mut RoleBuilder) -> Result<(), LayoutError>,
+    ) -> Result<(), LayoutError> {
+        let block = r.cta_id(0);
+        let first = r.mul(block, BLOCK);
+        let rows = rows_that_exist(r, &self.count);
+        let some = r.cmp(CmpPred::Lt, first, rows);
+        let mut result = Ok(());
+        r.if_then(some, |r| result = body(r));
+        result
+    }
+
     /// This block's elements: row numbers, digits, `digit * 128 + place`, which is beyond every digit where there is no row, and
     /// where there is one. The third is in shared memory.
     fn load(&self, r: &mut RoleBuilder) -> Result<[TileRef; 4], LayoutError> {
@@ -164,44 +179,51 @@ fn count_below(k: &mut KernelBuilder, later: bool) -> Result<(), LayoutError> {
     let below = declare_below(k);
     let mut result = Ok(());
     role(k, BLOCK / 32, |r| {
-        if let Err(error) = e.load(r) {
-            return result = Err(error);
-        }
-        let n = &e.n;
-        let one = r.int(1);
-        let next = n.from(r, one);
-        let limit = n.with(r, "shl", next, BITS);
-        let sum = e.below(r, limit);
-        let (block, range) = (r.cta_id(0), r.cta_id(1));
-        let zero = r.int(0);
-        let digit = n.from(r, zero);
-        let stride = stride(r);
-        let at = n.with(r, "mul", digit, stride);
-        let at = n.with(r, "add", at, block);
-        r.store_elems(&below, &[range], at, sum, None);
+        result = e.each(r, |r| {
+            e.load(r)?;
+            let n = &e.n;
+            let one = r.int(1);
+            let next = n.from(r, one);
+            let limit = n.with(r, "shl", next, BITS);
+            let sum = e.below(r, limit);
+            let (block, range) = (r.cta_id(0), r.cta_id(1));
+            let zero = r.int(0);
+            let digit = n.from(r, zero);
+            let stride = stride(r);
+            let at = n.with(r, "mul", digit, stride);
+            let at = n.with(r, "add", at, block);
+            r.store_elems(&below, &[range], at, sum, None);
+            Ok(())
+        });
     });
     result
 }
 
-/// Blocks and one.
-fn stride(r: &mut RoleBuilder) -> tilewright_ir::tile::Scalar {
+/// Blocks that have rows.
+fn blocks(r: &mut RoleBuilder, count: &TensorRef) -> Scalar {
+    let rows = rows_that_exist(r, count);
+    r.ceil_div(rows, BLOCK)
+}
+
+/// Room for blocks, and one.
+fn stride(r: &mut RoleBuilder) -> Scalar {
     let rows = r.param("rows");
     let rows = r.max(rows, 1);
     let blocks = r.ceil_div(rows, BLOCK);
     r.add(blocks, 1)
 }
 
-/// `below` in place -> sums over earlier blocks, over all of them at the end.
+/// `below` in place -> sums over earlier blocks, over all of them behind the last that has rows.
 fn sums(k: &mut KernelBuilder) -> Result<(), LayoutError> {
     k.shape("rows");
     k.shape("splits");
+    let count = k.tensor("count", DType::I32, [fixed(1)]);
     let below = declare_below(k);
     k.grid([BLOCK.to_string(), "splits".into(), "1".into()]);
     let sum = Summed::declare(k)?;
     role(k, 1, |r| {
         let (digit, range) = (r.cta_id(0), r.cta_id(1));
-        let stride = stride(r);
-        let blocks = r.sub(stride, 1);
+        let (stride, blocks) = (stride(r), blocks(r, &count));
         let first = r.mul(digit, stride);
         let one = sum.part.one(r);
         let none = one.int(r, 0);
@@ -231,31 +253,30 @@ fn place(k: &mut KernelBuilder, later: bool) -> Result<(), LayoutError> {
     let place = k.tensor("place", DType::I32, [extent("splits"), extent("rows")]);
     let mut result = Ok(());
     role(k, BLOCK / 32, |r| {
-        let [row, digit, element, there] = match e.load(r) {
-            Ok(loaded) => loaded,
-            Err(error) => return result = Err(error),
-        };
-        let n = &e.n;
-        let (block, range) = (r.cta_id(0), r.cta_id(1));
-        let stride = stride(r);
-        let last = r.sub(stride, 1);
-        let next = r.add(block, 1);
-        let this = n.with(r, "mul", digit, stride);
-        let lower = n.with(r, "sub", this, stride);
-        // There is nothing below digit 0.
-        let some = n.is(r, digit, CmpPred::Gt, 0);
-        let some = r.binary("and", some, there);
-        let at = n.with(r, "add", lower, last);
-        let smaller = r.load_elems(&below, &[range], at, Some(some));
-        let at = n.with(r, "add", this, block);
-        let with_mine = r.load_elems(&below, &[range], at, Some(there));
-        let at = n.with(r, "add", lower, next);
-        let without = r.load_elems(&below, &[range], at, Some(some));
-        let mine = e.below(r, element);
-        let to = r.binary("add", smaller, with_mine);
-        let to = r.binary("sub", to, without);
-        let to = r.binary("add", to, mine);
-        r.store_elems(&place, &[range], to, row, Some(there));
+        result = e.each(r, |r| {
+            let [row, digit, element, there] = e.load(r)?;
+            let n = &e.n;
+            let (block, range) = (r.cta_id(0), r.cta_id(1));
+            let (stride, last) = (stride(r), blocks(r, &e.count));
+            let next = r.add(block, 1);
+            let this = n.with(r, "mul", digit, stride);
+            let lower = n.with(r, "sub", this, stride);
+            // There is nothing below digit 0.
+            let some = n.is(r, digit, CmpPred::Gt, 0);
+            let some = r.binary("and", some, there);
+            let at = n.with(r, "add", lower, last);
+            let smaller = r.load_elems(&below, &[range], at, Some(some));
+            let at = n.with(r, "add", this, block);
+            let with_mine = r.load_elems(&below, &[range], at, Some(there));
+            let at = n.with(r, "add", lower, next);
+            let without = r.load_elems(&below, &[range], at, Some(some));
+            let mine = e.below(r, element);
+            let to = r.binary("add", smaller, with_mine);
+            let to = r.binary("sub", to, without);
+            let to = r.binary("add", to, mine);
+            r.store_elems(&place, &[range], to, row, Some(there));
+            Ok(())
+        });
     });
     result
 }

@@ -132,6 +132,8 @@ fn list(k: &mut KernelBuilder, bm: u32, sorted: bool) -> Result<(), LayoutError>
             let from = r.mul(range, each);
             let to = r.add(from, each);
             let to = r.min(to, taps);
+            let some = r.cmp(CmpPred::Lt, first, exist);
+            let to = r.select(some, to, from);
             let slots = r.scalar_cell(0);
             r.for_range(from, to, TAPS, |r, tap| {
                 let entries = map.entries(r, &p, [start, there], tap, to);
