@@ -14,6 +14,9 @@ Phases, each in its own process, so that a crash or a hang costs one case and no
   mixed-check, mixed
            the same for GEMMs of packed weights, 8-bit operands and experts: every plan checked, then layers of language
            models against torch and, with --peers, what other libraries have; gemm_mixed.py has them
+  sparse-check, sparse
+           the same for sparse convolutions: every plan checked on pieces of scans, then layers and whole networks on scans
+           against gather-GEMM-scatter with torch, spconv-triton and spconv; sparse.py has them
   plans    every GEMM plan of the pack on 4096^3 and 8192^3, then on the LLM shapes, for tuning
 
 The report (gpu-report.json in --out, else $OUT, else here) is rewritten by rename after every case. Exit status: 0 all
@@ -34,10 +37,11 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBRARY = "libtilewright_runtime.so"
 REPORT = "gpu-report.json"
-PHASES = ("check", "sweep", "mixed-check", "mixed", "attention-check", "attention", "plans")
+PHASES = ("check", "sweep", "mixed-check", "mixed", "attention-check", "attention", "sparse-check", "sparse", "plans")
 # Share of the time left that a phase may use; the last takes what remains.
 SHARE = {
-    "check": 0.15, "sweep": 0.25, "mixed-check": 0.2, "mixed": 0.5, "attention-check": 0.25, "attention": 0.8, "plans": 1.0,
+    "check": 0.15, "sweep": 0.25, "mixed-check": 0.2, "mixed": 0.5, "attention-check": 0.25, "attention": 0.5,
+    "sparse-check": 0.25, "sparse": 0.8, "plans": 1.0,
 }
 
 OK, UNFIT = 0, 4
@@ -51,6 +55,7 @@ SQUARES = [(4096, 4096, 4096), (8192, 8192, 8192)]
 LLAMA_8B = [(4096, 6144), (4096, 4096), (4096, 28672), (14336, 4096)]  # (k, n)
 LLAMA_70B = [(8192, 10240), (8192, 8192), (8192, 57344), (28672, 8192)]
 LLM_M = [4096, 16, 1, 64, 256, 1024]  # most telling first
+SPARSE_OPS = ("sparse_conv", "kernel_map", "sparse_network")
 ATTENTION_OPS = ("attention", "attention_decode", "attention_merge", "page_stats", "page_select")
 MAIN_CLASS = {"a": "bf16", "b": "nk", "out": "bf16", "act": "none", "bias": "0", "residual": "0"}
 
@@ -451,8 +456,8 @@ def phase_check(runtime, manifest, part, deadline):
     for shape in CHECK_SHAPES:
         for plan in manifest["plans"]:
             fields, used = parse_class(plan["class"]), [kernels[launch["kernel"]] for launch in plan["launches"]]
-            if plan["op"] in ATTENTION_OPS or is_mixed(plan["op"], fields):
-                continue  # phases attention-check and mixed-check have them
+            if plan["op"] in ATTENTION_OPS + SPARSE_OPS or is_mixed(plan["op"], fields):
+                continue  # phases attention-check, sparse-check and mixed-check have them
             why = f"op {plan['op']}" if plan["op"] != "gemm" else unsupported(fields)
             if why:
                 unchecked[plan["id"]] = why
@@ -770,12 +775,14 @@ def worker(arguments):
     part.data["runtime"] = runtime.lib.tw_version().decode()
     import attention
     import gemm_mixed
+    import sparse
 
     options = {"full": arguments.full, "only": arguments.mixed, "peers_folder": arguments.peers}
     {
         "check": phase_check, "sweep": phase_sweep, "plans": phase_plans, "attention-check": attention.phase_check,
         "attention": attention.phase_sweep, "mixed-check": gemm_mixed.phase_check,
         "mixed": lambda *given: gemm_mixed.phase_sweep(*given, **options),
+        "sparse-check": sparse.phase_check, "sparse": lambda *given: sparse.phase_sweep(*given, arguments.peers),
     }[arguments.worker](runtime, manifest, part, arguments.deadline)
     part.save()
 
@@ -822,8 +829,9 @@ def geomean(values):
 def summarise(report):
     import attention
     import gemm_mixed
+    import sparse
 
-    cases = [case for phase in ("check", "attention-check", "mixed-check") for case in report.get(phase, {}).get("cases", {}).values()]
+    cases = [case for phase in ("check", "attention-check", "mixed-check", "sparse-check") for case in report.get(phase, {}).get("cases", {}).values()]
     rows = [row for row in report.get("sweep", {}).get("cases", {}).values() if row.get("status") == "ok"]
     groups = {"all": rows}
     for row in rows:
@@ -841,6 +849,7 @@ def summarise(report):
         "geomean_of_cublas": {name: geomean([row["of_cublas"] for row in group]) for name, group in groups.items()},
         "best_plan": best, "attention": attention.headline(report.get("attention", {}).get("cases", {})),
         "mixed": gemm_mixed.headline(report.get("mixed", {}).get("cases", {})),
+        "sparse": sparse.headline(report.get("sparse", {}).get("cases", {})),
     }
 
 
@@ -856,7 +865,7 @@ def main():
     parser.add_argument("--full", action="store_true", help="every case of the mixed sweep (default: a short list)")
     parser.add_argument("--quick", dest="full", action="store_false", help="the short list of the mixed sweep (the default)")
     parser.add_argument("--mixed", metavar="GLOB", help="of the mixed sweep only cases whose name matches")
-    parser.add_argument("--peers", metavar="DIR", help="folder of peers of the mixed sweep; gemm_mixed_peers.py says what it holds")
+    parser.add_argument("--peers", metavar="DIR", help="folder of peers of the mixed and sparse sweeps; gemm_mixed_peers.py and sparse_peers.py say what it holds")
     for hidden in ("--worker", "--part"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     parser.add_argument("--deadline", type=float, help=argparse.SUPPRESS)
@@ -931,8 +940,9 @@ def main():
         ratio = summary["attention"][f"{group}_of_best_peer"]
         print(f"attention {group}: {f'geomean {ratio:.3f} x the best peer' if ratio else 'not measured'}")
     import gemm_mixed
+    import sparse
 
-    for line in gemm_mixed.closing_lines(summary["mixed"]):
+    for line in gemm_mixed.closing_lines(summary["mixed"]) + sparse.closing_lines(summary["sparse"]):
         print(line)
     sys.exit(2 if report["problems"] and not report.get("manifest_hash") else 1 if summary["failures"] or report["problems"] else 0)
 

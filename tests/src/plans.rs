@@ -48,6 +48,11 @@ impl BuiltPlan {
         &self.kernels
     }
 
+    /// The same kernels for another plan, whose kernels are among them.
+    pub fn of(self, plan: &Plan) -> Self {
+        BuiltPlan { plan: plan.clone(), ..self }
+    }
+
     /// Runs every launch under schedule `seed`. `ints` are the plan's variables, `floats` the F32 scalars; `inputs` are the contents
     /// of tensors by name, and every other tensor starts undefined.
     pub fn run(

@@ -1,13 +1,15 @@
-//! docs/attention.md and docs/gemm.md name tests and configs: they exist.
+//! docs/attention.md, docs/gemm.md and docs/sparse-conv.md name tests and configs: they exist.
 
 use std::path::Path;
 use tilewright_ir::Arch;
 use tilewright_templates::attention::{AttentionConfig, DecodeConfig};
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, build};
+use tilewright_templates::sparse_conv::core::CoreConfig;
 use tilewright_tests::Runner;
 
 const ATTENTION: &str = include_str!("../../docs/attention.md");
 const GEMM: &str = include_str!("../../docs/gemm.md");
+const SPARSE: &str = include_str!("../../docs/sparse-conv.md");
 
 /// The `file.rs::name` of a text.
 fn tests_of(text: &str) -> Vec<(&str, &str)> {
@@ -93,4 +95,14 @@ fn the_page_says_what_machine_code_costs() {
         should_be.push(found);
     }
     assert!(rows == should_be, "the table should be\n{}", should_be.join("\n"));
+}
+
+#[test]
+fn tiles_of_sparse_convolutions_are_configs() {
+    let words: Vec<&str> = SPARSE.split(['`', ' ', ',']).filter(|w| w.starts_with("mma_") || w.starts_with("wgmma_")).collect();
+    assert!(words.len() >= 2, "{words:?}");
+    for word in words {
+        let config: CoreConfig = word.parse().unwrap_or_else(|e| panic!("{e}"));
+        config.check(Arch::Sm90a, tilewright_ir::DType::F16).unwrap();
+    }
 }

@@ -88,8 +88,9 @@ impl<'a> Trial<'a> {
             let scale = 1.5 / (cin as f64 * taps as f64).sqrt();
             let weight: Vec<f64> = random.list(self.d, taps * cin * cout).iter().map(|w| w * scale).collect();
             list.insert(format!("{}.weight", layer.name), encode(self.d, &weight));
-            for name in ["bias", "bn_scale", "bn_shift"] {
-                list.insert(format!("{}.{name}", layer.name), encode(DType::F32, &random.list(DType::F32, cout)));
+            for (name, middle, size) in [("bias", 0.0, 0.3), ("bn_scale", 0.75, 0.25), ("bn_shift", 0.0, 0.3)] {
+                let v: Vec<f64> = (0..cout).map(|_| middle + size * random.unit()).collect();
+                list.insert(format!("{}.{name}", layer.name), encode(DType::F32, &v));
             }
         }
         list.retain(|name, _| self.op.plan.tensors.iter().any(|t| t.name == *name && t.role == Role::Input));
@@ -135,7 +136,9 @@ impl<'a> Trial<'a> {
         let map = maps.of(network, conv).unwrap();
         let reference = conv_reference(&problem, &map, &operands, self.choice.of(conv.group).flow);
         assert_eq!(reference.first_miss(&found, layer.cout as usize), None, "{} of {}", layer.name, network.name);
-        assert!(found.iter().filter(|v| **v != 0.0).count() * 4 > found.len(), "{} is nearly all zeros", layer.name);
+        // A test of zeros would hold whatever the kernels did; relu leaves few voxels some.
+        let alive = found.iter().filter(|v| **v != 0.0).count() * 8 > found.len();
+        assert!(alive || maps.rows(layer.level) < 20, "{} is nearly all zeros", layer.name);
     }
 }
 

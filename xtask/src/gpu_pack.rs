@@ -1,6 +1,6 @@
 //! `cargo xtask gpu-pack`.
 
-use crate::{Usage, shell};
+use crate::{Usage, gpu_scenes, shell};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ pub const HELP: &str = "\
 Usage: cargo xtask gpu-pack [--target sm90] [--out DIR]
 
 Gathers in DIR (.gpu-kit by default) what a machine with a GPU and a driver needs to check and time the kernels: the
-runtime's shared library, kernels-generated/<target>, random programs with the emulator's answers, and the scripts of
-benches/gpu. Needs no LLVM. Prints the folder's name to stdout.
+runtime's shared library, kernels-generated/<target>, random programs with the emulator's answers, scans as voxels (simulated, and
+the real one where `cargo xtask scans` has been), networks/, and the scripts of benches/gpu. Needs no LLVM. Prints the folder's name to stdout.
 ";
 
 /// The most a kit may weigh, so that it goes anywhere in one piece.
 const LIMIT_BYTES: u64 = 60 << 20;
 
-const SCRIPTS: [&str; 8] = [
+const SCRIPTS: [&str; 11] = [
     "run.py",
     "attention.py",
     "attention_check.py",
@@ -25,6 +25,9 @@ const SCRIPTS: [&str; 8] = [
     "gemm_mixed_data.py",
     "gemm_mixed_peers.py",
     "gemm_mixed_small.py",
+    "sparse.py",
+    "sparse_data.py",
+    "sparse_peers.py",
     "differential.py",
 ];
 
@@ -54,6 +57,8 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
     for script in SCRIPTS {
         size += copy(&shell::root().join("benches/gpu").join(script), &options.out.join(script))?;
     }
+    size += gpu_scenes::write(&options.out.join("scenes"))?;
+    size += copy_tree(&shell::root().join("networks"), &options.out.join("networks"))?;
     size += random_programs(&options.out.join("random"))?;
     size += copy_tree(&kernels, &options.out.join("kernels-generated").join(&options.target))?;
     if size >= LIMIT_BYTES {

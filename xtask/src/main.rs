@@ -2,6 +2,7 @@
 
 mod generate;
 mod gpu_pack;
+mod gpu_scenes;
 mod scans;
 mod setup;
 mod shell;

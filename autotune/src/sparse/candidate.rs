@@ -1,8 +1,10 @@
 //! Ways to do the layers of a group, and their ids.
 
-use super::work::Rows;
+use super::work::{Precision, Rows};
 use std::fmt;
 use tilewright_templates::sparse_conv::core::{CoreConfig, MmaConfig, WgmmaConfig};
+use tilewright_templates::sparse_conv::network::{GroupChoice, ShortTiles};
+use tilewright_templates::sparse_conv::{Dataflow, RowOrder};
 
 /// How gathering, multiplying and summing are arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,8 +68,8 @@ pub struct Candidate {
 
 /// Widths of accumulators.
 const WIDTHS: [u32; 7] = [16, 32, 64, 96, 128, 192, 256];
-/// Depths of stages.
-const DEPTHS: [u32; 3] = [16, 32, 64];
+/// Bytes of a stage's row.
+const DEPTHS: [u32; 3] = [32, 64, 128];
 
 impl Flow {
     /// Ranges of taps.
@@ -103,9 +105,10 @@ impl Flow {
 
 impl Tile {
     /// The tile that a layer of so many channels gets: no wider and no deeper than the layer needs.
-    pub fn for_layer(self, cin: u32, cout: u32) -> Tile {
+    pub fn for_layer(self, precision: Precision, cin: u32, cout: u32) -> Tile {
         let fit = |list: &[u32], need: u32, most: u32| list.iter().copied().find(|v| *v >= need).map_or(most, |v| v.min(most));
-        Tile { bn: fit(&WIDTHS, cout, self.bn), bk: fit(&DEPTHS, cin, self.bk), ..self }
+        let depths = DEPTHS.map(|bytes| bytes / precision.bytes());
+        Tile { bn: fit(&WIDTHS, cout, self.bn), bk: fit(&depths, cin, self.bk), ..self }
     }
 
     /// The kernel's config.
@@ -120,6 +123,23 @@ impl Tile {
     /// Shared memory of its ring, bytes, for elements of so many.
     pub fn smem_bytes(self, element: u32) -> u32 {
         self.stages * (self.bm + self.bn) * self.bk * element
+    }
+}
+
+impl Candidate {
+    /// The same for the plan of a network.
+    pub fn choice(self) -> GroupChoice {
+        let short = match self.flow {
+            Flow::GatherScatter { eps, short } => Some(ShortTiles { rows: short, eps_thousandths: eps * 10 }),
+            _ => None,
+        };
+        let (flow, order) = match self.flow {
+            Flow::GatherScatter { .. } => (Dataflow::GatherScatter, RowOrder::default()),
+            Flow::FetchOnDemand { fused } => (Dataflow::FetchOnDemand { fused }, RowOrder::default()),
+            Flow::Implicit => (Dataflow::Implicit, RowOrder::default()),
+            Flow::ImplicitSorted { splits, order } => (Dataflow::ImplicitSorted { splits }, order.order().unwrap_or_default()),
+        };
+        GroupChoice { flow, order, config: self.tile.config(), short }
     }
 }
 
@@ -145,5 +165,28 @@ impl fmt::Display for Flow {
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.flow, self.tile)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tilewright_ir::Arch;
+
+    #[test]
+    fn a_network_plan_gets_the_same_tiles_and_dataflow() {
+        let tile = Tile { core: Core::Mma, bm: 128, bn: 128, bk: 32, stages: 3 };
+        let of = |flow| Candidate { flow, tile }.choice();
+        for [cin, cout] in [[4, 32], [32, 96], [96, 128], [256, 256]] {
+            for p in [Precision::F16, Precision::Bf16, Precision::Tf32] {
+                let fit = of(Flow::Implicit).config_for(Arch::Sm80, p.dtype(), [cin, cout]).unwrap();
+                assert_eq!(fit, tile.for_layer(p, cin, cout).config(), "{cin} {cout}");
+            }
+        }
+        let sorted = of(Flow::ImplicitSorted { splits: 3, order: Rows::Rare });
+        assert_eq!((sorted.flow, sorted.order), (Dataflow::ImplicitSorted { splits: 3 }, RowOrder::Rare));
+        let gathered = of(Flow::GatherScatter { eps: 25, short: 32 });
+        assert_eq!(gathered.short, Some(ShortTiles { rows: 32, eps_thousandths: 250 }));
+        assert_eq!(of(Flow::FetchOnDemand { fused: true }).flow, Dataflow::FetchOnDemand { fused: true });
     }
 }

@@ -1,7 +1,6 @@
 //! What was chosen for a network on a device: a JSON file to commit.
 
 use super::candidate::Candidate;
-use super::cost::Model;
 use super::search::{Found, Search};
 use super::space::Space;
 use super::work::{GroupStats, NetworkWork, Precision};
@@ -271,6 +270,7 @@ fn micros(seconds: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sparse::cost::Model;
     use crate::sparse::log::TrialLog;
     use crate::sparse::samples::{KITTI, minkunet, small};
     use crate::sparse::search::Settings;

@@ -164,7 +164,7 @@ fn kernel(at: &At, c: &Candidate) -> Result<(), Illegal> {
     }
     let dtype = at.precision.dtype();
     // Narrower tiles of the same group are checked too: each layer gets one.
-    let tiles = at.layers.iter().map(|l| c.tile.for_layer(l.cin, l.cout)).chain([c.tile]);
+    let tiles = at.layers.iter().map(|l| c.tile.for_layer(at.precision, l.cin, l.cout)).chain([c.tile]);
     let why = tiles.filter_map(|t| t.config().check(at.space.arch, dtype).err()).next();
     why.map_or(Ok(()), |why| Err(Illegal::Kernel(why.to_string())))
 }

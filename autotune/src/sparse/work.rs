@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use tilewright_ir::DType;
+use tilewright_templates::sparse_conv::RowOrder;
 
 /// What features are multiplied as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -219,6 +220,16 @@ impl Precision {
 impl Rows {
     /// The orders that sort.
     pub const SORTED: [Rows; 3] = [Rows::Plain, Rows::Rare, Rows::GrayRare];
+
+    /// The order of a plan, where there is one.
+    pub fn order(self) -> Option<RowOrder> {
+        match self {
+            Rows::Given => None,
+            Rows::Plain => Some(RowOrder::Plain),
+            Rows::Rare => Some(RowOrder::Rare),
+            Rows::GrayRare => Some(RowOrder::GrayRare),
+        }
+    }
 
     /// Its name in keys.
     pub fn name(self) -> &'static str {

@@ -235,6 +235,7 @@ rows! {
     IAdd        "iadd"         [Int, Same(0)] => [Same(0)] {} Pure 0 0 Nat(N::Binary("add")), Alu, "integer sum, wraps";
     ISub        "isub"         [Int, Same(0)] => [Same(0)] {} Pure 0 0 Nat(N::Binary("sub")), Alu, "integer difference, wraps";
     IMul        "imul"         [Int, Same(0)] => [Same(0)] {} Pure 0 0 Nat(N::Binary("mul")), Alu, "integer product, low half";
+    MulWide     "mul.wide"     [I32, I32] => [I64] {} Pure 10 10 Asm("mul.wide.s32 $0, $1, $2;", "=l,r,r"), Alu, "signed product, all 64 bits, one instruction with a sum: LLVM does not see that where a factor is extended outside the loop";
     UDiv        "udiv"         [Int, Same(0)] => [Same(0)] {} Pure 0 0 Nat(N::Binary("udiv")), Alu, "unsigned quotient";
     URem        "urem"         [Int, Same(0)] => [Same(0)] {} Pure 0 0 Nat(N::Binary("urem")), Alu, "unsigned remainder";
     SDiv        "sdiv"         [Int, Same(0)] => [Same(0)] {} Pure 0 0 Nat(N::Binary("sdiv")), Alu, "signed quotient, toward zero";

@@ -129,7 +129,7 @@ rows! {
     LoadRun    "load.run"    [Ints] => [Reg] {"tensor", "offset"} 0 effect, "load a row-major register tile from elements in a row, all inside the tensor: leading coordinates of the first, which lies `offset` further";
     LoadRows   "load.rows"   [Reg, Int] => [Reg] {"tensor", "vec"} 0 effect, "load a register tile from rows by number, from a column on; zeros for a negative row and for columns outside";
     StoreRows  "store.rows"  [Reg, Reg, Int] => [] {"tensor", "vec"} 0 effect, "store a register tile to rows by number, from a column on; nothing for a negative row and for columns outside";
-    CopyRows   "copy.rows"   [Smem, Reg, Int] => [] {"tensor", "vec"} 0 effect, "cp.async of rows by number into a shared tile, zeros as load.rows";
+    CopyRows   "copy.rows"   [Smem, Reg, Int] => [] {"tensor", "vec", "moves?"} 0 effect, "cp.async of rows by number into a shared tile, zeros as load.rows; moves=1: the column is another each time";
     Atomic     "atomic"      [Reg, Reg, MaybeReg, Ints] => [Reg] {"tensor", "f"} 0 effect, "add, min, max or or to elements at an index each: index, values, mask, coordinates; the old values, 0 where the mask is false";
     AtomicCas  "atomic.cas"  [Reg, Reg, Reg, MaybeReg, Ints] => [Reg] {"tensor"} 0 effect, "compare and swap elements at an index each: index, expected, new, mask, coordinates; the old values, 0 where the mask is false";
     AddRows    "add.rows"    [Reg, Reg, Int] => [] {"tensor", "vec"} 0 effect, "add a f32 tile atomically to rows by number, from a column on; nothing for a negative row and for columns outside";

@@ -122,7 +122,10 @@ fn what_is_missing_is_said_in_one_line() {
     assert!(line.starts_with("run.py: /nowhere/lib.so is missing: build it with `cargo build"), "{line}");
 
     let phase = refusal(folder.path(), &["--phases", "check,measure"]).unwrap();
-    assert_eq!(phase, "run.py: no phase measure: there are check, sweep, mixed-check, mixed, attention-check, attention, plans");
+    assert_eq!(
+        phase,
+        "run.py: no phase measure: there are check, sweep, mixed-check, mixed, attention-check, attention, sparse-check, sparse, plans"
+    );
 
     // A torch that finds no GPU, whether or not the machine has the real one.
     let library = folder.path().join("lib.so");
@@ -156,7 +159,7 @@ fn script_tests(names: &[&str], environment: &[(&str, &Path)]) -> Option<String>
 
 #[test]
 fn the_scripts_pass_their_own_tests() {
-    let Some(words) = script_tests(&["test_attention", "test_gemm_mixed"], &[]) else { return };
+    let Some(words) = script_tests(&["test_attention", "test_gemm_mixed", "test_sparse"], &[]) else { return };
     for test in ["test_texts_are_those_of_the_library", "test_keys_are_unique_and_the_short_list_is_part_of_all"] {
         assert!(words.contains(test), "{words}");
     }
@@ -186,4 +189,7 @@ fn plans_of_the_shipped_pack_take_the_kits_problems() {
     ];
     let Some(words) = script_tests(&["test_attention.Packs", "test_gemm_mixed.Packs"], &environment) else { return };
     assert!(words.contains("Ran 5 tests") && !words.contains("skipped"), "{words}");
+    // Without numpy these say that they are skipped.
+    let Some(words) = script_tests(&["test_sparse.Packs"], &environment) else { return };
+    assert!(words.contains("Ran 1 test"), "{words}");
 }

@@ -94,11 +94,20 @@ impl KernelMap {
     /// The map of a layer. Without `target`, strided and generative outputs come in the order in which inputs, and taps of an
     /// input, first lead to them; submanifold outputs are the inputs.
     pub fn build(mode: Mode, g: &Geometry, input: &Points, target: Option<&Points>) -> Result<Self, MapError> {
-        let coords_out = match (mode, target) {
+        Ok(Self::at(mode, g, input, Self::outputs(mode, g, input, target)?))
+    }
+
+    /// The outputs of a layer alone, as [`Self::build`] has them.
+    pub fn outputs(mode: Mode, g: &Geometry, input: &Points, target: Option<&Points>) -> Result<Vec<Coord>, MapError> {
+        Ok(match (mode, target) {
             (_, Some(target)) => target.rows().to_vec(),
             (Mode::Submanifold, None) => input.rows().to_vec(),
             (_, None) => outputs(mode, g, input)?,
-        };
+        })
+    }
+
+    /// The map of a layer at outputs that are known.
+    pub fn at(mode: Mode, g: &Geometry, input: &Points, coords_out: Vec<Coord>) -> Self {
         let taps = g.taps();
         let mut map = Vec::with_capacity(coords_out.len() * taps);
         for c in &coords_out {
@@ -108,7 +117,7 @@ impl KernelMap {
                 map.push(want.and_then(|want| input.find(c[0], want)).unwrap_or(-1));
             }
         }
-        Ok(KernelMap { taps, coords_out, map })
+        KernelMap { taps, coords_out, map }
     }
 
     /// Rows of the output.

@@ -64,6 +64,7 @@ pub fn map_plan(arch: Arch, mode: Mode, target: bool) -> Result<OpPlan, ConvErro
 /// `bias`, `bn_scale`, `bn_shift` `[n]` and `residual [m, n]` -> `features_out [m, n]`, `coords_out`, `status`, `count_out`.
 pub fn conv_plan(arch: Arch, p: &ConvProblem, r: &Recipe) -> Result<OpPlan, ConvError> {
     p.check()?;
+    r.config.check(arch, p.dtype)?;
     let mut pb = PlanBuilder::new(arch, "sparse_conv", &r.plan_id("sparse_conv", &p.slug()), &p.class());
     let d = dtype(p.dtype);
     pb.tensor("features", d, &["inputs", "k"], Role::Input)?;

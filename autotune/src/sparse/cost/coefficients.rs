@@ -29,7 +29,7 @@ coefficients! {
     SECTOR = 32.0, "bytes", "least that L2 hands out", "NVIDIA Nsight Compute documentation, memory tables";
     BURST = 64.0, "bytes", "least that device memory hands out", "HBM2e and HBM3: a burst of a pseudo-channel (JEDEC JESD235, JESD238)";
     RESIDENT = 0.5, "of L2", "what stays in L2 from one launch to the next", "estimate: both halves of L2 may hold a copy of a line (NVIDIA A100 white paper)";
-    ATOMIC_SLOWDOWN = 2.0, "stores", "what an atomic of a sector costs in L2", "estimate: it is read and written";
+    ATOMIC_SLOWDOWN = 4.0, "stores", "what an atomic of a sector costs in L2", "estimate: it is read, added to and written, and neighbouring taps meet in the same rows";
     COPY_CYCLES = 2.0, "cycles", "issue of one 16-byte copy of a warp's lanes", "as for dense GEMM: eight instructions on four schedulers";
     DEPENDENT_LOADS = 3.0, "loads", "accesses one after another before a tile's first rows come", "the lists of tiles: taps, rows, features";
     EPILOGUE_CYCLES = 400.0, "cycles", "end of a tile besides its bytes", "as for dense GEMM";

@@ -61,15 +61,15 @@ impl Model<'_> {
         let back = work.layers_of(group).any(|l| l.way == Way::Transposed);
         let there = work.layers_of(group).any(|l| l.way == Way::Forward);
         let mut all = GroupCost { map: maps::cost(d, g), ..GroupCost::default() };
-        match c.flow {
-            Flow::GatherScatter { .. } => all.lists = lists::pairs(d, g, true, 2),
-            Flow::FetchOnDemand { .. } => all.lists = lists::pairs(d, g, false, 1),
-            Flow::Implicit | Flow::ImplicitSorted { .. } => {
-                if back {
-                    all.lists.push(lists::transpose(d, g));
-                }
-                let ways = [(there, Way::Forward), (back, Way::Transposed)];
-                for view in ways.into_iter().filter(|w| w.0).filter_map(|w| g.view(w.1)) {
+        if back {
+            all.lists.push(lists::transpose(d, g));
+        }
+        let ways = [(there, Way::Forward), (back, Way::Transposed)];
+        for view in ways.into_iter().filter(|w| w.0).filter_map(|w| g.view(w.1)) {
+            match c.flow {
+                Flow::GatherScatter { .. } => all.lists.extend(lists::pairs(d, g, view, true, 2)),
+                Flow::FetchOnDemand { fused } => all.lists.extend(lists::pairs(d, g, view, false, fused.into())),
+                Flow::Implicit | Flow::ImplicitSorted { .. } => {
                     let Some(cut) = view.cut(c.flow.order(), c.flow.splits(), c.tile.bm) else { continue };
                     all.lists.extend(lists::tiles(d, g, view, cut, c.flow));
                 }
@@ -77,7 +77,7 @@ impl Model<'_> {
         }
         for l in work.layers_of(group) {
             let Some(view) = g.view(l.way) else { continue };
-            let at = Layer { d, p: work.precision, g, view, l, tile: c.tile.for_layer(l.cin, l.cout) };
+            let at = Layer { d, p: work.precision, g, view, l, tile: c.tile.for_layer(work.precision, l.cin, l.cout) };
             let mut launches = at.pads();
             match c.flow {
                 Flow::GatherScatter { eps, short } => launches.extend(at.gather_scatter(eps, short)),
@@ -94,7 +94,7 @@ impl Model<'_> {
         let copy = |c: &CopyShape| {
             let bytes = c.rows as f64 * f64::from(c.channels) * f64::from(work.precision.bytes());
             let t = Traffic { near: 2.0 * bytes, chain: 1.0, ..Traffic::default() };
-            LaunchCost { layer: Some(c.name.clone()), ..t.cost(self.device, "concatenate", 1) }
+            LaunchCost { layer: Some(c.name.clone()), ..t.cost(self.device, "concatenate", 2) }
         };
         work.copies.iter().map(copy).collect()
     }
@@ -346,9 +346,10 @@ mod tests {
             assert_eq!(has("pairs"), !c.flow.is_implicit(), "{c}");
             assert_eq!(has("finish"), c.flow.splits() > 1 || c.flow.family() == "fetch_on_demand", "{c}");
             assert_eq!(has("gather"), c.flow.family() == "gather_scatter", "{c}");
-            // The layer back up goes through the transpose, which pairs have in them.
-            assert_eq!(has("map: transpose"), c.flow.is_implicit(), "{c}");
-            assert!(has("outputs") && has("map"), "{c}");
+            // The layer back up goes through the transpose, from which it has lists of its own.
+            assert!(has("map: transpose") && has("outputs") && has("map"), "{c}");
+            let cut = names.iter().filter(|n| ["tiles", "pairs: lists"].contains(n)).count();
+            assert_eq!(cut, 2, "{c}");
         }
         // The input has 4 channels: 8 bytes a row.
         let padded: Vec<_> =

@@ -12,22 +12,21 @@ const WORD: f64 = 4.0;
 /// Rows of a block of which pairs are counted tap by tap.
 const COUNTED: f64 = 128.0;
 
-/// Pairs of a map, tap by tap; both ways use the same. `at` says whether each entry's pair is noted, which sums by output row
-/// need; `tiles` how many lists of tiles are cut.
-pub(super) fn pairs(d: &DeviceProfile, g: &GroupStats, at: bool, tiles: u32) -> Vec<LaunchCost> {
-    let entries = g.forward.m as f64 * f64::from(g.taps);
-    let counts = f64::from(g.taps) * (g.forward.m as f64 / COUNTED).ceil() * WORD;
+/// Pairs of a map from one side, tap by tap. `at` says whether each entry's pair is noted, which sums by output row need; `tiles` how
+/// many lists of tiles are cut.
+pub(super) fn pairs(d: &DeviceProfile, g: &GroupStats, view: &ViewStats, at: bool, tiles: u32) -> Vec<LaunchCost> {
+    let entries = view.m as f64 * f64::from(g.taps);
+    let counts = f64::from(g.taps) * (view.m as f64 / COUNTED).ceil() * WORD;
     let count = Traffic { near: entries * WORD + counts, chain: 1.0, ..Traffic::default() };
     let scan = Traffic { near: 3.0 * counts, chain: 4.0, ..Traffic::default() };
     let noted = if at { entries * WORD } else { 0.0 };
     let fill = Traffic { near: entries * WORD + noted + g.pairs() as f64 * 2.0 * WORD, chain: 2.0, ..Traffic::default() };
     let cut = Traffic { chain: 2.0 * f64::from(tiles), ..Traffic::default() };
-    vec![
-        count.cost(d, "pairs: counts", 1),
-        scan.cost(d, "pairs: scan", 3),
-        fill.cost(d, "pairs: lists", 1),
-        cut.cost(d, "pairs: tiles", tiles),
-    ]
+    let mut list = vec![count.cost(d, "pairs: counts", 1), scan.cost(d, "pairs: scan", 3), fill.cost(d, "pairs: lists", 1)];
+    if tiles > 0 {
+        list.push(cut.cost(d, "pairs: tiles", tiles));
+    }
+    list
 }
 
 /// The transpose of a map.

@@ -17,7 +17,8 @@ pub(super) fn cost(d: &DeviceProfile, g: &GroupStats) -> Vec<LaunchCost> {
     let mut list = Vec::new();
     if candidates > 0.0 {
         // Each candidate goes in, its least number stays; those that stayed are numbered in order and written out.
-        let slots = SLOTS_A_ROW * candidates;
+        // A slot for each output, not for each candidate: equal ones meet in one.
+        let slots = SLOTS_A_ROW * g.forward.m as f64;
         let met = candidates - g.forward.m as f64;
         let into = Traffic {
             near: slots * WORD + g.forward.n as f64 * VOXEL,
@@ -28,9 +29,13 @@ pub(super) fn cost(d: &DeviceProfile, g: &GroupStats) -> Vec<LaunchCost> {
             chain: 3.0,
             ..Traffic::default()
         };
-        list.push(into.cost(d, "outputs: candidates", 2));
-        let number = Traffic { near: candidates * 3.0 * WORD + g.forward.m as f64 * VOXEL, chain: 3.0, ..Traffic::default() };
-        list.push(number.cost(d, "outputs: numbers", 3));
+        // Table and bits are cleared first.
+        list.push(into.cost(d, "outputs: candidates", 3));
+        // A bit for each input and tap; bits are counted, the counts summed up in three launches, slots numbered, outputs written.
+        let words = g.forward.n as f64 * f64::from(g.taps) / 32.0 * WORD;
+        let near = 2.0 * slots * WORD + 6.0 * words + g.forward.m as f64 * 2.0 * VOXEL;
+        let number = Traffic { near, chain: 10.0, ..Traffic::default() };
+        list.push(number.cost(d, "outputs: numbers", 7));
     }
     if inserted > 0.0 {
         let slots = SLOTS_A_ROW * inserted;

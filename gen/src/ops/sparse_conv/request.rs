@@ -83,11 +83,12 @@ fn layer(ask: &Ask) -> Res<Layer> {
     if rows.saturating_mul(taps) > MAX_SIZE {
         return usage(format!("{rows} voxels with {taps} taps: voxels times taps may be {MAX_SIZE} at most"));
     }
-    let map = KernelMap::build(keys.mode, &keys.geometry, &input, given.as_ref());
-    let map = map.map_err(|e| Fail::Usage(format!("tensor `coords`: {e}")))?;
-    if map.map.len() > MAX_SIZE {
-        return usage(format!("{} outputs with {taps} taps: outputs times taps may be {MAX_SIZE} at most", map.rows()));
+    let outputs = KernelMap::outputs(keys.mode, &keys.geometry, &input, given.as_ref());
+    let outputs = outputs.map_err(|e| Fail::Usage(format!("tensor `coords`: {e}")))?;
+    if outputs.len().saturating_mul(taps) > MAX_SIZE {
+        return usage(format!("{} outputs with {taps} taps: outputs times taps may be {MAX_SIZE} at most", outputs.len()));
     }
+    let map = KernelMap::at(keys.mode, &keys.geometry, &input, outputs);
     Ok(Layer { keys, target, n, map: Rc::new(map) })
 }
 

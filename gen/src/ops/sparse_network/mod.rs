@@ -35,7 +35,7 @@ pub const FAMILY: Family = Family {
     request: request::request,
     plans: |arch, entry| {
         let (network, d) = from_class(&entry.class)?;
-        let standard = [NetworkChoice::standard(&network, d)];
+        let standard = [NetworkChoice::standard(arch, &network, d)];
         let own = entry.configs.iter().map(|text| text.parse().map_err(bad_input)).collect::<Res<Vec<_>>>()?;
         let choices = if own.is_empty() { &standard[..] } else { &own };
         choices.iter().map(|choice| plan(arch, &network, d, choice)).collect()

@@ -11,7 +11,7 @@ use crate::verify::Level;
 use safetensors::Dtype;
 use tilewright_ir::DType;
 use tilewright_scenes::{Sensor, scan, voxelise};
-use tilewright_templates::sparse_conv::network::{Network, NetworkChoice, NetworkMaps};
+use tilewright_templates::sparse_conv::network::{Network, NetworkMaps};
 use tilewright_templates::sparse_conv::{Coord, Points};
 
 /// What a plan is verified on.
@@ -26,8 +26,7 @@ pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
         let coords = whole.crop(*n).coords;
         let tensors = tensors(&network, d, &coords, &mut r);
         let maps = NetworkMaps::build(&network, Points::new(coords).map_err(failure)?).map_err(failure)?;
-        // How sums are cut does not show beside what a deep network rounds.
-        let case = case(&network, d, &NetworkChoice::standard(&network, d), maps, tensors)?;
+        let case = case(&network, d, maps, tensors)?;
         if (t.fits)(&case.vars) {
             list.push(case);
         }

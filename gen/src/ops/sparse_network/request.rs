@@ -1,7 +1,6 @@
 //! Keys and tensors of `sparse_network`, checked against the network's layers.
 
-use super::super::ask::{Ask, dtype_of, safetensors_dtype};
-use super::super::attention::terms::{MAX_SIZE, ints, only};
+use super::super::ask::{Ask, MAX_SIZE, dtype_of, ints, only, safetensors_dtype};
 use super::super::case::Request;
 use super::{case, network, plan};
 use crate::error::{Fail, Res, bad_input, usage};
@@ -34,11 +33,13 @@ pub fn request(ask: Ask) -> Res<Request> {
     }
     let own: Option<NetworkChoice> = ask.parsed("choice")?;
     let pinned = own.is_some();
-    let choice = own.unwrap_or_else(|| NetworkChoice::standard(&network, d));
     Ok(Request {
-        case: case::case(&network, d, &choice, maps, ask.tensors)?,
+        case: case::case(&network, d, maps, ask.tensors)?,
         pinned,
-        plans: Box::new(move |arch| Ok(vec![plan(arch, &network, d, &choice)?])),
+        plans: Box::new(move |arch| {
+            let choice = own.clone().unwrap_or_else(|| NetworkChoice::standard(arch, &network, d));
+            Ok(vec![plan(arch, &network, d, &choice)?])
+        }),
     })
 }
 

@@ -312,10 +312,16 @@ impl Expander<'_> {
             self.b.effect(L::Store, &[dst, v], Attrs::none().int("align", 2));
             return;
         }
-        let (all, none) = (self.b.i32(i64::from(bytes)), self.b.i32(0));
-        let size = self.b.op(L::Select, &[ok, all, none]);
         // A copy of no bytes still names an address: keep it inside the tensor.
         let src = self.b.op(L::Select, &[ok, src, view.ptr]);
+        self.copy_vector_from(view, dst, src, ok, vec);
+    }
+
+    /// As [`Self::copy_vector`] by cp.async, from an address inside the tensor in any case.
+    pub(super) fn copy_vector_from(&mut self, view: &View, dst: lane::Value, src: lane::Value, ok: lane::Value, vec: u32) {
+        let bytes = vec * view.bytes;
+        let (all, none) = (self.b.i32(i64::from(bytes)), self.b.i32(0));
+        let size = self.b.op(L::Select, &[ok, all, none]);
         let kind = [L::CpAsync4, L::CpAsync8, L::CpAsync16][bytes.trailing_zeros() as usize - 2];
         self.b.effect(kind, &[dst, src, size], Attrs::none());
     }

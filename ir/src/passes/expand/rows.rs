@@ -138,6 +138,8 @@ impl Expander<'_> {
         };
         let at = RowsAt::new(self, &view, &layout, rows, col)?;
         let [row, in_row] = at.thread;
+        let moves = op.attrs.get_int("moves") != 0;
+        let mut near = Near::new(self, &view);
         let mut walk = RowWalk { at, bases: FxHashMap::default(), columns: FxHashMap::default() };
         // Swizzles repeat every eight rows: what lies a multiple of eight further down is a constant away.
         let mut offsets: FxHashMap<[u32; 2], lane::Value> = FxHashMap::default();
@@ -156,6 +158,11 @@ impl Expander<'_> {
             };
             let further = super::address::SmemAddr { bytes: to.bytes + r / 8 * 8 * tile.pitch_bytes(), ..to };
             let dst = self.smem_ptr(further, Some(offset));
+            if moves && vec * view.bytes > 2 {
+                let (src, ok) = near.element(self, &view, &walk.at, [r, c]);
+                self.copy_vector_from(&view, dst, src, ok, vec);
+                continue;
+            }
             let (src, ok) = walk.element(self, &view, [r, c]);
             self.copy_vector(&view, dst, src, ok, vec);
         }
@@ -288,6 +295,46 @@ impl RowsAt {
         let layout = x.reg_tile(rows).layout;
         let rows = x.regs(rows).into_iter().enumerate().map(|(r, v)| (x.reg_coords(&layout, r)[0], v)).collect();
         Ok(RowsAt { thread, col, rows })
+    }
+}
+
+/// Addresses that are inside the tensor even where nothing is copied: of row 0, or of the first column, instead. A row outside
+/// the columns becomes a negative one, so that one comparison tells whether there is something to copy.
+struct Near {
+    /// Bytes of a row.
+    row_bytes: lane::Value,
+    /// Start of a column, and -1 where it is outside.
+    columns: FxHashMap<u32, (lane::Value, lane::Value)>,
+}
+
+impl Near {
+    fn new(x: &mut Expander, view: &View) -> Self {
+        Near { row_bytes: x.b.imm(L::IMul, view.cols(), i64::from(view.bytes)), columns: FxHashMap::default() }
+    }
+
+    /// As [`RowWalk::element`].
+    fn element(&mut self, x: &mut Expander, view: &View, at: &RowsAt, [r, c]: [u32; 2]) -> (lane::Value, lane::Value) {
+        let zero = x.b.i32(0);
+        let (start, outside) = match self.columns.get(&c) {
+            Some(known) => *known,
+            None => {
+                let col = x.b.imm(L::IAdd, at.col, i64::from(c));
+                let ok = x.b.icmp("ult", col, view.cols());
+                let col = x.b.op(L::Select, &[ok, col, zero]);
+                let none = x.b.i64(0);
+                let start = x.element_ptr(view, none, col);
+                let all = x.b.i32(-1);
+                let outside = x.b.op(L::Select, &[ok, zero, all]);
+                self.columns.insert(c, (start, outside));
+                (start, outside)
+            }
+        };
+        let row = *at.rows.get(&r).expect("the verifier checked that row numbers have the tile's rows");
+        let row = x.b.op(L::Or, &[row, outside]);
+        let ok = x.b.icmp("sge", row, zero);
+        let row = x.b.op(L::SMax, &[row, zero]);
+        let offset = x.b.op(L::MulWide, &[row, self.row_bytes]);
+        (x.b.op(L::PtrAdd, &[start, offset]), ok)
     }
 }
 

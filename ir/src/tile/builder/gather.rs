@@ -114,8 +114,12 @@ impl RoleBuilder<'_> {
     /// [`Self::copy_rows_index`] gives. Copies of `vec` elements are 16, 8 or 4 bytes; of 2 bytes, ordinary loads and stores.
     #[track_caller]
     pub fn copy_rows(&mut self, tensor: &TensorRef, to: SmemRef, rows: TileRef, col: impl Into<Operand>, vec: u32) {
+        let col = col.into();
+        let attrs = on(tensor).int("vec", i64::from(vec));
+        // Addresses that change with the column are worked out for each copy, in as few instructions as there can be.
+        let attrs = if let Operand::Value(_) = col { attrs.int("moves", 1) } else { attrs };
         let col = self.value(col);
-        self.emit(OpKind::CopyRows, &[to.0, rows.0, col], &[], on(tensor).int("vec", i64::from(vec)));
+        self.emit(OpKind::CopyRows, &[to.0, rows.0, col], &[], attrs);
     }
 
     /// The type of [`Self::copy_rows`]' row numbers: I32 `[rows, 1]`, each thread the rows it copies parts of.

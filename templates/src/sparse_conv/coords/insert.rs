@@ -10,9 +10,12 @@ use tilewright_ir::tile::{CmpPred, Dim, KernelBuilder, RoleBuilder, Scalar, Tens
 const EACH: u32 = 2;
 /// Numbers of a status.
 pub(super) const STATUS: u32 = 4;
+/// The one that tells of voxels without room.
+pub(super) const TOO_MANY: i64 = 3;
 
 /// Records the kernel: the rows of `coords` I32 `[rows, 4]` below `count` I32 `[1]` go into `table` I32 `[slots]`, which is -1
-/// everywhere before. `status` I32 `[4]`: element `status_at` falls to the least row that equals an earlier one.
+/// everywhere before. `status` I32 `[4]`: element `status_at` falls to the least row that equals an earlier one, element 3 to
+/// `-i32::MAX` where a row finds no slot.
 ///
 /// Scalars: `rows`, `slots`, `status_at`.
 ///
@@ -39,7 +42,7 @@ pub fn insert(k: &mut KernelBuilder) -> Result<(), LayoutError> {
             let key = l.load(r, &coords, row);
             let table = Table { tensor: table.clone(), slots: r.param("slots") };
             let status_at = r.param("status_at");
-            table.insert(
+            let lost = table.insert(
                 r,
                 l,
                 key,
@@ -51,6 +54,7 @@ pub fn insert(k: &mut KernelBuilder) -> Result<(), LayoutError> {
                 },
                 |r, twice, mask| tell(r, l, &status, status_at, twice, mask),
             );
+            tell_lost(r, l, &status, lost);
         });
     });
     Ok(())
@@ -75,4 +79,11 @@ pub(super) fn rows_of_cta(r: &mut RoleBuilder, count: &TensorRef, rows: &str, ea
 pub(super) fn tell(r: &mut RoleBuilder, l: &Lanes, status: &TensorRef, at: Scalar, number: TileRef, mask: TileRef) {
     let at = l.all(r, at);
     r.atomic("min", status, &[], at, number, Some(mask));
+}
+
+/// Elements that found no slot leave what no number of outputs comes near.
+pub(super) fn tell_lost(r: &mut RoleBuilder, l: &Lanes, status: &TensorRef, lost: TileRef) {
+    let at = r.int(TOO_MANY);
+    let all = l.lit(r, -i64::from(i32::MAX));
+    tell(r, l, status, at, all, lost);
 }

@@ -2,7 +2,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `lanes` | rows of four coordinates in threads; the hash |
+//! | `lanes` | numbers and rows of four coordinates in threads |
+//! | `hash`, `divisor` | where a search begins; quotients by products |
 //! | `relation` | fine and coarse voxels of a tap, exact for any 32-bit coordinate |
 //! | `table` | walks along a hash table |
 //! | `fill`, `insert` | one value everywhere; the table of given voxels |
@@ -11,7 +12,9 @@
 //! | `voxel` | voxels of points |
 //! | `plan` | all of these as launches |
 
+mod divisor;
 mod fill;
+mod hash;
 mod insert;
 mod lanes;
 mod map;
@@ -22,8 +25,8 @@ mod unique;
 mod voxel;
 
 pub use fill::fill;
+pub use hash::first_slot;
 pub use insert::insert;
-pub use lanes::first_slot;
 pub use map::build;
 pub use plan::{
     CoordsError, PointFeatures, PointSet, build_map, downsample, fill_ints, insert_set, status, voxelise, zero_floats,

@@ -81,8 +81,8 @@ impl CoordSet {
 /// before all other pieces.
 ///
 /// Element 0 is the least row of `coords` that equals an earlier one, 1 the same of `coords_target`, 2 the least row one of whose voxels
-/// does not fit 32 bits, 3 the least `-found`, where more voxels were found than there was room for; `found` is exact as long as
-/// the table had a slot for each.
+/// does not fit 32 bits, 3 the least `-found`, where more voxels were found than there was room for, or `-i32::MAX` where a table had no
+/// slot for one: there is room for less than an eighth of them, or hundreds have one hash.
 pub fn status(pb: &mut PlanBuilder) -> Result<(), CoordsError> {
     if !pb.has("status") {
         pb.tensor("status", Dtype::I32, &[&STATUS.to_string()], Role::Output)?;

@@ -3,7 +3,8 @@
 //! Sums may need more than 32 bits. Both directions are written so that what could leave them is found by its sign: a coordinate
 //! that leaves 32 bits is told as outside and never wraps around into another voxel.
 
-use super::lanes::{Divisor, Four, Lanes};
+use super::divisor::Divisor;
+use super::lanes::{Four, Lanes};
 use tilewright_ir::DType;
 use tilewright_ir::tile::{CmpPred, KernelBuilder, RegTile, RoleBuilder, Scalar, TileRef};
 

@@ -4,6 +4,9 @@
 use super::lanes::{Four, Lanes};
 use tilewright_ir::tile::{CmpPred, RoleBuilder, Scalar, TensorRef, TileRef};
 
+/// Most slots a walk passes. In a table an eighth full none comes near it; one without room for its voxels is soon given up.
+const MOST_STEPS: i64 = 512;
+
 /// A table and how many slots it has.
 pub(super) struct Table {
     pub tensor: TensorRef,
@@ -18,8 +21,8 @@ struct Step {
 }
 
 impl Table {
-    /// Walks from each key's slot, where `mask` holds, until `body` says which elements go on no more: it gives those that do. After
-    /// as many steps as there are slots a walk is over.
+    /// Walks from each key's slot, where `mask` holds, until `body` says which elements go on no more: it gives those that do. A walk
+    /// passes no slot twice, and not more than there may be; gives the elements whose walk ended so.
     fn walk(
         &self,
         r: &mut RoleBuilder,
@@ -27,9 +30,10 @@ impl Table {
         key: Four,
         mask: TileRef,
         body: impl FnOnce(&mut RoleBuilder, Step) -> TileRef,
-    ) {
+    ) -> TileRef {
         let first = l.first_slot(r, key, self.slots);
-        let (at, going) = (r.tile_cell(first), r.tile_cell(mask));
+        let most = r.min(self.slots, MOST_STEPS);
+        let (at, going, wishes, steps) = (r.tile_cell(first), r.tile_cell(mask), r.tile_cell(mask), r.scalar_cell(0));
         r.while_any(going, |r| {
             let step = Step { at: r.get_tile(at), going: r.get_tile(going) };
             let here = step.at;
@@ -38,11 +42,17 @@ impl Table {
             let zero = l.lit(r, 0);
             let past = l.than(r, CmpPred::Eq, next, self.slots);
             let next = r.choose(past, zero, next);
-            let round = r.compare(CmpPred::Ne, next, first);
-            let more = r.binary("and", more, round);
+            let passed = r.get(steps);
+            let passed = r.add(passed, 1);
+            let passed_all = l.all(r, passed);
+            let may = l.than(r, CmpPred::Lt, passed_all, most);
+            r.set(steps, passed);
             r.set_tile(at, next);
+            r.set_tile(wishes, more);
+            let more = r.binary("and", more, may);
             r.set_tile(going, more);
         });
+        r.get_tile(wishes)
     }
 
     /// The row of each key among `coords`, or -1: also where the mask does not hold.
@@ -67,6 +77,7 @@ impl Table {
 
     /// Puts `number` in the slot of each key; of equal keys the least number stays, whoever comes first. `same` tells whether the
     /// number in a slot stands for an element's key; `met` hears, for elements that met an equal key, the larger of both numbers.
+    /// Gives the elements that found no slot.
     #[allow(clippy::too_many_arguments)] // all of them are needed, none belong together
     pub fn insert(
         &self,
@@ -77,7 +88,7 @@ impl Table {
         mask: TileRef,
         same: impl FnOnce(&mut RoleBuilder, TileRef) -> TileRef,
         met: impl FnOnce(&mut RoleBuilder, TileRef, TileRef),
-    ) {
+    ) -> TileRef {
         self.walk(r, l, key, mask, |r, step| {
             let empty = l.lit(r, -1);
             let old = r.atomic_cas(&self.tensor, &[], step.at, [empty, number], Some(step.going));
@@ -94,6 +105,6 @@ impl Table {
             met(r, larger, equal);
             let differs = r.unary("not", equal);
             r.binary("and", taken, differs)
-        });
+        })
     }
 }

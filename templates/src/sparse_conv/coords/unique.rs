@@ -6,8 +6,9 @@
 //! and sums of their counts tell how many come before each. Then slots take the numbers of output rows, which makes the table that of
 //! the outputs.
 
-use super::insert::{STATUS, literal, rows_of_cta, tell};
-use super::lanes::{Divisor, Four, Lanes, WARPS};
+use super::divisor::Divisor;
+use super::insert::{STATUS, TOO_MANY, literal, rows_of_cta, tell, tell_lost};
+use super::lanes::{Four, Lanes, WARPS};
 use super::relation::{self, MOST_TAPS, Relation, Side, reciprocal};
 use super::table::Table;
 use tilewright_ir::DType;
@@ -24,9 +25,8 @@ const SLOTS: u32 = 4;
 pub(super) const WORD: u32 = 32;
 /// `i * ceil(2^24 / taps) >> 24` is `i / taps` for the pairs of a CTA, which are at most 64 * 343.
 const PAIR_SHIFT: u32 = 24;
-/// Elements of the status.
+/// The element of the status that tells of voxels outside 32 bits.
 pub(super) const OUTSIDE: i64 = 2;
-const TOO_MANY: i64 = 3;
 
 const _: () = assert!((ROWS * MOST_TAPS) as u64 * (MOST_TAPS as u64) < 1 << PAIR_SHIFT && ROWS << PAIR_SHIFT <= 1 << 30);
 
@@ -53,7 +53,7 @@ pub(super) fn each_pair(
 
 /// Records the kernel that finds candidates: of the rows of `coords` I32 `[rows, 4]` below `count` I32 `[1]`, by every tap, into
 /// `table` I32 `[slots]`, -1 everywhere before. Rows of a negative batch are no voxels. `status` I32 `[4]`: element 2 falls to the
-/// least row that leads to a voxel outside 32 bits.
+/// least row that leads to a voxel outside 32 bits, element 3 to `-i32::MAX` where a candidate finds no slot.
 ///
 /// Scalars: `rows`, `slots` and the geometry's; `rows * taps` is below 2^31.
 ///
@@ -96,7 +96,7 @@ pub fn candidates(k: &mut KernelBuilder, side: Side) -> Result<(), LayoutError> 
                 tell(r, l, &status, outside, row, misfit);
                 let there = r.binary("and", to.exists, to.fits);
                 let number = l.with(r, "add", pair, candidate);
-                table.insert(
+                let lost = table.insert(
                     r,
                     l,
                     to.at,
@@ -109,6 +109,7 @@ pub fn candidates(k: &mut KernelBuilder, side: Side) -> Result<(), LayoutError> 
                     },
                     |_, _, _| (),
                 );
+                tell_lost(r, l, &status, lost);
             });
         });
     });

@@ -191,9 +191,10 @@ impl CoreClass {
         let why = match self.exit {
             Exit::Store | Exit::Slab if pairs => "a pair is one part of an output's sum",
             Exit::AddPlain if self.source != Source::Tap => "several CTAs may add to one row at once",
-            Exit::AddAtomic if self.source == Source::Tiles => "tiles hold whole sums, or parts that slabs keep in order",
-            Exit::AddAtomic if self.source == Source::Rows => "products of gathered rows are summed in order",
-            Exit::PairRows if self.source == Source::Tiles => "a tile has no pairs",
+            Exit::AddAtomic if self.source != Source::Pairs => "other sources are added up in order",
+            Exit::PairRows if !matches!(self.source, Source::Pairs | Source::Rows) => {
+                "a tile has no pairs, and one tap is added at once"
+            }
             _ => return Ok(()),
         };
         Err(CoreError::Exit { source_name: self.source, exit: self.exit, why })

@@ -289,3 +289,85 @@ fn height(list: &'static str, found: u32, c: &CoreConfig) -> Result<(), CoreErro
 fn sets(list: &[(&str, &str)]) -> Vec<(String, String)> {
     list.iter().map(|(name, e)| (name.to_string(), e.to_string())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::MmaConfig;
+    use super::*;
+    use crate::plan::OpPlan;
+    use crate::sparse_conv::Mode;
+    use tilewright_ir::Arch;
+
+    fn io() -> ConvIo<'static> {
+        ConvIo {
+            x: "x",
+            weight: "w",
+            bias: None,
+            bn: None,
+            residual: None,
+            y: "y",
+            n: "n",
+            cin: "4",
+            cout: "20",
+            pad_cin: true,
+            n_align: 2,
+            prefix: "a.",
+        }
+    }
+
+    fn map() -> MapSet {
+        let [map, count, rows, taps] = ["map", "count", "rows", "taps"].map(String::from);
+        MapSet { map, count, rows, taps }
+    }
+
+    fn tiles(bm: u32, splits: u32) -> Tiles {
+        let [tile_taps, tile_rows, tile_out, tiles] = ["tt", "tr", "to", "tiles"].map(String::from);
+        Tiles { tile_taps, tile_rows, tile_out, bm, splits, tiles, map: map() }
+    }
+
+    fn pairs() -> Pairs {
+        let [pair_in, pair_out, tap_start, pair_at, pairs] = ["pi", "po", "ts", "pa", "pairs"].map(String::from);
+        Pairs { pair_in, pair_out, tap_start, pair_at, pairs, map: map() }
+    }
+
+    fn config() -> CoreConfig {
+        CoreConfig::Mma(MmaConfig::new([64, 32, 16], 2))
+    }
+
+    fn planned(p: &ConvProblem, flow: Flow, io: &ConvIo) -> Result<OpPlan, CoreError> {
+        let mut pb = PlanBuilder::new(Arch::Sm80, "test", "test", "");
+        conv(&mut pb, p, flow, io)?;
+        Ok(pb.finish()?)
+    }
+
+    #[test]
+    fn launches_follow_from_the_dataflow() {
+        let p = ConvProblem::plain(DType::BF16, Mode::Strided);
+        let kernels = |flow: Flow, io: &ConvIo| -> Vec<String> {
+            let plan = planned(&p, flow, io).unwrap().plan;
+            plan.launches.into_iter().map(|l| l.kernel.split('_').take(3).collect::<Vec<_>>().join("_")).collect()
+        };
+        let (pad, core) = ("sparse_pad_bf16", "sparse_core_bf16");
+        let aligned = ConvIo { pad_cin: false, n_align: 8, ..io() };
+        assert_eq!(kernels(Flow::Implicit { tiles: &tiles(64, 1), config: config() }, &aligned), [core]);
+        let split = Flow::Implicit { tiles: &tiles(64, 3), config: config() };
+        assert_eq!(kernels(split, &io()), [pad, pad, core, "sparse_finish_bf16"]);
+        let by_tap = Flow::FetchByTap { pairs: &pairs(), taps: 3, config: config() };
+        assert_eq!(kernels(by_tap, &aligned), ["sparse_zero", core, core, core, "sparse_finish_bf16"]);
+        // Gathering makes the longer rows itself.
+        let list = PairTiles { tiles: "t".into(), count: "c".into(), most: "most".into(), bm: 64 };
+        let launches = [(list, config())];
+        let gather = Flow::GatherScatter { pairs: &pairs(), launches: &launches };
+        assert_eq!(kernels(gather, &io()), [pad, "sparse_gather_bf16", core, "sparse_scatter_bf16"]);
+    }
+
+    #[test]
+    fn lists_of_other_tiles_and_missing_tensors_are_refused() {
+        let p = ConvProblem::plain(DType::F16, Mode::Strided);
+        let lower = planned(&p, Flow::Implicit { tiles: &tiles(32, 1), config: config() }, &io()).unwrap_err();
+        assert_eq!(lower.to_string(), format!("tiles are 32 rows high, those of config {} 64", config()));
+        let biased = ConvProblem { bias: Some(DType::F16), ..p };
+        let missing = planned(&biased, Flow::Implicit { tiles: &tiles(64, 1), config: config() }, &io()).unwrap_err();
+        assert_eq!(missing, CoreError::Missing("a bias"));
+    }
+}

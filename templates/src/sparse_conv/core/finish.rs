@@ -46,7 +46,8 @@ pub fn finish_kernel(arch: Arch, class: &FinishClass) -> Result<TemplateKernel, 
         k.require(format!("cout % {} == 0", class.n_align));
     }
     k.grid([format!("ceil_div(m,{ROWS})*ceil_div(cout,{COLS})"), "1".into(), "1".into()]);
-    let like = matrix(DType::F32, 8)?;
+    // Where columns are accessed one by one, neighbouring lanes have neighbours.
+    let like = matrix(DType::F32, class.n_align)?;
     let vec = class.n_align.min(4);
     k.role("main", WARPS, None, Unit::Role, |r| {
         let (cout, zero) = (r.param("cout"), r.int(0));

@@ -27,7 +27,7 @@ pub fn gather_kernel(arch: Arch, dtype: DType, aligned: bool) -> Result<Template
         k.require(format!("cin % {vec} == 0"));
     }
     k.grid([format!("ceil_div(pairs,{ROWS})*ceil_div({wide},{COLS})"), "1".into(), "1".into()]);
-    let like = matrix(dtype, vec_of(dtype))?;
+    let like = matrix(dtype, vec)?;
     k.role("main", WARPS, None, Unit::Role, |r| {
         let (taps, cin) = (r.param("taps"), r.param("cin"));
         let columns = r.ceil_div(cin, vec_of(dtype));
@@ -42,7 +42,7 @@ pub fn gather_kernel(arch: Arch, dtype: DType, aligned: bool) -> Result<Template
             let from = r.load_elems(&pair_in, &[], to, Some(there));
             let from = r.choose(there, from, to);
             let tile = r.load_rows(&x, like.clone(), from, at.col, vec);
-            r.store_rows(&gathered, tile, to, at.col, vec_of(dtype));
+            r.store_rows(&gathered, tile, to, at.col, vec);
         });
     });
     let axes = [("kind", "gather".to_string()), ("aligned", u8::from(aligned).to_string())];

@@ -142,7 +142,7 @@ impl Core<'_> {
             let tile = r.staging(&self.ring_a, stage);
             self.feed.copy_rows(r, tile, rows, channel);
             let tile = r.staging(&self.ring_b, stage);
-            self.feed.copy_weight(r, tile, tap, channel, w.col);
+            self.feed.copy_weight(r, tile, tap, channel, w.col, self.c.bk);
             let started = r.add(started, 1);
             r.set(ahead.started, started);
             let next = r.add(channel, self.c.bk);

@@ -26,12 +26,13 @@ pub fn pad_kernel(arch: Arch, dtype: DType) -> Result<TemplateKernel, CoreError>
     let vec = vec_of(dtype);
     k.require(format!("to_cols % {vec} == 0"));
     k.grid([format!("ceil_div(to_rows,{ROWS})"), format!("ceil_div(to_cols,{COLS})"), "matrices".into()]);
-    let like = matrix(dtype, vec)?;
+    // Rows of x begin anywhere: neighbouring lanes copy neighbours, one by one.
+    let like = matrix(dtype, 1)?;
     k.role("main", WARPS, None, Unit::Role, |r| {
         let (row, col, which) = (r.cta_id(0), r.cta_id(1), r.cta_id(2));
         let at = [which, r.mul(row, ROWS), r.mul(col, COLS)];
         let tile = r.load_tile(&x, like, &at, &[0, 1], 1);
-        r.store_tile(&y, tile, &at, vec);
+        r.store_tile(&y, tile, &at, 1);
     });
     Ok(TemplateKernel::plain(id, TEMPLATE, [("kind", "pad".to_string())], "none", k))
 }

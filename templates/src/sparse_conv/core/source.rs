@@ -5,6 +5,7 @@
 
 use super::class::{CoreClass, Exit, Source};
 use tilewright_ir::DType;
+use tilewright_ir::layout::blocked;
 use tilewright_ir::tile::{
     CmpPred, Dim, KernelBuilder, Operand, ProbeAxis, RegTile, RoleBuilder, Scalar, SmemRef, TensorRef, TileRef,
 };
@@ -243,8 +244,22 @@ impl Feed {
     }
 
     /// Starts the copy of `[bk, bn]` weights of a tap from row `at`; past cin and cout they are zeros.
-    pub fn copy_weight(&self, r: &mut RoleBuilder, to: SmemRef, tap: Scalar, at: Scalar, col: Scalar) {
-        r.copy_async(&self.weight, to, &[tap, at, col], self.vec);
+    pub fn copy_weight(&self, r: &mut RoleBuilder, to: SmemRef, tap: Scalar, at: Scalar, col: Scalar, bk: u32) {
+        if blocked(r.unit_threads(), [bk, self.bn], self.vec).is_err() {
+            r.copy_async(&self.weight, to, &[tap, at, col], self.vec);
+            return;
+        }
+        // As rows of all taps: their addresses cost less than those of a matrix among others.
+        let ty = r.copy_rows_index(to, self.vec);
+        let row = numbers(r, at, ty.clone());
+        let cin = r.param("cin");
+        let first = r.mul(tap, cin);
+        let (first, end) = (r.splat(first, ty.clone()), r.splat(cin, ty));
+        let there = r.compare(CmpPred::Lt, row, end);
+        let number = r.binary("add", row, first);
+        let none = r.splat_int(-1, number);
+        let number = r.choose(there, number, none);
+        r.copy_rows(&self.weight, to, number, col, self.vec);
     }
 
     /// Elements of a copy.

@@ -105,13 +105,18 @@ impl NetworkChoice {
     }
 
     /// Where nobody measured: maps that many channels go through are sorted, where sorting costs less than what it saves; others
-    /// are walked as they are.
-    pub fn standard(network: &Network, dtype: DType) -> Self {
-        let plain = |flow| GroupChoice::plain(dtype, flow);
+    /// are walked as they are. Hopper multiplies 16-bit features by wgmma.
+    pub fn standard(arch: Arch, network: &Network, dtype: DType) -> Self {
+        let hopper = arch.caps().name == "sm90" && dtype.bytes() == 2;
+        let choice = |flow, bm| {
+            let wgmma = CoreConfig::Wgmma(WgmmaConfig { bm, bn: 128, bk: 64, stages: 3 });
+            let plain = GroupChoice::plain(dtype, flow);
+            if hopper { GroupChoice { config: wgmma, ..plain } } else { plain }
+        };
         let wide = |g: &Group| g.layers.iter().map(|l| network.layer(*l)).any(|l| l.cin * l.cout >= 64 * 64);
         let sorted = network.groups.iter().enumerate().filter(|(_, g)| wide(g) && g.geometry.taps() > 1);
-        let groups = sorted.map(|(i, _)| (GroupId(i), plain(Dataflow::ImplicitSorted { splits: 1 }))).collect();
-        NetworkChoice { groups, otherwise: plain(Dataflow::Implicit) }
+        let groups = sorted.map(|(i, _)| (GroupId(i), choice(Dataflow::ImplicitSorted { splits: 1 }, 128))).collect();
+        NetworkChoice { groups, otherwise: choice(Dataflow::Implicit, 64) }
     }
 
     /// A group's choice.

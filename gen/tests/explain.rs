@@ -1,0 +1,98 @@
+//! `gen explain sparse_network`: what is chosen for each group of a network, from a scene or from its statistics.
+
+mod common;
+
+use common::attention::i32_bytes;
+use common::*;
+use safetensors::tensor::Dtype;
+use serde_json::Value;
+use std::path::Path;
+
+/// A curved sheet of voxels.
+fn scene(path: &Path) -> usize {
+    let at = |x: i32, y: i32| [0, x, y, ((x * x + y * y) / 24) % 11 - 3];
+    let coords: Vec<i32> = (-12..12).flat_map(|x| (-12..12).flat_map(move |y| at(x, y))).collect();
+    save(path, &[("coords", Dtype::I32, vec![coords.len() / 4, 4], i32_bytes(&coords))]);
+    coords.len() / 4
+}
+
+fn explain(args: &[&str]) -> std::process::Output {
+    let mut all = vec!["explain", "sparse_network"];
+    all.extend(args);
+    gen_in(&root(), &all)
+}
+
+fn text(o: &std::process::Output) -> String {
+    assert_eq!(o.status.code(), Some(0), "{}", String::from_utf8_lossy(&o.stderr));
+    String::from_utf8_lossy(&o.stdout).into_owned()
+}
+
+#[test]
+fn a_scene_is_explained_and_its_statistics_and_record_say_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (input, work, record) = (at("scene"), at("work.json"), at("record.json"));
+    let n = scene(Path::new(&input));
+    let network = ["--set", "network=minkunet_w05", "--set", "dtype=bf16"];
+    let json: Value = {
+        let out =
+            explain(&[&network[..], &["--input", &input, "--save-work", &work, "--save-record", &record, "--json"]].concat());
+        serde_json::from_str(&text(&out)).unwrap()
+    };
+    let e = &json["explanation"];
+    let groups = e["groups"].as_array().unwrap();
+    // Five levels with 3x3x3 maps and as many with one tap, four maps between levels.
+    assert_eq!(groups.len(), 14);
+    let first = &groups[0];
+    assert_eq!((first["n"].as_u64(), first["m"].as_u64(), first["taps"].as_u64()), (Some(n as u64), Some(n as u64), Some(27)));
+    let sum = |key: &str| groups.iter().map(|g| g["times"][key].as_f64().unwrap()).sum::<f64>();
+    let (all, maps) = (e["total"]["all_us"].as_f64().unwrap(), e["total"]["map_us"].as_f64().unwrap());
+    assert!((sum("all_us") + e["copies_us"].as_f64().unwrap() - all).abs() < 1e-3 && (sum("map_us") - maps).abs() < 1e-3);
+    assert_eq!((json["chosen_by"].as_str(), json["fitted"].as_bool()), (Some("model"), Some(false)));
+    // The counts alone, and what was recorded, lead to the same.
+    let again = text(&explain(&["--work", &work, "--json"]));
+    assert_eq!(serde_json::from_str::<Value>(&again).unwrap(), json);
+    let recorded = text(&explain(&["--work", &work, "--record", &record]));
+    let chosen = |t: &str| t.lines().filter(|l| l.trim().starts_with("chosen ")).map(str::to_string).collect::<Vec<_>>();
+    let plain = text(&explain(&["--work", &work]));
+    assert!(recorded.contains("the record says") && chosen(&plain).len() == 15);
+    assert_eq!(chosen(&recorded)[1..], chosen(&plain)[1..]);
+    for word in
+        ["submanifold k3 on level 0", "rows a pair in tiles of", ", back:", "waits for", "passed over", "with the maps at hand"]
+    {
+        assert!(plain.contains(word), "`{word}` is not in:\n{plain}");
+    }
+    // Another device has other kernels and no use for the record.
+    let ampere = text(&explain(&["--work", &work, "--device-profile", "A100"]));
+    assert!(ampere.contains(" on A100") && !chosen(&ampere).iter().any(|c| c.contains("wgmma")));
+    let (code, line) = outcome(&explain(&["--work", &work, "--device-profile", "a100", "--record", &record]));
+    assert!(code == 2 && line.contains("record.json: the record is of another device: H200, not A100"), "{line}");
+    let no_atomics = text(&explain(&["--work", &work, "--set", "deterministic=true", "--json"]));
+    assert!(!no_atomics.contains("\"choice\":\"fetch_on_demand_fused") && no_atomics.contains("atomics sum in any order"));
+}
+
+#[test]
+fn what_cannot_be_explained_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (input, other) = (at("scene"), at("other"));
+    scene(Path::new(&input));
+    save(Path::new(&other), &[("coords", Dtype::I32, vec![2, 4], i32_bytes(&[0, 1, 2, 3, 0, 1, 2, 3]))]);
+    let refused = |args: &[&str], words: &str| {
+        let out = explain(args);
+        let (code, line) = outcome(&out);
+        assert!(code == 2 && line.contains(words) && out.stdout.is_empty(), "{args:?}: {line}");
+    };
+    refused(&["--input", &input], "key `network` is missing: one of minkunet_w1");
+    refused(&["--input", &input, "--set", "network=resnet"], "network = `resnet`: expected one of minkunet_w1");
+    refused(&["--input", &input, "--set", "network=none.toml"], "none.toml: No such file");
+    refused(&["--input", &input, "--set", "network=second", "--set", "dtype=f64"], "dtype = `f64`: expected f16, bf16 or f32");
+    refused(&["--input", &input, "--set", "net=second"], "unknown key `net`");
+    refused(&["--input", &input, "--set", "network=second", "--device-profile", "v100"], "v100: expected h200, a100");
+    refused(&["--input", &other, "--set", "network=second"], "rows 0 and 1 are the same voxel");
+    refused(&["--work", &input], "scene: ");
+    refused(&["--work", &at("none")], "none: No such file");
+    refused(&["--input", &input, "--set", "network=second", "--save-record", "/none/r.json"], "there is no folder /none");
+    let (code, line) = outcome(&gen_in(&root(), &["explain", "gemm", "--input", &input]));
+    assert!(code == 2 && line.contains("gemm: expected sparse_network"), "{line}");
+}
