@@ -74,8 +74,7 @@ pub fn network_plan(arch: Arch, network: &Network, d: DType, choice: &NetworkCho
     if let Some(group) = choice.groups.keys().find(|g| g.0 >= network.groups.len()) {
         return Err(NetworkError::Group { group: group.0, network: network.name.clone(), groups: network.groups.len() });
     }
-    let by: String = choice.to_string().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    let id = format!("sparse_network_{}_{d}_by_{by}", network.name);
+    let id = format!("sparse_network_{}_{d}_by_{}", network.name, slug(choice));
     let mut draft = Draft {
         pb: PlanBuilder::new(arch, "sparse_network", &id, &class),
         network,
@@ -315,6 +314,16 @@ fn multiply(
             None => conv(pb, p, Flow::FetchByTap { pairs, taps, config }, io),
         },
     }
+}
+
+/// A choice in ids of plans: that of all groups, and a number (FNV-1a) that tells those of single groups apart.
+fn slug(choice: &NetworkChoice) -> String {
+    let all = choice.otherwise.to_string().replace('/', "_");
+    if choice.groups.is_empty() {
+        return all;
+    }
+    let hash = choice.to_string().bytes().fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    format!("{all}_but_{}_groups_{hash:08x}", choice.groups.len())
 }
 
 /// A tensor of a layer.
