@@ -57,13 +57,17 @@ fn group(network: &Network, maps: &NetworkMaps, id: GroupId) -> Result<GroupStat
     let transposed = transposed.map(|t| Ok::<_, ListError>(ViewStats { n: m, m: n, tiles: tiles(&t)? })).transpose()?;
     // The table of the input is made where it is first looked up; finding the voxels of a coarser level leaves theirs.
     let first = network.groups.iter().position(|o| o.fine == LevelId(0)) == Some(id.0);
+    let own = g.mode == Mode::Submanifold;
+    let mirrored = own && g.geometry.kernel.iter().all(|k| k % 2 == 1);
     Ok(GroupStats {
         name: name(g),
         taps: map.taps as u32,
         map: MapWork {
             inserted: if first { n } else { 0 },
-            candidates: if g.mode == Mode::Submanifold { 0 } else { candidates(g, maps) },
-            probes: m * map.taps as u64,
+            candidates: if own { 0 } else { candidates(g, maps) },
+            // From a voxel to another leads a tap if and only if its mirror image leads back; the middle one is known.
+            probes: m * if mirrored { map.taps / 2 } else { map.taps } as u64,
+            cleared: if own { m * map.taps as u64 } else { 0 },
         },
         pairs_per_tap: MapStats::new(map).pairs_per_tap,
         forward: ViewStats { n, m, tiles: tiles(map)? },

@@ -54,7 +54,7 @@ fn submanifold(level: usize, (rows, density, waste): (u64, f64, Waste), insert: 
     GroupStats {
         name: format!("submanifold k3 at {}", 1 << level),
         taps: 27,
-        map: MapWork { inserted: if insert { rows } else { 0 }, candidates: 0, probes: rows * 27 },
+        map: MapWork { inserted: if insert { rows } else { 0 }, candidates: 0, probes: rows * 13, cleared: rows * 27 },
         pairs_per_tap,
         forward: ViewStats { n: rows, m: rows, tiles: tiles(27, rows, pairs, waste) },
         transposed: None,
@@ -67,7 +67,7 @@ fn down(level: usize, n: u64, m: u64) -> GroupStats {
     GroupStats {
         name: format!("strided k2 s2 at {}", 1 << level),
         taps: 8,
-        map: MapWork { inserted: m, candidates: n, probes: m * 8 },
+        map: MapWork { inserted: m, candidates: n, probes: m * 8, cleared: 0 },
         pairs_per_tap,
         forward: ViewStats { n, m, tiles: tiles(8, m, pairs, DOWN) },
         transposed: Some(ViewStats { n: m, m: n, tiles: tiles(8, n, pairs, UP) }),

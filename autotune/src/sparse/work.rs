@@ -114,8 +114,10 @@ pub struct MapWork {
     pub inserted: u64,
     /// Voxels that inputs and taps lead to, among which the outputs are found; 0 where the outputs are known.
     pub candidates: u64,
-    /// Entries of the map that are looked up.
+    /// Entries of the map that are looked up: all of them, or half where the others are their mirror images.
     pub probes: u64,
+    /// Entries that are cleared first, because not each is looked up in its place: all of a map from a set of voxels to itself.
+    pub cleared: u64,
 }
 
 /// A map seen from one side.

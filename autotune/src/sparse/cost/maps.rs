@@ -50,21 +50,27 @@ pub(super) fn cost(d: &DeviceProfile, g: &GroupStats) -> Vec<LaunchCost> {
         };
         list.push(into.cost(d, "hash table", 2));
     }
-    if probes > 0.0 {
-        let found = (g.pairs() as f64).min(probes);
+    let entries = g.forward.m as f64 * f64::from(g.taps);
+    if entries > 0.0 {
+        let mirrored = probes < entries;
+        let pairs = g.pairs() as f64;
+        let found = if mirrored { (pairs - g.forward.m as f64) / 2.0 } else { pairs }.clamp(0.0, probes);
         let slots = found * PROBES_HIT + (probes - found) * PROBES_MISS;
         // A slot that is not empty costs a look at its coordinates too.
         let compared = found * PROBES_HIT + (probes - found) * (PROBES_MISS - 1.0);
-        let searched = if candidates > 0.0 { g.forward.n.min(g.forward.m) } else { g.forward.n } as f64;
+        let cleared = g.map.cleared as f64;
+        // What is found is written where it belongs, with its mirror image; or row by row.
+        let placed = if cleared > 0.0 { found * if mirrored { 2.0 } else { 1.0 } } else { 0.0 };
+        let written = if cleared > 0.0 { cleared } else { entries };
         let look = Traffic {
-            near: probes * WORD + g.forward.m as f64 * VOXEL,
-            random: slots + compared,
+            near: written * WORD + g.forward.m as f64 * VOXEL,
+            random: slots + compared + placed,
             random_bytes: VOXEL,
-            footprint: searched * (SLOTS_A_ROW * WORD + VOXEL),
+            footprint: g.forward.n as f64 * (SLOTS_A_ROW * WORD + VOXEL) + if cleared > 0.0 { cleared * WORD } else { 0.0 },
             chain: 3.0,
             ..Traffic::default()
         };
-        list.push(look.cost(d, "map", 1));
+        list.push(look.cost(d, "map", if cleared > 0.0 { 2 } else { 1 }));
     }
     list
 }
