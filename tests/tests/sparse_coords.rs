@@ -194,9 +194,14 @@ fn submanifold_maps() {
     case(plain, &[], [0, 0], 0).check();
     case(plain, &[], [130, 0], 0).check();
     case(plain, &dense, [70, 0], 2).check();
-    for (kernel, dilation) in
-        [([1; 3], [1; 3]), ([2, 3, 4], [1, 2, 1]), ([5, 1, 2], [2, 1, 3]), ([1, 6, 3], [1; 3]), ([3; 3], [2, 1, 65536])]
-    {
+    for (kernel, dilation) in [
+        ([1; 3], [1; 3]),
+        ([2; 3], [2; 3]),
+        ([2, 3, 4], [1, 2, 1]),
+        ([5, 1, 2], [2, 1, 3]),
+        ([1, 6, 3], [1; 3]),
+        ([3; 3], [2, 1, 65536]),
+    ] {
         case(Geometry::submanifold(kernel, dilation), &points[..90], [3, 0], 1).check();
     }
     case(Geometry::submanifold([7; 3], [1; 3]), &points[..20], [0, 0], 1).check();
@@ -349,6 +354,19 @@ fn outputs_outside_32_bits_and_outputs_without_room_are_told() {
             assert_eq!(ints(&ran.tensors["coords_out_count"]), [room as i32]);
             assert_eq!(coords(&ran.tensors["coords_out"]), want.coords_out[..room]);
         }
+    }
+}
+
+/// Products with the stride that differ by 2^32 are equal in 32 bits: voxels that differ by 2^31 are told apart all the same.
+#[test]
+fn outputs_half_of_32_bits_apart_in_one_slot() {
+    let g = geometry([2, 1, 1], [2, 1, 1], [1; 3], [1, 0, 0]);
+    let ends = |y| [[0, 1 << 30, y, 0], [0, -(1 << 30), y, 0]];
+    let y = (0..).find(|y| ends(*y).iter().all(|c| first_slot(*c, 16) == 5)).unwrap();
+    let input = [[0, i32::MAX, y, 0], [0, i32::MIN, y, 0]];
+    for seed in 0..3 {
+        let case = Case { built: &STRIDED, mode: Mode::Strided, g, input: &input, target: None, spare: [0, 0], seed };
+        assert_eq!(case.check().coords_out, ends(y));
     }
 }
 

@@ -121,6 +121,12 @@ fn broken_synchronisation_is_seen() {
     let numbers = Numbers::new(Map::stairs(32, 4, 40), [40, 32], class.dtype, class.epilogue, 1);
     let run = |built: &Built, seed| outcome(numbers.launch(built, &class, 32, seed));
     all_are_seen(&built, 0, run, |_, _| None);
+    // A stage is read before its copies are there. The wait behind the loop has nothing to wait for.
+    let waits = built.compiled.ptx.matches("cp.async.wait_group").count();
+    assert_eq!(waits, 2, "one in the loop, one behind it");
+    let early = built.with_ptx(built.compiled.ptx.replacen("cp.async.wait_group \t1;", "", 1)).unwrap();
+    assert_ne!(early.compiled.ptx, built.compiled.ptx);
+    assert!((0..4).any(|seed| run(&early, seed).is_err()), "nobody saw that copies are not waited for");
 }
 
 #[test]

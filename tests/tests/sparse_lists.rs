@@ -172,7 +172,7 @@ fn check_tiles(arch: Arch, most_taps: u32, ways: &[(Option<RowOrder>, u32, u32)]
 fn tiles_of_rows_in_each_order() {
     use RowOrder::{GrayRare, Plain, Rare};
     let ways = [(None, 1, 64), (Some(Plain), 3, 32), (Some(Rare), 2, 128), (Some(GrayRare), 1, 64)];
-    check_tiles(Arch::Sm90a, 33, &ways, maps().into_iter().filter(|(m, _)| m.taps <= 33).collect());
+    check_tiles(Arch::Sm90a, 33, &ways, maps().into_iter().filter(|(m, _)| m.taps <= 33 && m.count < 300).collect());
 }
 
 #[test]

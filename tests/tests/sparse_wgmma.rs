@@ -36,8 +36,8 @@ fn map(s: Sizes, bm: usize) -> Vec<i32> {
     let entry = |row: usize, tap: usize| {
         let tile = row / bm;
         let has = match tile % 3 {
-            0 => (row * 7 + tap * 3) % 4 == 0,
-            1 => tap % 5 == 1 && row % 3 != 0,
+            0 => (row * 7 + tap * 3).is_multiple_of(4),
+            1 => tap % 5 == 1 && !row.is_multiple_of(3),
             _ => false,
         };
         if has { ((row * 31 + tap * 17) % s.n) as i32 } else { -1 }

@@ -14,6 +14,9 @@ const DRIFT: f64 = 2.0;
 /// Runners-up of a group that are kept.
 const KEPT: usize = 3;
 
+/// A choice, and all that was timed with the seconds of the whole network, best first.
+type Timed = (Candidate, Vec<(Candidate, f64)>);
+
 /// Where times come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -167,9 +170,9 @@ impl Record {
         Record::new(search, Source::Model, seconds, &(0..choice.len()).map(timed).collect::<Vec<_>>())
     }
 
-    fn new(search: &Search, source: Source, seconds: f64, timed: &[(Candidate, Vec<(Candidate, f64)>)]) -> Record {
+    fn new(search: &Search, source: Source, seconds: f64, timed: &[Timed]) -> Record {
         let work = search.work;
-        let group = |(g, (choice, timed)): (&GroupStats, &(Candidate, Vec<(Candidate, f64)>))| GroupRecord {
+        let group = |(g, (choice, timed)): (&GroupStats, &Timed)| GroupRecord {
             group: g.name.clone(),
             size: size(g),
             choice: choice.to_string(),

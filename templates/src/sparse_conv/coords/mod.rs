@@ -27,7 +27,7 @@ mod voxel;
 pub use fill::fill;
 pub use hash::first_slot;
 pub use insert::insert;
-pub use map::build;
+pub use map::{build, build_own};
 pub use plan::{
     CoordsError, PointFeatures, PointSet, build_map, downsample, fill_ints, insert_set, status, voxelise, zero_floats,
 };

@@ -5,7 +5,7 @@ use super::super::lists::{ListError, scan};
 use super::super::pieces::{CoordSet, MapSet, PlanBuilder, Sets};
 use super::insert::STATUS;
 use super::relation::Side;
-use super::{build, candidates, count_bits, fill, first_features, insert, mark, number, outputs, quantise, unique};
+use super::{build, build_own, candidates, count_bits, fill, first_features, insert, mark, number, outputs, quantise, unique};
 use crate::plan::TemplateKernel;
 use tilewright_ir::layout::LayoutError;
 use tilewright_ir::tile::KernelBuilder;
@@ -129,7 +129,7 @@ pub fn downsample(
 }
 
 /// Adds the launch that makes a kernel map; `map` is added where the plan does not have it. Of `input` coordinates and table are read,
-/// of `out` coordinates and count. Both may be the same set.
+/// of `out` coordinates and count. Where both are the same set, mirror images of entries are not looked up.
 pub fn build_map(
     pb: &mut PlanBuilder,
     mode: Mode,
@@ -141,6 +141,14 @@ pub fn build_map(
     let side = if mode.is_up() { Side::Coarse } else { Side::Fine };
     let taps = value_of(sets, "taps");
     workspace(pb, map, &[&out.rows, &taps])?;
+    let made = MapSet { map: map.into(), count: out.count.clone(), rows: out.rows.clone(), taps };
+    if side == Side::Fine && input == out {
+        fill_ints(pb, map, &format!("({})*({})", made.rows, made.taps), "0-1", sets)?;
+        let binds = [("coords", input.coords.as_str()), ("count", &input.count), ("table", &input.table), ("map", map)];
+        let sizes = [("rows", input.rows.as_str()), ("slots", &input.slots)];
+        launch(pb, "coords_map_own", build_own, &binds, &with(sets, &sizes))?;
+        return Ok(made);
+    }
     let binds = [
         ("coords", input.coords.as_str()),
         ("table", &input.table),
@@ -150,7 +158,7 @@ pub fn build_map(
     ];
     let sizes = [("rows", input.rows.as_str()), ("slots", &input.slots), ("rows_out", &out.rows)];
     launch(pb, &format!("coords_map_{}", side.name()), |k| build(k, side), &binds, &with(sets, &sizes))?;
-    Ok(MapSet { map: map.into(), count: out.count.clone(), rows: out.rows.clone(), taps })
+    Ok(made)
 }
 
 /// Adds launches that find the distinct voxels of points, in the order of their first points, with the hash table of the voxels, and

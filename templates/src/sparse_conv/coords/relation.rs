@@ -36,6 +36,8 @@ struct Axis {
     stride: Scalar,
     dilation: Scalar,
     padding: Scalar,
+    /// From the first tap to the last.
+    reach: Scalar,
     divisor: Divisor,
     /// Fine: voxels nearer to 0 than this lead to voxels of 32 bits by every tap.
     near: Scalar,
@@ -102,6 +104,19 @@ impl Relation {
             parts.push(q);
         }
         [parts[0], parts[1], rest]
+    }
+
+    /// 1 where every tap has a mirror image: from a voxel to another leads tap `k` if and only if back leads tap `taps - 1 - k`.
+    pub fn is_symmetric(&self, r: &mut RoleBuilder) -> Scalar {
+        let mut all = r.int(1);
+        for axis in &self.axes {
+            let twice = r.add(axis.padding, axis.padding);
+            let middle = r.cmp(CmpPred::Eq, twice, axis.reach);
+            let unmoved = r.cmp(CmpPred::Eq, axis.stride, 1);
+            all = r.select(middle, all, 0);
+            all = r.select(unmoved, all, 0);
+        }
+        all
     }
 
     /// The voxel on the other side of tap `k`, where the mask holds.
@@ -215,7 +230,7 @@ impl Axis {
         let near = r.sub(near, padding);
         let near = r.div(near, stride);
         let divisor = Divisor::new(r, stride);
-        Axis { stride, dilation, padding, divisor, near, bounds: [lower, upper], moves, lift: [lift, far] }
+        Axis { stride, dilation, padding, reach, divisor, near, bounds: [lower, upper], moves, lift: [lift, far] }
     }
 
     /// `stride * q - padding + dilation * o` in 32 bits, whatever it would be in more.

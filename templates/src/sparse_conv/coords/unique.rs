@@ -39,7 +39,8 @@ pub(super) fn each_pair(
     body: impl FnOnce(&mut RoleBuilder, TileRef, TileRef, TileRef, TileRef),
 ) {
     let pairs = r.mul(taps, ROWS);
-    let factor = reciprocal(r, taps, PAIR_SHIFT);
+    let some = r.max(taps, 1);
+    let factor = reciprocal(r, some, PAIR_SHIFT);
     r.for_range(0, pairs, l.count(), |r, first| {
         let pair = l.numbers(r, first);
         let there = l.than(r, CmpPred::Lt, pair, pairs);

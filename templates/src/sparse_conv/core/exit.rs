@@ -27,6 +27,10 @@ impl Leave {
             Exit::Slab => vec![Dim::param("splits"), Dim::param("m"), cout()],
             Exit::PairRows => vec![Dim::param("pairs"), cout()],
         };
+        if class.exit == Exit::Slab {
+            // Rows of all slabs are numbered together.
+            k.require("splits * m <= 2147483647");
+        }
         let y = k.tensor("y", dtype, dims);
         let epilogue = Epilogue::declare(k, class.epilogue, class.dtype, class.n_align);
         Leave { exit: class.exit, y, epilogue, vec: class.n_align.min(16 / dtype.bytes()) }

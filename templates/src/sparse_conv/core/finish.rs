@@ -29,7 +29,7 @@ impl FinishClass {
 /// The kernel: row m of `y [m, cout]` is the epilogue of the sum over s, ascending, of rows m of `sums` f32 `[splits, m, cout]`, for the
 /// `count` rows that exist. The same bits in every run.
 ///
-/// Scalars: `m`, `cout`, `splits`.
+/// Scalars: `m`, `cout`, `splits`; `splits * m` fits 31 bits.
 pub fn finish_kernel(arch: Arch, class: &FinishClass) -> Result<TemplateKernel, CoreError> {
     class.epilogue.check(class.dtype)?;
     let id = finish_id(class);
@@ -42,6 +42,7 @@ pub fn finish_kernel(arch: Arch, class: &FinishClass) -> Result<TemplateKernel, 
     let count = k.tensor("count", DType::I32, [Dim { param: None, factor: 1 }]);
     let y = k.tensor("y", class.dtype, [m, cout]);
     let epilogue = Epilogue::declare(&mut k, class.epilogue, class.dtype, class.n_align);
+    k.require("splits * m <= 2147483647");
     if class.n_align > 1 {
         k.require(format!("cout % {} == 0", class.n_align));
     }

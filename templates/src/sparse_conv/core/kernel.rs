@@ -28,8 +28,11 @@ pub fn core_kernel(arch: Arch, class: &CoreClass, c: &CoreConfig) -> Result<Temp
         CoreConfig::Wgmma(c) => wgmma::wgmma(&mut k, class, c)?,
     }
     let step = if class.dtype == DType::F32 { "k8" } else { "k16" };
-    let order = format!("{step}.taps.seq{}", if class.exit == Exit::AddAtomic { ".atomic" } else { "" });
-    let kernel = TemplateKernel::plain(id, TEMPLATE, c.axes(), &order, k);
+    let atomic = class.exit == Exit::AddAtomic;
+    let order = format!("{step}.taps.{}", if atomic { "atomic" } else { "seq" });
+    let mut kernel = TemplateKernel::plain(id, TEMPLATE, c.axes(), &order, k);
+    // Added in whatever order CTAs come.
+    kernel.numerics.batch_invariant = !atomic;
     Ok(with_gelu(kernel, class.epilogue.act))
 }
 

@@ -1,6 +1,9 @@
 //! Which taps and which rows a CTA multiplies, read from lists that were made on the device. Grids have room for as many tiles
 //! as there can be; CTAs without one leave.
 //!
+//! A row that has not a tap of its tile is multiplied as zeros: as any implicit GEMM, it takes a NaN from weights that are not
+//! finite.
+//!
 //! Scalars: `cin`, `cout`, `m`; of tiles `taps` and `splits`, of pairs `pairs`, of one tap `tap`.
 
 use super::class::{CoreClass, Exit, Source};

@@ -176,3 +176,16 @@ fn tiles_of(r: &mut RoleBuilder, rows: Scalar, bm: u32, pick: Pick) -> Scalar {
     let [yes, no] = if little { [tiles.into(), 0.into()] } else { [0.into(), tilewright_ir::tile::Operand::from(tiles)] };
     r.select(is_little, yes, no)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taps_that_tall_tiles_pad_little_are_tall() {
+        let g = Grouping { tall: 64, short: 16, eps_thousandths: 100 };
+        let tall: Vec<u64> = [0, 1, 58, 59, 64, 65, 117, 580, 590, 1 << 40].into_iter().filter(|n| g.is_tall(*n)).collect();
+        assert_eq!(tall, [0, 59, 64, 117, 590, 1 << 40]);
+        assert!(!Grouping { eps_thousandths: 0, ..g }.is_tall(63) && Grouping { eps_thousandths: 5000, ..g }.is_tall(32));
+    }
+}

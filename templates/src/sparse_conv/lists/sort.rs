@@ -16,7 +16,7 @@ use super::scan::{self, Summed};
 use crate::sparse_conv::pieces::{MapSet, PlanBuilder};
 use tilewright_ir::DType;
 use tilewright_ir::layout::{LayoutError, blocked};
-use tilewright_ir::tile::{CmpPred, KernelBuilder, RegTile, RoleBuilder, Scalar, SmemRef, Staging, TensorRef, TileRef};
+use tilewright_ir::tile::{CmpPred, KernelBuilder, RegTile, RoleBuilder, Scalar, Staging, TensorRef, TileRef};
 use tilewright_runtime::dtype::Dtype;
 
 /// Bits of a digit.
@@ -27,7 +27,11 @@ pub(super) const WORD_BITS: u32 = 4 * BITS;
 const BLOCK: u32 = 1 << BITS;
 /// Elements compared with at once.
 const AGAINST: u32 = 16;
+/// Blocks that a CTA counts: its digits' numbers lie apart, those of neighbouring blocks are stored together.
+const COUNTED: u32 = 2;
 const BLOCKS: &str = "ceil_div(max(rows,1),128)";
+/// Numbers of a digit: a block each, whole vectors of them, and what is behind all blocks.
+const STRIDE: &str = "2*ceil_div(max(rows,1),256)+2";
 
 /// Adds the launches that make I32 `[splits, rows]`, for each range of taps the row numbers below the count by ascending `bits`-bit keys
 /// `keys` I32 `[splits*words, rows]`, the lowest word first, equal ones by number. What follows the count is undefined. Gives its
@@ -43,8 +47,8 @@ pub(super) fn sort(
 ) -> Result<String, ListError> {
     let passes = bits.div_ceil(BITS).max(1);
     let s = splits.to_string();
-    let blocks = format!("ceil_div(max({},1),{BLOCK})+1", map.rows);
-    let below = pb.workspace(&format!("{name}_below"), Dtype::I32, &[&s, &BLOCK.to_string(), &blocks])?;
+    let stride = format!("2*ceil_div(max({},1),{})+2", map.rows, COUNTED * BLOCK);
+    let below = pb.workspace(&format!("{name}_below"), Dtype::I32, &[&s, &BLOCK.to_string(), &stride])?;
     let places: Vec<String> = (0..passes.min(2))
         .map(|i| pb.workspace(&format!("{name}_order{i}"), Dtype::I32, &[&s, &map.rows]))
         .collect::<Result<_, _>>()?;
@@ -68,6 +72,8 @@ pub(super) fn sort(
 
 /// What the kernels over elements share.
 struct Elements {
+    /// Blocks of a CTA.
+    each: u32,
     keys: TensorRef,
     count: TensorRef,
     /// The order that earlier passes left; rows in their own order before the first.
@@ -81,26 +87,27 @@ struct Elements {
 }
 
 impl Elements {
-    fn declare(k: &mut KernelBuilder, later: bool) -> Result<Self, LayoutError> {
+    /// For CTAs of so many blocks.
+    fn declare(k: &mut KernelBuilder, later: bool, each: u32) -> Result<Self, LayoutError> {
         ["rows", "splits", "words", "word", "shift"].into_iter().for_each(|n| drop(k.shape(n)));
         let keys = k.tensor("keys", DType::I32, [extent("splits*words"), extent("rows")]);
         let count = k.tensor("count", DType::I32, [fixed(1)]);
         let order = later.then(|| k.tensor("order", DType::I32, [extent("splits"), extent("rows")]));
-        let shared = k.scratch("elements", DType::I32, [BLOCK / AGAINST, AGAINST], 1);
-        k.grid([BLOCKS.into(), "splits".into(), "1".into()]);
+        let shared = k.scratch("elements", DType::I32, [BLOCK / AGAINST, AGAINST], each);
+        k.grid([format!("ceil_div({BLOCKS},{each})"), "splits".into(), "1".into()]);
         let shape = [BLOCK, AGAINST];
         let wide = RegTile { dtype: DType::I32, shape, layout: blocked(BLOCK, shape, AGAINST)? };
-        Ok(Elements { keys, count, order, shared, n: Numbers::new(BLOCK, BLOCK, 1)?, wide })
+        Ok(Elements { each, keys, count, order, shared, n: Numbers::new(BLOCK, BLOCK, 1)?, wide })
     }
 
-    /// Records `body` for the blocks that have rows; the others have nothing to do.
-    fn each(
+    /// Records `body` for the CTAs that have rows; the others have nothing to do.
+    fn where_rows_are(
         &self,
         r: &mut RoleBuilder,
         body: impl FnOnce(&mut RoleBuilder) -> Result<(), LayoutError>,
     ) -> Result<(), LayoutError> {
-        let block = r.cta_id(0);
-        let first = r.mul(block, BLOCK);
+        let cta = r.cta_id(0);
+        let first = r.mul(cta, self.each * BLOCK);
         let rows = rows_that_exist(r, &self.count);
         let some = r.cmp(CmpPred::Lt, first, rows);
         let mut result = Ok(());
@@ -108,12 +115,13 @@ impl Elements {
         result
     }
 
-    /// This block's elements: row numbers, digits, `digit * 128 + place`, which is beyond every digit where there is no row, and
-    /// where there is one. The third is in shared memory.
-    fn load(&self, r: &mut RoleBuilder) -> Result<[TileRef; 4], LayoutError> {
+    /// The elements of the CTA's block `i`: row numbers, digits, `digit * 128 + place`, which is beyond every digit where there is no row, and
+    /// where there is one. The third is in shared memory, for all after a `sync`.
+    fn load(&self, r: &mut RoleBuilder, i: u32) -> Result<[TileRef; 4], LayoutError> {
         let n = &self.n;
         let (x, range) = (r.cta_id(0), r.cta_id(1));
-        let first = r.mul(x, BLOCK);
+        let first = r.mul(x, self.each * BLOCK);
+        let first = r.add(first, i * BLOCK);
         let at = n.from(r, first);
         let rows = rows_that_exist(r, &self.count);
         let there = n.is(r, at, CmpPred::Lt, rows);
@@ -133,28 +141,23 @@ impl Elements {
         let element = r.binary("add", element, place);
         let beyond = n.int(r, i64::from(i32::MAX));
         let element = r.choose(there, element, beyond);
-        let shared = self.elements(r);
+        let shared = r.staging(&self.shared, i);
         let shape = [BLOCK / AGAINST, AGAINST];
         let square = RegTile { dtype: DType::I32, shape, layout: blocked(BLOCK, shape, 1)? };
         let value = r.reinterpret(&[element], square);
         r.store_shared(shared, value);
-        r.sync();
         Ok([row, digit, element, there])
     }
 
-    fn elements(&self, r: &mut RoleBuilder) -> SmemRef {
-        r.staging(&self.shared, 0)
-    }
-
-    /// Of each thread: how many elements of the block are below its number.
-    fn below(&self, r: &mut RoleBuilder, number: TileRef) -> TileRef {
+    /// Of each thread: how many elements of block `i` are below its number, as a column.
+    fn below(&self, r: &mut RoleBuilder, i: u32, number: TileRef) -> TileRef {
         let column = r.row_vec(&self.wide, DType::I32);
         let row = r.col_vec(&self.wide, DType::I32);
         let number = r.reinterpret(&[number], column.clone());
         let number = r.broadcast(number, self.wide.clone());
         let zero = r.int(0);
         let mut sum = r.splat(zero, column);
-        let shared = self.elements(r);
+        let shared = r.staging(&self.shared, i);
         for i in 0..BLOCK / AGAINST {
             let part = r.rows(shared, i, 1);
             let others = r.load_shared(part, row.clone());
@@ -164,35 +167,39 @@ impl Elements {
             let part = r.reduce_thread("add", ones);
             sum = r.binary("add", sum, part);
         }
-        r.reinterpret(&[sum], self.n.ty.clone())
+        sum
     }
 }
 
-/// `below` I32 `[splits, 128, blocks + 1]`: at digit t - 1 and a block, its elements with a digit less than t.
+/// `below` I32 `[splits, 128, stride]`: at digit t - 1 and a block, its elements with a digit less than t.
 fn declare_below(k: &mut KernelBuilder) -> TensorRef {
-    k.tensor("below", DType::I32, [extent("splits"), fixed(BLOCK), extent(&format!("{BLOCKS}+1"))])
+    k.tensor("below", DType::I32, [extent("splits"), fixed(BLOCK), extent(STRIDE)])
 }
 
 /// `keys`, `count`, `order` -> `below`.
 fn count_below(k: &mut KernelBuilder, later: bool) -> Result<(), LayoutError> {
-    let e = Elements::declare(k, later)?;
+    let e = Elements::declare(k, later, COUNTED)?;
     let below = declare_below(k);
+    let shape = [BLOCK, COUNTED];
+    let numbers = RegTile { dtype: DType::I32, shape, layout: blocked(BLOCK, shape, COUNTED)? };
     let mut result = Ok(());
     role(k, BLOCK / 32, |r| {
-        result = e.each(r, |r| {
-            e.load(r)?;
+        result = e.where_rows_are(r, |r| {
+            for i in 0..COUNTED {
+                e.load(r, i)?;
+            }
+            r.sync();
             let n = &e.n;
             let one = r.int(1);
             let next = n.from(r, one);
             let limit = n.with(r, "shl", next, BITS);
-            let sum = e.below(r, limit);
-            let (block, range) = (r.cta_id(0), r.cta_id(1));
-            let zero = r.int(0);
-            let digit = n.from(r, zero);
-            let stride = stride(r);
-            let at = n.with(r, "mul", digit, stride);
-            let at = n.with(r, "add", at, block);
-            r.store_elems(&below, &[range], at, sum, None);
+            let sums: Vec<TileRef> = (0..COUNTED).map(|i| e.below(r, i, limit)).collect();
+            let sums = r.reinterpret(&sums, numbers);
+            let (cta, range) = (r.cta_id(0), r.cta_id(1));
+            let first = r.mul(range, BLOCK);
+            let digit = Numbers { ty: r.row_vec(&r.tile_type(sums), DType::I32) }.from(r, first);
+            let col = r.mul(cta, COUNTED);
+            r.store_rows(&below, sums, digit, col, COUNTED);
             Ok(())
         });
     });
@@ -205,12 +212,13 @@ fn blocks(r: &mut RoleBuilder, count: &TensorRef) -> Scalar {
     r.ceil_div(rows, BLOCK)
 }
 
-/// Room for blocks, and one.
+/// [`STRIDE`] as a number.
 fn stride(r: &mut RoleBuilder) -> Scalar {
     let rows = r.param("rows");
     let rows = r.max(rows, 1);
-    let blocks = r.ceil_div(rows, BLOCK);
-    r.add(blocks, 1)
+    let pairs = r.ceil_div(rows, COUNTED * BLOCK);
+    let blocks = r.mul(pairs, COUNTED);
+    r.add(blocks, COUNTED)
 }
 
 /// `below` in place -> sums over earlier blocks, over all of them behind the last that has rows.
@@ -248,13 +256,14 @@ fn sums(k: &mut KernelBuilder) -> Result<(), LayoutError> {
 
 /// `keys`, `count`, `order`, `below` -> `place`: the order of this pass.
 fn place(k: &mut KernelBuilder, later: bool) -> Result<(), LayoutError> {
-    let e = Elements::declare(k, later)?;
+    let e = Elements::declare(k, later, 1)?;
     let below = declare_below(k);
     let place = k.tensor("place", DType::I32, [extent("splits"), extent("rows")]);
     let mut result = Ok(());
     role(k, BLOCK / 32, |r| {
-        result = e.each(r, |r| {
-            let [row, digit, element, there] = e.load(r)?;
+        result = e.where_rows_are(r, |r| {
+            let [row, digit, element, there] = e.load(r, 0)?;
+            r.sync();
             let n = &e.n;
             let (block, range) = (r.cta_id(0), r.cta_id(1));
             let (stride, last) = (stride(r), blocks(r, &e.count));
@@ -270,7 +279,8 @@ fn place(k: &mut KernelBuilder, later: bool) -> Result<(), LayoutError> {
             let with_mine = r.load_elems(&below, &[range], at, Some(there));
             let at = n.with(r, "add", lower, next);
             let without = r.load_elems(&below, &[range], at, Some(some));
-            let mine = e.below(r, element);
+            let mine = e.below(r, 0, element);
+            let mine = r.reinterpret(&[mine], n.ty.clone());
             let to = r.binary("add", smaller, with_mine);
             let to = r.binary("sub", to, without);
             let to = r.binary("add", to, mine);

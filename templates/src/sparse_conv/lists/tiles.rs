@@ -181,3 +181,29 @@ fn places(r: &mut RoleBuilder, p: &Panel, any: TileRef) -> (TileRef, Scalar) {
     }
     (before, r.scalar_of(count))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tilewright_ir::Arch;
+
+    #[test]
+    fn what_no_kernel_lists_is_refused() {
+        let good = TileConfig { order: Some(RowOrder::Plain), splits: 3, bm: 64, most_taps: 27 };
+        assert_eq!(good.check(), Ok(()));
+        let refused = |c: TileConfig| c.check().unwrap_err().to_string();
+        assert_eq!(refused(TileConfig { bm: 16, ..good }), "tiles of 16 rows: 32, 64, 128 and 256 are listed");
+        assert_eq!(refused(TileConfig { splits: 28, ..good }), "28 splits of 27 taps: 1 to 27");
+        assert_eq!(refused(TileConfig { splits: 0, ..good }), "0 splits of 27 taps: 1 to 27");
+        assert_eq!(refused(TileConfig { most_taps: 344, ..good }), "344 taps: 1 to 343");
+        assert_eq!(refused(TileConfig { order: None, ..good }), "splits = 3 without an order: only sorted rows are split");
+    }
+
+    #[test]
+    fn sizes_that_are_no_expressions_are_refused() {
+        let mut pb = PlanBuilder::new(Arch::Sm80, "lists", "lists", "");
+        let map = MapSet { map: "map".into(), count: "count".into(), rows: "2*(m".into(), taps: "27".into() };
+        let config = TileConfig { order: None, splits: 1, bm: 64, most_taps: 27 };
+        assert!(matches!(tiles(&mut pb, "t", &map, config), Err(ListError::Expr(_))));
+    }
+}
