@@ -118,8 +118,13 @@ fn tiles(map: &KernelMap) -> Result<Vec<TileStats>, ListError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tilewright_templates::sparse_conv::Points;
-    use tilewright_templates::sparse_conv::network::shipped;
+    use crate::DeviceProfile;
+    use crate::sparse::candidate::Candidate;
+    use crate::sparse::cost::Model;
+    use crate::sparse::search::{Search, Settings};
+    use crate::sparse::space::Space;
+    use tilewright_templates::sparse_conv::network::{GroupChoice, NetworkChoice, network_plan, shipped};
+    use tilewright_templates::sparse_conv::{Dataflow, Points};
 
     /// A shell of voxels: every group has maps that are neither dense nor empty.
     fn shell() -> Points {
@@ -164,5 +169,33 @@ mod tests {
         assert_eq!(names[1], "strided k3 s2 p1 on level 0");
         assert!(names.contains(&"strided k3 s2 p1x1x0 on level 2".to_string()), "{names:?}");
         assert!(names.contains(&"strided k1x1x3 s1x1x2 p0 on level 3".to_string()), "{names:?}");
+    }
+
+    /// The model charges each launch of the plan and no other.
+    #[test]
+    fn the_model_has_the_launches_of_the_plan() {
+        for (name, p) in [("minkunet_w05", Precision::F16), ("second", Precision::Tf32)] {
+            let network = shipped(name).unwrap().unwrap();
+            let maps = NetworkMaps::build(&network, shell()).unwrap();
+            let work = NetworkWork::exact(&network, &maps, p).unwrap();
+            let device = &DeviceProfile::ALL[0];
+            let s = Search::new(&work, Model { device }, Space::new(device.arch), Settings::default()).unwrap();
+            for family in ["implicit", "implicit_sorted", "fetch_on_demand", "gather_scatter"] {
+                // Each group by its best of this dataflow; maps of one tap have only the first.
+                let of =
+                    |g: usize| s.ranked(g).iter().map(|r| r.0).find(|c| c.flow.family() == family).unwrap_or(s.ranked(g)[0].0);
+                let choice: Vec<Candidate> = (0..work.groups.len()).map(of).collect();
+                let groups = choice.iter().enumerate().map(|(i, c)| (GroupId(i), c.choice())).collect();
+                let otherwise = GroupChoice::plain(p.dtype(), Dataflow::Implicit);
+                let plan = network_plan(device.arch, &network, p.dtype(), &NetworkChoice { groups, otherwise }).unwrap();
+                let costs: Vec<_> = choice.iter().enumerate().map(|(g, c)| s.model.group(&work, g, c)).collect();
+                let modelled =
+                    costs.iter().flat_map(|c| c.launches()).chain(&s.model.copies(&work)).map(|l| l.launches).sum::<u32>();
+                let what: Vec<_> = costs.iter().map(|c| c.launches().map(|l| (l.what, l.launches)).collect::<Vec<_>>()).collect();
+                let ids: Vec<_> = plan.plan.launches.iter().map(|l| l.kernel.as_str()).collect();
+                // The plan's first sets the status.
+                assert_eq!(ids.len(), modelled as usize + 1, "{name} {family}: {ids:#?} {what:#?}");
+            }
+        }
     }
 }

@@ -34,10 +34,10 @@ coefficients! {
     DEPENDENT_LOADS = 3.0, "loads", "accesses one after another before a tile's first rows come", "the lists of tiles: taps, rows, features";
     EPILOGUE_CYCLES = 400.0, "cycles", "end of a tile besides its bytes", "as for dense GEMM";
     RESIDENT_CTAS = 4.0, "CTAs", "most CTAs of an SM that overlap their latencies", "estimate: registers of an accumulator of 64 x 64 or more";
-    RADIX_BITS = 8.0, "bits", "bits of the key a pass of the radix sort takes", "the sort kernels' own choice";
-    RADIX_COMPARES = 512.0, "comparisons", "comparisons of an element and pass of the radix sort", "the sort kernels' own choice: with the 256 of its block, to count and to place";
+    RADIX_BITS = 7.0, "bits", "bits of the key a pass of the radix sort takes", "the sort kernels' own choice";
+    RADIX_COMPARES = 256.0, "comparisons", "comparisons of an element and pass of the radix sort", "the sort kernels' own choice: with the 128 of its block, to count and to place";
     COMPARE_CYCLES = 3.0, "lane cycles", "issue of a comparison that is counted", "estimate: compare, select, add";
-    LANES = 128.0, "lanes", "32-bit lanes of a multiprocessor", "CUDA C++ Programming Guide, arithmetic instructions, 8.0 and 9.0";
+    LANES = 64.0, "lanes", "32-bit integer lanes of a multiprocessor", "CUDA C++ Programming Guide, arithmetic instructions, 8.0 and 9.0";
     RADIX_LAUNCHES = 3.0, "launches", "launches of a pass of the radix sort", "the sort kernels' own choice: counts, scan, scatter";
 }
 

@@ -78,7 +78,7 @@ impl Model<'_> {
         for l in work.layers_of(group) {
             let Some(view) = g.view(l.way) else { continue };
             let at = Layer { d, p: work.precision, g, view, l, tile: c.tile.for_layer(work.precision, l.cin, l.cout) };
-            let mut launches = at.pads();
+            let mut launches = at.pads(!matches!(c.flow, Flow::GatherScatter { .. }));
             match c.flow {
                 Flow::GatherScatter { eps, short } => launches.extend(at.gather_scatter(eps, short)),
                 Flow::FetchOnDemand { fused } => launches.extend(at.fetch_on_demand(fused)),
@@ -148,18 +148,23 @@ impl Layer<'_> {
         }
     }
 
-    /// Rows of 16 bytes: features and weight are copied to wider ones.
-    fn pads(&self) -> Vec<LaunchCost> {
+    /// Rows that are no whole 16-byte accesses: the weight is copied to wider ones, and features of odd width, unless they are gathered.
+    fn pads(&self, fetched: bool) -> Vec<LaunchCost> {
         let align = 16 / self.p.bytes();
         let (cin, cout) = (self.l.cin, self.l.cout);
-        if cin.is_multiple_of(align) && cout.is_multiple_of(align) {
-            return Vec::new();
-        }
+        let [odd_in, odd_out] = [cin, cout].map(|c| !c.is_multiple_of(align));
         let wide = |c: u32| f64::from(c.next_multiple_of(align)) * self.element();
         let features = Traffic { near: 2.0 * self.view.n as f64 * wide(cin), chain: 1.0, ..Traffic::default() };
         let weight = f64::from(self.g.taps) * f64::from(cin) * wide(cout);
         let weight = Traffic { far: weight, near: weight, chain: 1.0, ..Traffic::default() };
-        vec![features.cost(self.d, "pad features", 1), weight.cost(self.d, "pad weight", 1)]
+        let mut list = Vec::new();
+        if odd_in && fetched {
+            list.push(features.cost(self.d, "pad features", 1));
+        }
+        if odd_in || odd_out {
+            list.push(weight.cost(self.d, "pad weight", 1));
+        }
+        list
     }
 
     fn implicit(&self, flow: Flow) -> Vec<LaunchCost> {
@@ -220,9 +225,7 @@ impl Layer<'_> {
         for (tall, bm) in [(true, self.tile.bm), (false, short)] {
             let taps: Vec<u64> =
                 self.g.pairs_per_tap.iter().copied().filter(|p| *p > 0 && is_tall(*p, self.tile.bm, eps) == tall).collect();
-            if taps.is_empty() {
-                continue;
-            }
+            // A list without a tap is launched too: only the device knows.
             let items: u64 = taps.iter().map(|p| p.div_ceil(bm.into())).sum();
             let mine: u64 = taps.iter().sum();
             let (items, mine) = (items as f64, mine as f64);

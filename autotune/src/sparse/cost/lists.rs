@@ -55,7 +55,7 @@ pub(super) fn tiles(d: &DeviceProfile, g: &GroupStats, view: &ViewStats, cut: &T
             list.push(rank.cost(d, "sort: rarest taps", 3));
         }
         let bits = f64::from(g.taps.div_ceil(cut.splits));
-        let words = (bits / 32.0).ceil();
+        let words = (bits / (4.0 * RADIX_BITS)).ceil();
         let keys = Traffic { near: entries * WORD + rows * splits * (words + 1.0) * WORD, chain: 2.0, ..Traffic::default() };
         list.push(keys.cost(d, "sort: keys", 1));
         let passes = (bits / RADIX_BITS).ceil();
