@@ -24,7 +24,7 @@ from sparse_data import Geometry, np
 
 OPS = run.SPARSE_OPS
 DEVICE = "cuda"
-PLAIN = "bias=none,bn=none,act=none,residual=0"
+EPILOGUE = "bias=none,bn=f32,act=relu,residual=0"  # as networks have it
 # Deviation of sums: tensor cores truncate once for each step of k.
 STEP = 2.0**-24
 HALF_STEP = {"f16": 2.0**-11, "bf16": 2.0**-8, "f32": 2.0**-24}
@@ -45,7 +45,7 @@ NETWORKS = [
 
 
 def conv_class(mode, dtype="f16"):
-    return f"dtype={dtype},mode={mode},target=0,{PLAIN}"
+    return f"dtype={dtype},mode={mode},target=0,{EPILOGUE}"
 
 
 def map_class(mode):
@@ -445,11 +445,11 @@ def layer_case(runtime, manifest, peers, scene, layer):
     g = geometry(mode, kernel, stride, 1, padding)
     network = sparse_peers.one_layer(mode, g, cin, cout)
     out, found = data.kernel_map(mode, g, scene)
-    weights = {"conv": {"weight": rounded(np.random.default_rng(cout).uniform(-0.1, 0.1, (g.taps, cin, cout)), "f16")}}
+    weights = weights_of(network, "f16", cout)
     sizes = [conv_sizes(g, len(scene), found, cin, cout)]
     row = {"n": len(scene), "m": len(out), "pairs": sizes[0]["pairs"], "flops": 2 * sizes[0]["pairs"] * cin * cout}
     rows = np.linspace(0, len(out) - 1, min(len(out), 4096)).astype(int)
-    want = convolution(found[rows], rounded_features(scene, cin), weights["conv"]["weight"], {}, "f16")
+    want = convolution(found[rows], rounded_features(scene, cin), weights["conv"]["weight"], {**weights["conv"], "act": "relu"}, "f16")
     verdict = lambda y: judge(y[rows], *want)
     maps = [("kernel_map", map_class(mode), map_sizes(g, len(scene), len(out)))]
     return timed_case(runtime, manifest, peers, "sparse_conv", conv_class(mode), network, [scene], sizes, weights["conv"], weights, row, verdict, maps)

@@ -227,9 +227,9 @@ class LibraryNetwork:
 
 
 def one_layer(mode, g, cin, cout):
-    """A network of one convolution without epilogue."""
+    """A network of one convolution with batch norm and relu."""
     network = sparse_data.Network.__new__(sparse_data.Network)
     network.name, network.channels, network.layers, network.levels, network.groups, network.names = "layer", cin, [], [None], [], {"input": -1}
     group = network.group_of(mode, g, 0)
-    network.add(sparse_data.Layer("conv", -1, network.groups[group][3], cin, cout, group=group, bn=False))
+    network.add(sparse_data.Layer("conv", -1, network.groups[group][3], cin, cout, group=group, act="relu"))
     return network

@@ -184,6 +184,18 @@ class Cases(unittest.TestCase):
         _, missing = sparse.sweep_cases({"dispatch": tables}, without, dict.fromkeys(names))
         self.assertEqual(list(missing), ["scene scan-source"])
 
+    @needs_numpy
+    def test_a_layer_is_a_network(self):
+        import sparse_peers
+
+        network = sparse_peers.one_layer("strided", Geometry(3, 2, 1, 1), 8, 16)
+        coords = cloud(60, 6)
+        levels, maps, back = network.maps(coords)
+        weights = sparse.weights_of(network, "f16")
+        self.assertEqual(set(weights["conv"]), {"weight", "bn_scale", "bn_shift"})
+        exact, _ = sparse.network_forward(network, maps, back, sparse.rounded_features(coords, 8), weights, "f16")
+        self.assertEqual((exact.shape, bool((exact >= 0).all()), bool((exact > 0).any())), ((len(levels[1]), 16), True, True))
+
     def test_check_leaves_sparse_plans_to_their_phase(self):
         self.assertEqual(sparse.OPS, run.SPARSE_OPS)
         self.assertIn("sparse-check", run.PHASES)

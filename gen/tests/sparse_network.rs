@@ -9,7 +9,9 @@ use safetensors::tensor::Dtype;
 use std::fs;
 use std::path::Path;
 
-type Given = Vec<(&'static str, Dtype, Vec<usize>, Vec<u8>)>;
+/// Name, dtype, shape, bytes.
+type Entry = (&'static str, Dtype, Vec<usize>, Vec<u8>);
+type Given = Vec<Entry>;
 
 /// Layers of the network `second`: name, taps, channels in and out.
 const LAYERS: [(&str, usize, usize, usize); 12] = [
@@ -96,7 +98,7 @@ fn refusals_name_the_tensor_or_key() {
     told(&whole, &["network=second", "choice=implicit"], "expected DATAFLOW/CONFIG");
     let without: Given = whole.iter().filter(|t| t.0 != "conv1.1.bn_shift").cloned().collect();
     told(&without, &second, "tensor `conv1.1.bn_shift` is missing");
-    let changed = |name: &str, change: &dyn Fn(&mut (&'static str, Dtype, Vec<usize>, Vec<u8>))| {
+    let changed = |name: &str, change: &dyn Fn(&mut Entry)| {
         let mut list = whole.clone();
         change(list.iter_mut().find(|t| t.0 == name).unwrap());
         list
