@@ -5,11 +5,14 @@ use super::lanes::{Four, Lanes};
 use tilewright_ir::tile::{RoleBuilder, Scalar, TileRef};
 
 /// Odd numbers at `2^32 / g^i`, g the root of `g^5 = g + 1`: steps along the axes whose small multiples keep apart (Roberts, "The
-/// unreasonable effectiveness of quasirandom sequences"). In a box of 900 voxels along x, y and z no two have the same sum.
+/// unreasonable effectiveness of quasirandom sequences"). In a box of 900 voxels along x, y and z, all on one side of 0, no two have
+/// the same sum.
 const STEPS: [u32; 4] = [0xdb4f_0b91, 0xbbe0_5633, 0xa0f2_ec77, 0x89e1_8285];
 /// Shifts and factors of lowbias32, which spreads every bit over all (Wellons, "Prospecting for hash functions").
 const MIX: [(u32, u32); 2] = [(16, 0x7feb_352d), (15, 0x846c_a68b)];
 const LAST_SHIFT: u32 = 16;
+/// Upper bits of a coordinate join the lower ones: products with multiples of a power of two would leave the lower bits of a sum 0.
+const FOLD: u32 = 16;
 
 /// The slot, of so many, where the search for a voxel begins.
 pub fn first_slot(c: Coord, slots: u32) -> u32 {
@@ -17,7 +20,8 @@ pub fn first_slot(c: Coord, slots: u32) -> u32 {
 }
 
 fn hash(c: Coord) -> u32 {
-    let mut h = c.into_iter().zip(STEPS).fold(0u32, |h, (c, step)| h.wrapping_add((c as u32).wrapping_mul(step)));
+    let part = |(c, step): (i32, u32)| (c as u32 ^ (c as u32 >> FOLD)).wrapping_mul(step);
+    let mut h = c.into_iter().zip(STEPS).map(part).fold(0u32, u32::wrapping_add);
     for (shift, factor) in MIX {
         h = (h ^ (h >> shift)).wrapping_mul(factor);
     }
@@ -28,7 +32,11 @@ impl Lanes {
     /// [`first_slot`] of each element.
     pub fn first_slot(&self, r: &mut RoleBuilder, c: Four, slots: Scalar) -> TileRef {
         let literal = |v: u32| i64::from(v as i32);
-        let parts = [0, 1, 2, 3].map(|i| self.by(r, "mul", c[i], literal(STEPS[i])));
+        let parts = [0, 1, 2, 3].map(|i| {
+            let high = self.by(r, "ushr", c[i], FOLD.into());
+            let both = r.binary("xor", c[i], high);
+            self.by(r, "mul", both, literal(STEPS[i]))
+        });
         let mut h = parts.into_iter().reduce(|a, b| r.binary("add", a, b)).expect("there are four");
         for (shift, factor) in MIX {
             let high = self.by(r, "ushr", h, shift.into());
