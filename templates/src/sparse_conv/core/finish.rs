@@ -5,7 +5,7 @@ use super::epilogue::Epilogue;
 use super::kernel::{TEMPLATE, with_gelu};
 use super::rows::{COLS, ROWS, WARPS, matrix, place};
 use crate::plan::TemplateKernel;
-use tilewright_ir::tile::{CmpPred, Dim, KernelBuilder, Unit};
+use tilewright_ir::tile::{Cell, CmpPred, Dim, KernelBuilder, RegTile, RoleBuilder, Scalar, TensorRef, TileRef, Unit};
 use tilewright_ir::{Arch, DType};
 
 /// What a kernel of this file, or of `scatter`, makes of sums.
@@ -26,6 +26,83 @@ impl FinishClass {
     }
 }
 
+/// What every kernel that makes outputs of sums shares: the outputs, how many exist, the epilogue.
+pub(super) struct Finish {
+    class: FinishClass,
+    count: TensorRef,
+    y: TensorRef,
+    epilogue: Epilogue,
+    like: RegTile,
+}
+
+/// The outputs of a CTA.
+pub(super) struct Block {
+    /// Their numbers, -1 for those that do not exist.
+    pub rows: TileRef,
+    /// Which exist.
+    pub there: TileRef,
+    /// -1 everywhere.
+    pub none: TileRef,
+    /// Their sums' type: f32.
+    pub like: RegTile,
+    col: Scalar,
+    /// Neighbours along cout that may be loaded at once.
+    vec: u32,
+}
+
+impl Finish {
+    /// Declares `y [m, cout]`, `count` I32 `[1]`, the epilogue's tensors, and the grid. Scalars: `m`, `cout`.
+    pub fn declare(k: &mut KernelBuilder, class: &FinishClass) -> Result<Self, CoreError> {
+        for name in ["m", "cout"] {
+            k.shape(name);
+        }
+        let count = k.tensor("count", DType::I32, [Dim { param: None, factor: 1 }]);
+        let y = k.tensor("y", class.dtype, ["m", "cout"].map(Dim::param));
+        let epilogue = Epilogue::declare(k, class.epilogue, class.dtype, class.n_align);
+        if class.n_align > 1 {
+            k.require(format!("cout % {} == 0", class.n_align));
+        }
+        k.grid([format!("ceil_div(m,{ROWS})*ceil_div(cout,{COLS})"), "1".into(), "1".into()]);
+        // Where columns are accessed one by one, neighbouring lanes have neighbours.
+        let like = matrix(DType::F32, class.n_align)?;
+        Ok(Finish { class: *class, count, y, epilogue, like })
+    }
+
+    /// Records the kernel: `sum` gives the whole sums of a CTA's outputs.
+    pub fn record(self, k: &mut KernelBuilder, sum: impl FnOnce(&mut RoleBuilder, &Block) -> TileRef) {
+        k.role("main", WARPS, None, Unit::Role, |r| {
+            let (cout, zero) = (r.param("cout"), r.int(0));
+            let at = place(r, &self.like, cout);
+            let exist = r.load_scalar(&self.count, &[zero]);
+            let some = r.cmp(CmpPred::Lt, at.first, exist);
+            r.if_then(some, |r| {
+                let rows = at.rows_below(r, exist);
+                let none = r.splat_int(-1, rows);
+                let there = r.compare(CmpPred::Ne, rows, none);
+                let (like, vec) = (self.like.clone(), self.class.n_align.min(4));
+                let sum = sum(r, &Block { rows, there, none, like, col: at.col, vec });
+                let tile = self.epilogue.emit(r, sum, rows, at.col);
+                let tile = r.cast(tile, self.class.dtype);
+                r.store_rows(&self.y, tile, rows, at.col, self.class.n_align.min(16 / self.class.dtype.bytes()));
+            });
+        });
+    }
+}
+
+impl Block {
+    /// Rows of f32 `[.., cout]` by number, zeros for -1.
+    pub fn load(&self, r: &mut RoleBuilder, from: &TensorRef, rows: TileRef) -> TileRef {
+        r.load_rows(from, self.like.clone(), rows, self.col, self.vec)
+    }
+}
+
+/// Adds a part to the sum in a place.
+pub(super) fn add_to(r: &mut RoleBuilder, sum: Cell, part: TileRef) {
+    let before = r.get_tile(sum);
+    let after = r.binary("add", before, part);
+    r.set_tile(sum, after);
+}
+
 /// The kernel: row m of `y [m, cout]` is the epilogue of the sum over s, ascending, of rows m of `sums` f32 `[splits, m, cout]`, for the
 /// `count` rows that exist. The same bits in every run.
 ///
@@ -34,49 +111,23 @@ pub fn finish_kernel(arch: Arch, class: &FinishClass) -> Result<TemplateKernel, 
     class.epilogue.check(class.dtype)?;
     let id = finish_id(class);
     let mut k = KernelBuilder::new(&id, arch);
-    for name in ["m", "cout", "splits"] {
-        k.shape(name);
-    }
-    let [m, cout] = ["m", "cout"].map(Dim::param);
-    let sums = k.tensor("sums", DType::F32, [Dim::param("splits"), m.clone(), cout.clone()]);
-    let count = k.tensor("count", DType::I32, [Dim { param: None, factor: 1 }]);
-    let y = k.tensor("y", class.dtype, [m, cout]);
-    let epilogue = Epilogue::declare(&mut k, class.epilogue, class.dtype, class.n_align);
+    let finish = Finish::declare(&mut k, class)?;
+    k.shape("splits");
     k.require("splits * m <= 2147483647");
-    if class.n_align > 1 {
-        k.require(format!("cout % {} == 0", class.n_align));
-    }
-    k.grid([format!("ceil_div(m,{ROWS})*ceil_div(cout,{COLS})"), "1".into(), "1".into()]);
-    // Where columns are accessed one by one, neighbouring lanes have neighbours.
-    let like = matrix(DType::F32, class.n_align)?;
-    let vec = class.n_align.min(4);
-    k.role("main", WARPS, None, Unit::Role, |r| {
-        let (cout, zero) = (r.param("cout"), r.int(0));
-        let at = place(r, &like, cout);
-        let exist = r.load_scalar(&count, &[zero]);
-        let some = r.cmp(CmpPred::Lt, at.first, exist);
-        r.if_then(some, |r| {
-            let rows = at.rows_below(r, exist);
-            let none = r.splat_int(-1, rows);
-            let there = r.compare(CmpPred::Ne, rows, none);
-            let first = r.load_rows(&sums, like.clone(), rows, at.col, vec);
-            let sum = r.tile_cell(first);
-            let (m, splits) = (r.param("m"), r.param("splits"));
-            r.for_range(1, splits, 1, |r, s| {
-                let further = r.mul(s, m);
-                let further = r.splat(further, r.tile_type(rows));
-                let further = r.binary("add", rows, further);
-                let part = r.choose(there, further, none);
-                let part = r.load_rows(&sums, like.clone(), part, at.col, vec);
-                let before = r.get_tile(sum);
-                let after = r.binary("add", before, part);
-                r.set_tile(sum, after);
-            });
-            let sum = r.get_tile(sum);
-            let tile = epilogue.emit(r, sum, rows, at.col);
-            let tile = r.cast(tile, class.dtype);
-            r.store_rows(&y, tile, rows, at.col, class.n_align.min(16 / class.dtype.bytes()));
+    let sums = k.tensor("sums", DType::F32, ["splits", "m", "cout"].map(Dim::param));
+    finish.record(&mut k, |r, block| {
+        let first = block.load(r, &sums, block.rows);
+        let sum = r.tile_cell(first);
+        let (m, splits) = (r.param("m"), r.param("splits"));
+        r.for_range(1, splits, 1, |r, s| {
+            let further = r.mul(s, m);
+            let further = r.splat(further, r.tile_type(block.rows));
+            let further = r.binary("add", block.rows, further);
+            let part = r.choose(block.there, further, block.none);
+            let part = block.load(r, &sums, part);
+            add_to(r, sum, part);
         });
+        r.get_tile(sum)
     });
     let axes = [("kind", "finish".to_string()), ("n_align", class.n_align.to_string())];
     Ok(with_gelu(TemplateKernel::plain(id, TEMPLATE, axes, "splits.seq", k), class.epilogue.act))
