@@ -1,6 +1,5 @@
 //! From plans to a pack: lower, compile, describe.
 
-use crate::error::{Fail, Res, failed, failure};
 use crate::promises;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,6 +7,7 @@ use tilewright_codegen::toolchain::{ToolError, ToolVersion};
 use tilewright_codegen::{Compiled, Compiler, CompilerOptions, WorkerCommand};
 use tilewright_ir::Arch;
 use tilewright_ir::passes::{Lowered, lower};
+use tilewright_ops::error::{Fail, Res, failed, failure};
 use tilewright_runtime::manifest::{File, Kernel, Manifest, Resources, SCHEMA, Toolchain, Verification, Verifier};
 use tilewright_templates::manifest;
 use tilewright_templates::plan::{OpPlan, TemplateKernel};

@@ -1,8 +1,9 @@
 //! Commands and their arguments.
 
-use crate::verify::Level;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use tilewright_ops::level::Level;
 
 /// Generates, verifies and runs GPU kernels.
 #[derive(Debug, Parser)]
@@ -52,7 +53,7 @@ pub struct GenerateArgs {
     #[arg(long)]
     pub jobs: Option<usize>,
     /// How much the emulator runs before a kernel is believed.
-    #[arg(long, value_enum, default_value = "full")]
+    #[arg(long, value_parser = level(), default_value = "full")]
     pub verify: Level,
     /// Write nothing; fail if the output would differ from what is there.
     #[arg(long)]
@@ -207,4 +208,12 @@ pub struct ExplainArgs {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+fn level() -> impl TypedValueParser<Value = Level> {
+    PossibleValuesParser::new(["off", "quick", "full"]).map(|text| match text.as_str() {
+        "off" => Level::Off,
+        "quick" => Level::Quick,
+        _ => Level::Full,
+    })
 }

@@ -3,12 +3,12 @@
 use crate::cli::EmulateArgs;
 use crate::emulate_args;
 use crate::emulate_memory::{Left, Memory};
-use crate::emulator_device::{describe, is_error};
-use crate::error::{Fail, Res, failed, usage};
 use crate::launch_file::{LaunchFile, LaunchSpec};
-use crate::{files, tensors};
 use serde_json::{Value, json};
 use tilewright_emulator::{Checks, DeviceConfig, Finding, FindingKind, Module, Numerics, Rendering, Report, Severity};
+use tilewright_emulator_device::{describe, is_error};
+use tilewright_ops::error::{Fail, Res, failed, usage};
+use tilewright_ops::{files, tensors};
 
 /// Runs the command.
 pub fn emulate(args: &EmulateArgs) -> Res<()> {

@@ -1,12 +1,12 @@
 //! Arguments of `gen emulate`: each is checked against the kernel's parameter.
 
 use crate::emulate_memory::{Memory, dtype, unhex};
-use crate::error::{Fail, Res, bad_input, usage};
 use crate::launch_file::{ArgSpec, LaunchSpec, MapSpec};
 use safetensors::Dtype;
 use tilewright_emulator::tensor::swizzle::Swizzle;
 use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType, TensorMap};
 use tilewright_emulator::{Arg, Fill, Im2col, Launch, Module};
+use tilewright_ops::error::{Fail, Res, bad_input, usage};
 
 /// Bytes of a tensor map.
 const MAP_BYTES: u32 = 128;

@@ -1,11 +1,11 @@
 //! Memory of `gen emulate`: tensors and module variables of one schedule.
 
-use crate::error::{Fail, Res, bad_input, failure, usage};
 use crate::launch_file::{Alloc, LaunchFile};
-use crate::tensors::{Tensor, Tensors};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
 use tilewright_emulator::{BufferId, Device, DeviceConfig, Fill, Module, Rendering};
+use tilewright_ops::error::{Fail, Res, bad_input, failure, usage};
+use tilewright_ops::tensors::{Tensor, Tensors};
 
 /// Bytes that nothing wrote come out as this.
 const UNWRITTEN: u8 = 0xCC;

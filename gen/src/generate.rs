@@ -2,17 +2,18 @@
 
 use crate::build::{Built, build, compiler};
 use crate::cli::GenerateArgs;
-use crate::emulator_device::Found;
-use crate::error::{Fail, Res, bad_input, failed, failure, usage};
-use crate::verify::{Level, Verdict, verify};
-use crate::{dispatch, files, library};
+use crate::verify::{Verdict, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
+use tilewright_emulator_device::Found;
 use tilewright_ir::Arch;
+use tilewright_ops::error::{Fail, Res, bad_input, failed, failure, usage};
+use tilewright_ops::level::Level;
+use tilewright_ops::{dispatch, files, library};
 use tilewright_runtime::dispatch::PlanIndex;
 use tilewright_runtime::manifest::{Verification, Verifier};
 
@@ -50,7 +51,7 @@ pub fn generate(args: &GenerateArgs) -> Res<()> {
     } else {
         verify_all(&mut built, args.verify)?;
     }
-    dispatch::fill(arch, &mut built)?;
+    built.manifest.dispatch = dispatch::tables(arch, &built.plans)?;
     built.manifest.validate("manifest.json").map_err(failure)?;
     let contents = built.contents()?;
     let out = args.out.clone().unwrap_or_else(|| root.join("kernels-generated").join(arch.caps().name));

@@ -1,12 +1,12 @@
 //! `gen list`.
 
 use crate::cli::ListArgs;
-use crate::error::Res;
-use crate::library;
-use crate::ops::{Family, OPS};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tilewright_ir::Arch;
+use tilewright_ops::error::Res;
+use tilewright_ops::library;
+use tilewright_ops::{Family, OPS};
 use tilewright_templates::plan::OpPlan;
 
 /// Runs the command.

@@ -5,25 +5,17 @@
 
 mod build;
 mod cli;
-mod dispatch;
 mod emulate;
 mod emulate_args;
 mod emulate_memory;
-mod emulator_device;
-mod error;
-mod execute;
 mod explain;
-mod files;
 mod generate;
 mod launch_file;
-mod library;
 mod list;
-mod ops;
 mod promises;
 mod run;
 mod scene;
 mod show;
-mod tensors;
 mod verify;
 
 use clap::Parser;

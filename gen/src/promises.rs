@@ -1,7 +1,7 @@
 //! What a template promised of its machine code, held against the SASS report.
 
-use crate::error::{Res, failed};
 use tilewright_codegen::toolchain::SassReport;
+use tilewright_ops::error::{Res, failed};
 use tilewright_runtime::manifest::MainLoop;
 use tilewright_templates::plan::TemplateKernel;
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn kernel(budget: Option<LoopBudget>) -> TemplateKernel {
-        let found = crate::ops::find("gemm").and_then(|f| {
+        let found = tilewright_ops::find("gemm").and_then(|f| {
             (f.kernel)(
                 tilewright_ir::Arch::Sm80,
                 f.class,

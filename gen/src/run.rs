@@ -2,15 +2,15 @@
 
 use crate::build::{build, compiler};
 use crate::cli::RunArgs;
-use crate::emulator_device::{self, EmulatorDevice, Found, SMS};
-use crate::error::{Res, bad_input, failed, failure, usage};
-use crate::execute::execute;
-use crate::ops::{self, Family, ask::Ask, case::Request};
-use crate::tensors::{self, Tensors};
-use crate::{dispatch, files, library};
 use serde_json::{Value, json};
 use tilewright_codegen::Compiler;
+use tilewright_emulator_device::{self as emulator_device, EmulatorDevice, Found, SMS};
 use tilewright_ir::Arch;
+use tilewright_ops::error::{Res, bad_input, failed, failure, usage};
+use tilewright_ops::execute::execute;
+use tilewright_ops::tensors::{self, Tensors};
+use tilewright_ops::{self as ops, Family, ask::Ask, case::Request};
+use tilewright_ops::{dispatch, files, library};
 use tilewright_runtime::cuda::CudaDevice;
 use tilewright_runtime::device::{Device, ImageKind};
 use tilewright_runtime::dispatch::{PlanIndex, Policy};
@@ -130,7 +130,7 @@ fn choose(arch: Arch, family: &Family, r: &Request) -> Res<Chosen> {
 /// Builds a plan into a pack of its own; refused where it does not take the problem.
 fn try_plan(arch: Arch, plan: OpPlan, r: &Request, compiler: &Compiler) -> Res<Chosen> {
     let mut built = build(arch, vec![plan], compiler, &|_, _, _| {})?;
-    dispatch::fill(arch, &mut built)?;
+    built.manifest.dispatch = dispatch::tables(arch, &built.plans)?;
     let folder = tempfile::tempdir().map_err(failure)?;
     built.write(folder.path())?;
     let chosen = Chosen { folder: folder.path().to_path_buf(), _temporary: Some(folder), plan: PlanIndex(0), source: "built" };

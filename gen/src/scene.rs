@@ -1,11 +1,11 @@
 //! `gen scene`: a scan as the input of a sparse convolution.
 
 use crate::cli::SceneArgs;
-use crate::error::{Fail, Res, bad_input, usage};
-use crate::files;
-use crate::tensors::{self, Tensor, Tensors};
 use safetensors::tensor::Dtype;
 use tilewright_ir::DType;
+use tilewright_ops::error::{Fail, Res, bad_input, usage};
+use tilewright_ops::files;
+use tilewright_ops::tensors::{self, Tensor, Tensors};
 use tilewright_scenes::{Point, Sensor, read_ply, scan, voxelise};
 
 /// Runs the command.

@@ -1,13 +1,14 @@
 //! `gen show`: a kernel at each level.
 
 use crate::cli::ShowArgs;
-use crate::error::{Fail, Res, bad_input, failed, failure, usage};
 use crate::generate::matches;
-use crate::{library, ops, promises};
+use crate::promises;
 use tilewright_codegen::toolchain::{Inspection, PtxasOptions, Search, Toolchain};
 use tilewright_codegen::{WorkerCommand, WorkerPool};
 use tilewright_ir::Arch;
 use tilewright_ir::passes::lower;
+use tilewright_ops::error::{Fail, Res, bad_input, failed, failure, usage};
+use tilewright_ops::{self as ops, library};
 use tilewright_templates::plan::TemplateKernel;
 
 const LEVELS: [&str; 6] = ["tile", "lane", "llvm", "ptx", "sass", "report"];

@@ -1,24 +1,14 @@
 //! The emulator's verdict on a plan: boundary trip counts, ragged edges, several schedules.
 
-use crate::emulator_device::{self, EmulatorDevice, Found, SMS};
-use crate::error::{Fail, Res, failed, failure};
-use crate::execute::execute;
-use crate::ops::{self, case::Trial};
+use tilewright_emulator_device::{self as emulator_device, EmulatorDevice, Found, SMS};
+use tilewright_ops::error::{Fail, Res, failed, failure};
+use tilewright_ops::execute::execute;
+use tilewright_ops::level::Level;
+use tilewright_ops::{self as ops, case::Trial};
 use tilewright_runtime::arch::Arch as RuntimeArch;
 use tilewright_runtime::dispatch::PlanIndex;
 use tilewright_runtime::engine::Engine;
 use tilewright_runtime::pack::Pack;
-
-/// How much to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Level {
-    /// Nothing.
-    Off,
-    /// A few ragged shapes.
-    Quick,
-    /// 1, S-1, S, S+1 and 2S+1 iterations of the main loop, ragged edges, four schedules.
-    Full,
-}
 
 /// What became of a plan that holds.
 pub struct Verdict {

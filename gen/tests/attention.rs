@@ -1,9 +1,7 @@
 //! `gen run attention` against the definition, on both targets: every mask and score term alone and in pairs.
 
-mod common;
-
-use common::attention::*;
-use common::*;
+use crate::common::attention::*;
+use crate::common::*;
 use safetensors::tensor::Dtype;
 
 /// A forward; what is 0 or none is off.

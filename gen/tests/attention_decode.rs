@@ -1,9 +1,7 @@
 //! `gen run attention_decode` and `attention_merge` against the definition, on both targets.
 
-mod common;
-
-use common::attention::*;
-use common::*;
+use crate::common::attention::*;
+use crate::common::*;
 use safetensors::tensor::Dtype;
 
 const TARGETS: [&str; 2] = ["sm90", "sm80"];

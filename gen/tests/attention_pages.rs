@@ -1,9 +1,7 @@
 //! `gen run page_stats`, `page_select` and decode on what they select, on both targets.
 
-mod common;
-
-use common::attention::*;
-use common::*;
+use crate::common::attention::*;
+use crate::common::*;
 use safetensors::tensor::Dtype;
 
 const TARGETS: [&str; 2] = ["sm90", "sm80"];

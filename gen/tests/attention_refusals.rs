@@ -1,9 +1,7 @@
 //! Attention asked for wrongly: a line that names what is wrong, exit status 2, nothing launched, nothing written.
 
-mod common;
-
-use common::attention::{Named, i32_bytes};
-use common::*;
+use crate::common::attention::{Named, i32_bytes};
+use crate::common::*;
 use safetensors::tensor::Dtype;
 
 fn zeros(name: &'static str, dtype: Dtype, shape: &[usize]) -> Named {

@@ -1,8 +1,6 @@
 //! `gen emulate` on PTX that is not ours, `gen list` and `gen show`.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use safetensors::tensor::Dtype;
 
 const SAXPY: &str = "\

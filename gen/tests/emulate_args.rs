@@ -1,8 +1,6 @@
 //! `gen emulate`: each kind of argument, and each way to get it wrong.
 
-mod common;
-
-use common::emulation::*;
+use crate::common::emulation::*;
 use safetensors::tensor::Dtype;
 use std::fmt::Write;
 

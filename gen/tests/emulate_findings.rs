@@ -1,8 +1,6 @@
 //! `gen emulate`: what is found, and how it is told.
 
-mod common;
-
-use common::emulation::*;
+use crate::common::emulation::*;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 

@@ -1,8 +1,6 @@
 //! `gen emulate`: shapes, several launches, schedules, modes.
 
-mod common;
-
-use common::emulation::*;
+use crate::common::emulation::*;
 use safetensors::tensor::Dtype;
 
 /// Block b adds 1 to x[b], `directives` as given.

@@ -1,9 +1,7 @@
 //! `gen emulate`: tensors, variables and outputs.
 
-mod common;
-
-use common::emulation::*;
-use common::save;
+use crate::common::emulation::*;
+use crate::common::save;
 use safetensors::tensor::Dtype;
 
 /// y[i] = x[i] + 1 for the threads of one block, 4 bytes each.

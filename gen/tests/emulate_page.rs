@@ -1,9 +1,7 @@
 //! docs/emulator/run-and-check-your-ptx.md says what is true: its files, its report, its kinds of findings.
 
-mod common;
-
-use common::emulation::*;
-use common::{gen_in, load, root};
+use crate::common::emulation::*;
+use crate::common::{gen_in, load, root};
 
 const PAGE: &str = "docs/emulator/run-and-check-your-ptx.md";
 

@@ -1,9 +1,7 @@
 //! `gen explain sparse_network`: what is chosen for each group of a network, from a scene or from its statistics.
 
-mod common;
-
-use common::attention::i32_bytes;
-use common::*;
+use crate::common::attention::i32_bytes;
+use crate::common::*;
 use safetensors::tensor::Dtype;
 use serde_json::Value;
 use std::path::Path;

@@ -1,9 +1,7 @@
 //! AWQ and GPTQ checkpoints that public packages made: the weights that come out are theirs, bit for bit. Multiplied by the
 //! identity, so that both ways of multiplying show them.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors};
 

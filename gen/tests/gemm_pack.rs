@@ -1,9 +1,7 @@
 //! `gen run gemm_pack`, and multiplication by what it gives: a weight packed once is the weight it was packed from.
 
-mod common;
-
-use common::weight::{Entry, Kind, Numbers};
-use common::*;
+use crate::common::weight::{Entry, Kind, Numbers};
+use crate::common::*;
 use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors};
 use std::path::Path;

@@ -1,8 +1,6 @@
 //! `gen run gemm` on 8-bit operands with scales, against sums in f64 of what the codes mean; and what is refused.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use safetensors::tensor::Dtype;
 use tilewright_runtime::fp8::Fp8;
 

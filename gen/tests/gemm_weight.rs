@@ -1,9 +1,7 @@
 //! `gen run gemm --set weight=...` against f64: every form of weight, both paths, ragged sizes, adversarial numbers.
 
-mod common;
-
-use common::weight::{Entry, Kind, Numbers};
-use common::*;
+use crate::common::weight::{Entry, Kind, Numbers};
+use crate::common::*;
 use half::{bf16, f16};
 use safetensors::tensor::Dtype;
 use std::path::Path;

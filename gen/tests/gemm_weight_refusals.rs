@@ -1,9 +1,7 @@
 //! Bad weights: one line that names the tensor or key and the sizes, exit status 2, nothing written.
 
-mod common;
-
-use common::weight::{Entry, Kind, Numbers};
-use common::*;
+use crate::common::weight::{Entry, Kind, Numbers};
+use crate::common::*;
 use half::f16;
 use safetensors::tensor::Dtype;
 

@@ -1,8 +1,6 @@
 //! `gen run gemm_grouped` against sums in f64: sorted, masked and gathered rows; and what it refuses.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use half::bf16;
 use safetensors::tensor::Dtype;
 

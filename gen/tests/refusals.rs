@@ -1,8 +1,6 @@
 //! Bad input: a one-line cause with the way out, exit status 1 or 2, nothing half-written.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use safetensors::tensor::Dtype;
 use std::path::Path;
 

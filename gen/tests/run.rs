@@ -1,8 +1,6 @@
 //! `gen run gemm` against f64, on ragged and random shapes, both targets, every epilogue.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use half::bf16;
 use safetensors::tensor::Dtype;
 

@@ -1,8 +1,6 @@
 //! `gen scene`: scans, real and simulated, as tensors.
 
-mod common;
-
-use common::{gen_in, load, outcome};
+use crate::common::{gen_in, load, outcome};
 use std::collections::HashSet;
 use std::fs;
 

@@ -1,9 +1,7 @@
 //! `gen run sparse_conv` and `kernel_map`: every mode and dataflow from files to files, and what is refused.
 
-mod common;
-
-use common::attention::{Named, f32_bytes, i32_bytes, output, run};
-use common::*;
+use crate::common::attention::{Named, f32_bytes, i32_bytes, output, run};
+use crate::common::*;
 use half::f16;
 use safetensors::tensor::Dtype;
 use serde_json::Value;

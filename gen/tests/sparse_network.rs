@@ -1,8 +1,6 @@
 //! `gen run sparse_network`: from a piece of a scan to features, as one plan.
 
-mod common;
-
-use common::{gen_in, load, outcome, save};
+use crate::common::{gen_in, load, outcome, save};
 use half::f16;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
@@ -52,11 +50,11 @@ fn input(folder: &Path, voxels: &str) -> Given {
     for (i, (name, taps, cin, cout)) in LAYERS.into_iter().enumerate() {
         let part = |part: &str| -> &'static str { format!("{name}.{part}").leak() };
         let scale = 3.0 / ((taps * cin) as f64).sqrt();
-        let weight: Vec<f64> = common::random(taps * cin * cout, i as u64 + 1).iter().map(|w| w * scale).collect();
+        let weight: Vec<f64> = crate::common::random(taps * cin * cout, i as u64 + 1).iter().map(|w| w * scale).collect();
         list.push((part("weight"), Dtype::F16, vec![taps, cin, cout], f16s(&weight)));
-        let scale: Vec<f64> = common::random(cout, i as u64 + 50).iter().map(|s| 0.75 + 0.25 * s).collect();
+        let scale: Vec<f64> = crate::common::random(cout, i as u64 + 50).iter().map(|s| 0.75 + 0.25 * s).collect();
         list.push((part("bn_scale"), Dtype::F32, vec![cout], f32s(&scale)));
-        list.push((part("bn_shift"), Dtype::F32, vec![cout], f32s(&common::random(cout, i as u64 + 90))));
+        list.push((part("bn_shift"), Dtype::F32, vec![cout], f32s(&crate::common::random(cout, i as u64 + 90))));
     }
     list
 }

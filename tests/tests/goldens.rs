@@ -1,5 +1,5 @@
 //! Tile IR and Lane IR of a few kernels, as text. A change here is a change of what is generated: look at it, then accept
-//! it with `BLESS=1 cargo test -p tilewright-tests --test goldens`.
+//! it with `BLESS=1 cargo test -p tilewright-tests goldens`.
 
 use std::path::Path;
 use tilewright_ir::passes::lower;

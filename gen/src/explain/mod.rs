@@ -9,15 +9,15 @@ mod scene;
 mod text;
 
 use crate::cli::ExplainArgs;
-use crate::error::{Fail, Res, bad_input, failure, usage};
-use crate::files::{check_folder, write_whole};
-use crate::ops::ask::Ask;
 use serde_json::json;
 use std::path::Path;
 use tilewright_autotune::DeviceProfile;
 use tilewright_autotune::sparse::{
     COEFFICIENTS, Explanation, Fit, Model, NetworkWork, Precision, Record, Search, Settings, Source, Space,
 };
+use tilewright_ops::ask::Ask;
+use tilewright_ops::error::{Fail, Res, bad_input, failure, usage};
+use tilewright_ops::files::{check_folder, write_whole};
 
 /// What there is to explain.
 const OP: &str = "sparse_network";

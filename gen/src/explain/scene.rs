@@ -1,10 +1,10 @@
 //! The network and the voxels that `gen explain` is given.
 
-use crate::error::{Fail, Res, bad_input, usage};
-use crate::tensors;
 use safetensors::Dtype;
 use std::path::Path;
 use tilewright_autotune::sparse::{NetworkWork, Precision};
+use tilewright_ops::error::{Fail, Res, bad_input, usage};
+use tilewright_ops::tensors;
 use tilewright_templates::sparse_conv::network::{Network, NetworkMaps, SHIPPED, shipped};
 use tilewright_templates::sparse_conv::{Coord, Points};
 

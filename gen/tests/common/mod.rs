@@ -1,5 +1,4 @@
 //! What the command-line tests share: tensors in files, the reference, running the binary.
-#![allow(dead_code)] // each test binary uses its own part
 
 pub mod attention;
 pub mod emulation;

@@ -3,8 +3,8 @@
 use super::super::ask::safetensors_dtype;
 use super::super::case::{Case, Check, More, Output, Random, Run, Trial};
 use crate::error::{Res, failed, failure};
+use crate::level::Level;
 use crate::tensors::{Tensor, Tensors, from_f64, to_f64};
-use crate::verify::Level;
 use safetensors::Dtype;
 use serde_json::{Value, json};
 use std::rc::Rc;

@@ -1,7 +1,7 @@
 //! Runs one plan of a pack on a device.
 
+use crate::case::Case;
 use crate::error::{Res, failed, failure};
-use crate::ops::case::Case;
 use crate::tensors::{Tensor, Tensors};
 use tilewright_runtime::device::{Device, Stream};
 use tilewright_runtime::dispatch::PlanIndex;

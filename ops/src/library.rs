@@ -1,7 +1,7 @@
 //! `library.toml`: what to ship.
 
+use crate::OPS;
 use crate::error::{Fail, Res, bad_input};
-use crate::ops::{self, OPS};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub fn plans(root: &Path, arch: Arch) -> Res<Vec<OpPlan>> {
         }
     }
     match library.keys().next() {
-        Some(stranger) => ops::find(stranger).map(|_| list).map_err(|e| at(&e)),
+        Some(stranger) => crate::find(stranger).map(|_| list).map_err(|e| at(&e)),
         None => Ok(list),
     }
 }

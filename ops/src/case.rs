@@ -1,8 +1,8 @@
 //! One problem of an op with its data, and what must come out of it.
 
 use crate::error::{Res, failure};
+use crate::level::Level;
 use crate::tensors::{Tensors, to_f64};
-use crate::verify::Level;
 use safetensors::Dtype;
 use serde_json::Value;
 use tilewright_ir::Arch;

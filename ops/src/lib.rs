@@ -1,7 +1,10 @@
-//! The op families the command knows: one row each, which everything else reads.
+//! The op families: one row each, which everything else reads. Knows neither a compiler nor a device.
 //!
 //! | file | holds |
 //! |---|---|
+//! | `error`, `files`, `tensors`, `level` | what commands share: two ways to fail, files that appear whole, safetensors |
+//! | `library`, `dispatch` | `library.toml` as plans; plans as dispatch tables |
+//! | `execute` | a case on a device |
 //! | `ask` | keys and tensors of `gen run`, and the refusals every op shares |
 //! | `case` | one problem with its data and what must come out of it |
 //! | `attention/` | attention: forward, decode, merge, page selection |
@@ -13,10 +16,17 @@
 pub mod ask;
 mod attention;
 pub mod case;
+pub mod dispatch;
+pub mod error;
+pub mod execute;
+pub mod files;
 mod gemm;
+pub mod level;
+pub mod library;
 mod quantize;
 mod sparse_conv;
 mod sparse_network;
+pub mod tensors;
 
 use crate::error::{Res, usage};
 use crate::library::Entry;

@@ -1,0 +1,33 @@
+//! What concerns the whole workspace. One program, since each one more is linked and waited for.
+
+mod atomics;
+mod attention_blocks;
+mod attention_decode;
+mod attention_merge;
+mod attention_mma;
+mod attention_mods;
+mod attention_mutants;
+mod attention_pages;
+mod attention_wgmma;
+mod bits;
+mod bytes;
+mod docs;
+mod gemm_fp8;
+mod gemm_groups;
+mod gemm_mutants;
+mod gemm_weight;
+mod gemm_weight_mma;
+mod goldens;
+mod house;
+mod quantize;
+mod rows;
+mod sparse_coords;
+mod sparse_core;
+mod sparse_fixtures;
+mod sparse_lists;
+mod sparse_network;
+mod sparse_plans;
+mod sparse_voxels;
+mod sparse_wgmma;
+mod tiles;
+mod weight_formats;
