@@ -7,9 +7,12 @@
 
 mod crossover;
 mod device;
+pub mod estimate;
 mod model;
 mod random;
+pub mod space;
 pub mod sparse;
+pub mod task;
 mod weight;
 
 pub use crossover::crossover;
