@@ -8,8 +8,11 @@
 mod crossover;
 mod device;
 pub mod estimate;
+mod files;
+pub mod log;
 mod model;
 mod random;
+pub mod search;
 pub mod space;
 pub mod sparse;
 pub mod task;
