@@ -6,15 +6,14 @@
 //! their sources. Nothing here has been fitted to measurements yet: the model orders candidates, it does not predict times.
 
 mod crossover;
-mod device;
+pub mod device;
 pub mod estimate;
-mod model;
+pub mod model;
 mod random;
 pub mod space;
 pub mod sparse;
 pub mod task;
-mod weight;
 
 pub use crossover::crossover;
-pub use device::DeviceProfile;
+pub use device::{Capabilities, DeviceProfile, Match};
 pub use model::{Candidate, Sizes, rank, seconds};
