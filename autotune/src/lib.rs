@@ -8,8 +8,11 @@
 mod crossover;
 pub mod device;
 pub mod estimate;
+mod files;
+pub mod log;
 pub mod model;
 mod random;
+pub mod search;
 pub mod space;
 pub mod sparse;
 pub mod task;
