@@ -14,6 +14,7 @@ pub mod space;
 pub mod sparse;
 pub mod task;
 mod weight;
+pub mod workload;
 
 pub use crossover::crossover;
 pub use device::DeviceProfile;
