@@ -5,6 +5,7 @@
 //! divided by wave efficiency) with device-memory and launch terms added. Device numbers stand in [`DeviceProfile`] with
 //! their sources. Nothing here has been fitted to measurements yet: the model orders candidates, it does not predict times.
 
+pub mod cover;
 mod crossover;
 mod device;
 pub mod estimate;
