@@ -22,14 +22,12 @@
 //! Sizes are m, n, k and perhaps batch of `gemm`; tokens (rows of all experts), e, n, k of `gemm_grouped`; batch, sq, hq, hkv and
 //! perhaps sk of `attention`; batch, sq, hq, hkv, page, max_pages of `attention_decode`; none of `sparse_network`.
 
-use super::sizes::OPS;
+use super::sizes::{MAX_SIZE, TaskError, task};
 use crate::task::Task;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The largest size: kernels count in 32 bits.
-const MAX_SIZE: i64 = i32::MAX as i64 / 4;
 /// Most problems of one task: a slip in a list shall not become a week of tuning.
 const MAX_PROBLEMS: usize = 10_000;
 
@@ -84,7 +82,7 @@ pub enum WorkloadError {
         message: String,
     },
     /// A task that is none.
-    #[error("{file}: task {number} ({layer}): {key}: {why}")]
+    #[error("{file}: task {number} ({layer}): {what}")]
     Task {
         /// The file.
         file: String,
@@ -92,10 +90,8 @@ pub enum WorkloadError {
         number: usize,
         /// Its layer.
         layer: String,
-        /// The key.
-        key: String,
-        /// What is wrong with it.
-        why: String,
+        /// The key, and what is wrong with it.
+        what: TaskError,
     },
 }
 
@@ -159,18 +155,13 @@ impl Workload {
         })?;
         let mut items = Vec::new();
         for (i, entry) in read.task.iter().enumerate() {
-            let problems = problems(&read, entry).map_err(|(key, why)| WorkloadError::Task {
+            let problems = problems(&read, entry).map_err(|what| WorkloadError::Task {
                 file: file.into(),
                 number: i + 1,
                 layer: entry.layer.clone(),
-                key: key.into(),
-                why,
+                what,
             })?;
-            let item = |sizes| Item {
-                layer: entry.layer.clone(),
-                task: Task { op: entry.op.clone(), class: entry.class.clone(), sizes },
-                weight: entry.weight,
-            };
+            let item = |task| Item { layer: entry.layer.clone(), task, weight: entry.weight };
             items.extend(problems.into_iter().map(item));
         }
         Ok(Workload { name: read.name, source: read.source, items })
@@ -191,45 +182,31 @@ impl Workload {
     }
 }
 
-/// The problems of a task, or the key that is wrong and why.
-fn problems<'a>(file: &'a File, entry: &'a Entry) -> Result<Vec<BTreeMap<String, i64>>, (&'a str, String)> {
-    let Some(op) = OPS.iter().find(|op| op.name == entry.op) else {
-        let names: Vec<&str> = OPS.iter().map(|op| op.name).collect();
-        return Err(("op", format!("`{}`: expected one of {}", entry.op, names.join(", "))));
-    };
-    (op.class)(&entry.class).map_err(|why| ("class", why))?;
+/// The problems of a task.
+fn problems(file: &File, entry: &Entry) -> Result<Vec<Task>, TaskError> {
     if !(entry.weight.is_finite() && entry.weight > 0.0) {
-        return Err(("weight", format!("{}: expected a number of calls above 0", entry.weight)));
+        return Err(TaskError::new("weight", format!("{}: expected a number of calls above 0", entry.weight)));
     }
     if file.tp < 1 {
-        return Err(("tp", format!("{}: expected a number of GPUs from 1", file.tp)));
-    }
-    if let Some(missing) = op.needs.iter().find(|name| !entry.sizes.contains_key(**name)) {
-        return Err((missing, format!("missing from sizes: {} needs {}", op.name, op.needs.join(", "))));
+        return Err(TaskError::new("tp", format!("{}: expected a number of GPUs from 1", file.tp)));
     }
     if let Some(stranger) = entry.split.iter().find(|name| !entry.sizes.contains_key(*name)) {
-        return Err(("split", format!("`{stranger}` is none of the task's sizes")));
+        return Err(TaskError::new("split", format!("`{stranger}` is none of the task's sizes")));
     }
     let mut list = vec![BTreeMap::new()];
     for (name, size) in &entry.sizes {
-        if !op.needs.contains(&name.as_str()) && !op.may.contains(&name.as_str()) {
-            let known = [op.needs, op.may].concat().join(", ");
-            let known = if known.is_empty() { "none".into() } else { known };
-            return Err((name, format!("no size of {}: expected {known}", op.name)));
+        let values = values(file, entry, name, size).map_err(|why| TaskError::new(name, why))?;
+        if list.len().saturating_mul(values.len()) > MAX_PROBLEMS {
+            return Err(TaskError::new(name, format!("more than {MAX_PROBLEMS} problems in one task")));
         }
-        let values = values(file, entry, name, size).map_err(|why| (name.as_str(), why))?;
         let with = |sizes: &BTreeMap<String, i64>, value: i64| {
             let mut sizes = sizes.clone();
             sizes.insert(name.clone(), value);
             sizes
         };
-        if list.len().saturating_mul(values.len()) > MAX_PROBLEMS {
-            return Err((name, format!("more than {MAX_PROBLEMS} problems in one task")));
-        }
         list = list.iter().flat_map(|sizes| values.iter().map(move |value| with(sizes, *value))).collect();
     }
-    list.iter_mut().for_each(op.complete);
-    Ok(list)
+    list.into_iter().map(|sizes| task(&entry.op, &entry.class, sizes)).collect()
 }
 
 /// The values of a size, cut where the task says so.
@@ -304,7 +281,7 @@ weight = 2
             ("[1, 16]", "[]", "task 1 (up): m: an empty list"),
             ("[1, 16]", "[0]", "task 1 (up): m: 0: expected 1 to"),
             ("[512, 1024]", "true", "two.toml:11: expected a number, a list of numbers or the name of a list"),
-            ("k = 64 }\nsplit", "x = 64 }\nsplit", "task 1 (up): k: missing from sizes: gemm needs m, n, k"),
+            ("k = 64 }\nsplit", "x = 64 }\nsplit", "task 1 (up): k: missing: gemm needs m, n, k"),
             ("k = 64 }\nsplit", "k = 64, x = 1 }\nsplit", "task 1 (up): x: no size of gemm: expected m, n, k, batch"),
             ("split = [\"n\"]", "split = [\"e\"]", "task 1 (up): split: `e` is none"),
             ("op = \"gemm\"", "op = \"gem\"", "task 1 (up): op: `gem`: expected one of gemm, gemm_grouped"),

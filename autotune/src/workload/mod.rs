@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `file` | the form of a workload's file, and what is wrong with one |
-//! | `sizes` | what the sizes of an op are called, and those that follow from others |
+//! | `sizes` | what the sizes of an op's tasks are called, and those that follow from others |
 //! | `shipped` | the workloads under `workloads/` |
 
 mod file;
@@ -12,3 +12,4 @@ mod sizes;
 
 pub use file::{Item, Workload, WorkloadError};
 pub use shipped::names;
+pub use sizes::{TaskError, sizes_of, task};
