@@ -8,3 +8,4 @@ mod engine;
 mod fixture;
 mod kit;
 mod pack;
+mod table;
