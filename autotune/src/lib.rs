@@ -9,6 +9,7 @@ pub mod cover;
 mod crossover;
 mod device;
 pub mod estimate;
+pub mod ladder;
 mod model;
 mod random;
 pub mod space;

@@ -1,6 +1,8 @@
 //! Spaces: what may be tried for a class, and why the rest may not.
 
 mod point;
+#[cfg(test)]
+pub(crate) mod samples;
 
 pub use point::{Point, PointError};
 
@@ -37,6 +39,11 @@ pub trait Space: Sync {
 
     /// Every point by ascending id, legal or not.
     fn points(&self) -> Vec<Point>;
+
+    /// Whether a point passes the rules that need no compiler: a fast answer for thousands of points.
+    fn promising(&self, task: &Task, point: &Point) -> Result<(), Illegal> {
+        self.check(task, point)
+    }
 
     /// Whether a point can be built and is right for a task; cheap rules first, the compiler's estimate last.
     fn check(&self, task: &Task, point: &Point) -> Result<(), Illegal>;
