@@ -15,6 +15,8 @@ mod listed;
 mod point;
 mod rule;
 mod weight;
+#[cfg(test)]
+pub(crate) mod samples;
 
 pub use point::{Point, PointError};
 
