@@ -8,6 +8,7 @@
 //! | `execute` | a case on a device |
 //! | `ask` | keys and tensors of `gen run`, and the refusals every op shares |
 //! | `case` | one problem with its data and what must come out of it |
+//! | `tuned` | problems at the sizes of the tuner's tasks |
 //! | `attention/` | attention: forward, decode, merge, page selection |
 //! | `quantize` | numbers as 8-bit codes with factors |
 //! | `sparse_conv/` | sparse convolution and its kernel maps |
@@ -29,6 +30,7 @@ mod sparse_conv;
 mod sparse_network;
 pub mod task;
 pub mod tensors;
+pub mod tuned;
 
 use crate::error::{Res, usage};
 use crate::library::Entry;
