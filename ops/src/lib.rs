@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `error`, `files`, `tensors`, `level` | what commands share: two ways to fail, files that appear whole, safetensors |
+//! | `task` | problems without tensors: from keys, as variables |
 //! | `library`, `dispatch` | `library.toml` as plans; plans as dispatch tables |
 //! | `execute` | a case on a device |
 //! | `ask` | keys and tensors of `gen run`, and the refusals every op shares |
@@ -27,6 +28,7 @@ pub mod library;
 mod quantize;
 mod sparse_conv;
 mod sparse_network;
+pub mod task;
 pub mod tensors;
 pub mod tuned;
 
