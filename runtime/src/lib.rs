@@ -21,5 +21,6 @@ pub mod fp8;
 pub mod manifest;
 pub mod pack;
 pub mod plan;
+mod sync;
 pub mod tensor_map;
 pub mod validate;

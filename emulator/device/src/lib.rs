@@ -9,7 +9,9 @@ use tilewright_emulator::{
     Arg, BufferId, Counters, Device as Emulator, DeviceConfig, Fill, Finding, Launch, Module, Rendering, Report, Severity,
 };
 use tilewright_runtime::arch::ComputeCapability;
-use tilewright_runtime::device::{ArgValue, Device, DeviceError, Geometry, ImageKind, KernelImage, Stream, TensorMapDesc};
+use tilewright_runtime::device::{
+    ArgValue, Device, DeviceError, Geometry, ImageKind, KernelImage, Stream, TensorMapDesc, Workspaces,
+};
 use tilewright_runtime::dtype::Dtype;
 use tilewright_runtime::manifest::{Interleave, OobFill, Swizzle};
 
@@ -210,6 +212,10 @@ impl Device for EmulatorDevice {
         // Only a buffer that is gone has no use for a name.
         let _ = state.emulator.name(buffer.id, name);
         state.names.push((name.to_string(), buffer.id));
+    }
+
+    fn workspaces(&self) -> Workspaces {
+        Workspaces::Apart
     }
 
     fn address(&self, buffer: &EmulatorBuffer) -> u64 {

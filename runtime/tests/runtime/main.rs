@@ -6,3 +6,4 @@ mod driver;
 mod engine;
 mod fixture;
 mod pack;
+mod table;

@@ -1,11 +1,15 @@
 //! The model of the kernels for packed weights: what bounds them is bytes, issue slots for decoding, and how many of the GPU's
 //! schedulers have work. Constants of issue are guesses until tuning records name better ones.
 
+use super::coefficients::Coefficients;
+use super::gemm::Sizes;
+use super::memory::hand_over;
+use super::work::{Block, Pipes, Tiles, Work};
 use crate::device::DeviceProfile;
-use crate::model::{Candidate, Sizes};
+use crate::estimate::Counts;
 use tilewright_ir::DType;
 use tilewright_templates::gemm::weight::{WeightMmaConfig, WeightWgmmaConfig, words};
-use tilewright_templates::gemm::{Packed, Weight};
+use tilewright_templates::gemm::{GemmProblem, Packed, Weight};
 
 /// Rows of a block of weights.
 const ROWS: f64 = 64.0;
@@ -30,88 +34,125 @@ fn decoding(p: Packed, dtype: DType) -> f64 {
 }
 
 /// The part of a scheduler's issue slots that so many warps fill: one waits for its own results.
-fn filled(warps: f64) -> f64 {
-    (0.4 + 0.15 * warps).min(0.9)
+fn filled(co: &Coefficients, warps: f64) -> f64 {
+    (co.slots_alone + co.slots_warp * warps).min(co.slots_most)
 }
 
-/// What both kernels share: bytes that must move, and a second launch for partial sums.
-struct Around {
-    moved: f64,
-    sums: f64,
+/// Bytes that must move, besides partial sums.
+fn moved(p: &GemmProblem, packed: Packed, s: Sizes) -> f64 {
+    let wide = s.n * f64::from(p.gates());
+    s.m * s.k * 2.0 + wide * s.k * bytes_a_weight(packed) + s.m * s.n * f64::from(p.output.bytes())
 }
 
-impl Around {
-    fn new(s: Sizes, c: &Candidate, packed: Packed, parts: f64) -> Self {
-        let wide = s.n * f64::from(c.problem.gates());
-        let output = f64::from(c.problem.output.bytes());
-        let moved = s.m * s.k * 2.0 + wide * s.k * bytes_a_weight(packed) + s.m * s.n * output;
-        Around { moved, sums: 2.0 * parts * s.m * wide * 4.0 }
-    }
-
-    fn seconds(&self, d: &DeviceProfile, cycles: f64, second_launch: bool) -> f64 {
-        let first = (cycles / d.clock_hz).max(self.moved / d.memory_bytes) + d.launch_seconds;
-        if second_launch { first + self.sums / d.memory_bytes + d.launch_seconds } else { first }
-    }
+/// Seconds of partial sums, out and back.
+fn sums(d: &DeviceProfile, co: &Coefficients, p: &GemmProblem, s: Sizes, parts: f64) -> f64 {
+    2.0 * hand_over(d, co, parts * s.m * s.n * f64::from(p.gates()) * 4.0)
 }
 
-/// Modelled time of the mma.sync kernel, seconds.
-pub(crate) fn mma_seconds(d: &DeviceProfile, s: Sizes, c: &Candidate, w: &WeightMmaConfig) -> f64 {
-    let Weight::Packed(packed) = c.problem.weight else { return f64::INFINITY };
-    let (gates, splits, sms) = (f64::from(c.problem.gates()), f64::from(c.splits), f64::from(d.sms));
+/// Work of the mma.sync kernel; `None` where the weight is not packed.
+pub(super) fn mma(
+    d: &DeviceProfile,
+    p: &GemmProblem,
+    w: &WeightMmaConfig,
+    splits: u32,
+    s: Sizes,
+    counts: Option<&Counts>,
+) -> Option<Work> {
+    let Weight::Packed(packed) = p.weight else { return None };
+    let (co, gates, parts) = (d.coefficients(), f64::from(p.gates()), f64::from(splits));
     let (bm, wgs, ctas) = (f64::from(w.bm), f64::from(w.wgs), f64::from(w.ctas));
     let row_blocks = f64::from(w.bn) / ROWS;
-    let tiles = (s.m / bm).ceil() * (s.n * gates / f64::from(w.bn)).ceil() * splits;
-    // Blocks one warpgroup takes.
-    let blocks = ((s.k / COLS).ceil() / splits / wgs).ceil();
-    // CTAs of the fullest SM share its schedulers, each of which has a warp of every warpgroup.
-    let on_one = (tiles / sms).ceil();
-    let resident = on_one.min(ctas);
-    let rounds = (on_one / ctas).max(1.0);
+    let tiles = (s.m / bm).ceil() * (s.n * gates / f64::from(w.bn)).ceil() * parts;
+    // Warpgroups of all CTAs of an SM fill its schedulers.
+    let resident = (tiles / f64::from(d.sms)).ceil().min(ctas);
     let tokens = bm / 8.0;
     // Per block and warp: decoding, a fragment of a and an mma for each 16 columns and 8 tokens, loads, addresses, the barrier.
-    let instructions = row_blocks * (WEIGHTS * decoding(packed, c.problem.input) + 8.0 * tokens) + 4.0 * tokens + 40.0;
-    let issue = instructions * wgs * resident / filled(wgs * resident);
-    let tensor = 2.0 * row_blocks * ROWS * bm * COLS / (d.tensor_flops * d.mma_sync_share) * wgs * resident;
-    let active = tiles.min(sms * ctas) * wgs;
-    let l2 = (row_blocks * ROWS * COLS * bytes_a_weight(packed) + bm * COLS * 2.0) * active / d.l2_bytes;
-    // A warpgroup alone waits for its loads: `depth` blocks are under way.
-    let block = issue.max(tensor).max(l2).max(d.load_latency / f64::from(w.depth));
+    let instructions = row_blocks * (WEIGHTS * decoding(packed, p.input) + 8.0 * tokens) + 4.0 * tokens + 40.0;
+    let weights = row_blocks * ROWS * COLS * bytes_a_weight(packed);
+    let activations = bm * COLS * 2.0;
+    let block = Block {
+        tensor: 2.0 * row_blocks * ROWS * bm * COLS / (d.tensor_flops * d.mma_sync_share) * wgs,
+        shared: 4.0 * activations * wgs,
+        copied: activations * wgs,
+        l2: (weights + activations) * wgs,
+        pipes: Pipes { issued: 4.0 * wgs * instructions, ..Pipes::default() },
+        ..Block::default()
+    };
+    let block = block.known(counts, row_blocks * 8.0 * tokens, 4.0 * wgs);
     let meeting = if w.wgs > 1 { 200.0 + wgs * bm * row_blocks } else { 0.0 };
-    // The first loads of a CTA hide behind its neighbour's work where there is one.
-    let fill = d.load_latency * if w.ctas > 1 { 1.0 } else { rounds };
-    let cycles = fill + rounds * (blocks * block + meeting + 300.0);
-    Around::new(s, c, packed, splits).seconds(d, cycles, c.splits > 1)
+    Some(Work {
+        block: slowed(block, filled(&co, wgs * resident)),
+        // Blocks one warpgroup takes.
+        tiles: Tiles::Equal { count: tiles, blocks: ((s.k / COLS).ceil() / parts / wgs).ceil() },
+        // A warpgroup alone waits for its loads: `depth` blocks are under way.
+        stages: f64::from(w.depth) + 1.0,
+        resident: ctas,
+        persistent: false,
+        edges: meeting + 0.75 * co.epilogue,
+        start: 0.0,
+        memory: moved(p, packed, s),
+        launches: if splits > 1 { 2.0 } else { 1.0 },
+        beside: if splits > 1 { sums(d, &co, p, s, parts) } else { 0.0 },
+    })
 }
 
-/// Modelled time of the wgmma kernel, seconds.
-pub(crate) fn wgmma_seconds(d: &DeviceProfile, s: Sizes, c: &Candidate, w: &WeightWgmmaConfig) -> f64 {
-    let Weight::Packed(packed) = c.problem.weight else { return f64::INFINITY };
-    let (gates, sms) = (f64::from(c.problem.gates()), f64::from(d.sms));
+/// Work of the wgmma kernel; `None` where the weight is not packed.
+pub(super) fn wgmma(
+    d: &DeviceProfile,
+    p: &GemmProblem,
+    w: &WeightWgmmaConfig,
+    s: Sizes,
+    counts: Option<&Counts>,
+) -> Option<Work> {
+    let Weight::Packed(packed) = p.weight else { return None };
+    let (co, gates, sms) = (d.coefficients(), f64::from(p.gates()), f64::from(d.sms));
     let (bm, wgs) = (f64::from(w.bm), f64::from(w.math_wgs()));
     let tiles = (s.m / bm).ceil() * (s.n / f64::from(w.bn)).ceil();
     let along_k = (s.k / COLS).ceil();
-    let blocks = if w.stream { (tiles * along_k / sms).ceil() } else { (tiles / sms).ceil() * along_k };
-    let tiles_each = (tiles / sms).ceil().max(if w.stream { 2.0 } else { 1.0 });
-    let instructions = gates * (WEIGHTS * decoding(packed, c.problem.input) + 20.0) + 40.0;
-    let issue = instructions * wgs / filled(wgs);
-    let tensor = 2.0 * gates * wgs * ROWS * bm * COLS / d.tensor_flops;
-    let bytes = gates * wgs * ROWS * COLS * bytes_a_weight(packed) + bm * COLS * 2.0;
-    let active = if w.stream { sms } else { tiles.min(sms) };
-    let l2 = bytes * active / d.l2_bytes.min(64.0 * active);
-    let latency = d.load_latency / f64::from(w.stages - 1);
-    let epilogue = 400.0 + bm * f64::from(w.bn) * 4.0 / d.smem_bytes;
-    // Barriers and tensor maps are prepared, then the first stage comes, then it is decoded.
-    let fill = 1.5 * d.load_latency + instructions;
-    let cycles = fill + blocks * issue.max(tensor).max(l2).max(latency) + tiles_each * epilogue;
-    Around::new(s, c, packed, 2.0).seconds(d, cycles, w.stream)
+    let instructions = gates * (WEIGHTS * decoding(packed, p.input) + 20.0) + 40.0;
+    let activations = bm * COLS * 2.0;
+    let weights = gates * wgs * ROWS * COLS * bytes_a_weight(packed);
+    let block = Block {
+        tensor: 2.0 * gates * wgs * ROWS * bm * COLS / d.tensor_flops,
+        // Each warpgroup's wgmmas read the tokens; its warps read their weights.
+        shared: gates * wgs * activations + weights,
+        copied: weights + activations,
+        l2: weights + activations,
+        pipes: Pipes { issued: 4.0 * wgs * instructions, ..Pipes::default() },
+        tma: 1.0 + gates * wgs,
+        serial: 0.0,
+    };
+    let block = block.known(counts, gates * COLS / 16.0, 4.0 * wgs);
+    let epilogue = co.epilogue + bm * f64::from(w.bn) * 4.0 / d.smem_bytes;
+    // CTAs that share all blocks evenly end tiles of others too: two at least.
+    let (shares, blocks) = if w.stream { (tiles.min(1.0) * sms, (tiles * along_k / sms).ceil()) } else { (tiles, along_k) };
+    let ends = if w.stream { (tiles / sms).ceil().max(2.0) } else { 1.0 };
+    Some(Work {
+        block: slowed(block, filled(&co, wgs)),
+        tiles: Tiles::Equal { count: shares, blocks },
+        stages: f64::from(w.stages),
+        resident: 1.0,
+        persistent: true,
+        edges: ends * epilogue,
+        // Barriers and tensor maps are prepared, then the first stage comes, then it is decoded.
+        start: 0.5 * d.load_latency * co.latency + instructions,
+        memory: moved(p, packed, s),
+        launches: if w.stream { 2.0 } else { 1.0 },
+        beside: if w.stream { sums(d, &co, p, s, 2.0) } else { 0.0 },
+    })
+}
+
+/// The block with issue slots of which warps fill a part.
+fn slowed(block: Block, filled: f64) -> Block {
+    Block { pipes: Pipes { issued: block.pipes.issued / filled, ..block.pipes }, ..block }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::rank;
+    use crate::model::{Candidate, rank};
     use tilewright_ir::Arch;
-    use tilewright_templates::gemm::{GemmConfig, GemmProblem};
+    use tilewright_templates::gemm::GemmConfig;
 
     fn mma(bm: u32, bn: u32, wgs: u32) -> GemmConfig {
         let ctas = if wgs > 4 { 1 } else { 2 };
@@ -131,7 +172,7 @@ mod tests {
             .zip(&ids)
             .map(|((config, splits), id)| Candidate { id, problem: &p, config, splits: *splits })
             .collect();
-        rank(&DeviceProfile::typical(arch), Sizes { m, n, k }, &list)[0]
+        rank(DeviceProfile::typical(arch), Sizes { m, n, k }, &list)[0]
     }
 
     #[test]
@@ -176,9 +217,8 @@ mod tests {
         let weight = Weight::Packed(Packed { bits: 4, group: 128, zero: false });
         let p = GemmProblem { weight, ..GemmProblem::plain(DType::BF16) };
         let config = wgmma(16, 128, stream);
-        let GemmConfig::WeightWgmma(w) = &config else { unreachable!() };
         let c = Candidate { id: "x", problem: &p, config: &config, splits: 1 };
-        wgmma_seconds(&DeviceProfile::typical(Arch::Sm90a), Sizes { m, n, k }, &c, w)
+        crate::model::seconds(DeviceProfile::typical(Arch::Sm90a), Sizes { m, n, k }, &c)
     }
 
     #[test]
