@@ -5,14 +5,20 @@
 //! divided by wave efficiency) with device-memory and launch terms added. Device numbers stand in [`DeviceProfile`] with
 //! their sources. Nothing here has been fitted to measurements yet: the model orders candidates, it does not predict times.
 
+pub mod cover;
 mod crossover;
 pub mod device;
 pub mod estimate;
+mod files;
+pub mod log;
 pub mod model;
+pub mod ladder;
 mod random;
+pub mod search;
 pub mod space;
 pub mod sparse;
 pub mod task;
+pub mod workload;
 
 pub use crossover::crossover;
 pub use device::{Capabilities, DeviceProfile, Match};

@@ -4,11 +4,13 @@ use std::mem::offset_of;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use tilewright_runtime::capi::{Gemm, Tensor};
+use tilewright::{Gemm, Tensor};
+
+use crate::built;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/gpu/run.py");
 
-const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/runtime/fixtures/libcuda.c");
+const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/tests/runtime/fixtures/libcuda.c");
 
 /// A worker that crashes, hangs and loses its GPU, each at one case.
 const WORKER: &str = r#"
@@ -167,10 +169,7 @@ fn the_scripts_pass_their_own_tests() {
 
 #[test]
 fn plans_of_the_shipped_pack_take_the_kits_problems() {
-    let library = std::env::current_exe().unwrap().with_file_name("libtilewright_runtime.so");
-    if !library.is_file() {
-        return eprintln!("skipped: cargo built no {}", library.display());
-    }
+    let Some(library) = built("libtilewright.so") else { return };
     let folder = tempfile::tempdir().unwrap();
     let [driver, log] = ["libcuda.so", "log"].map(|name| folder.path().join(name));
     let built = Command::new("cc").args(["-std=gnu11", "-shared", "-fPIC", "-o"]).arg(&driver).arg(STAND_IN).output();
