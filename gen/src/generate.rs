@@ -2,7 +2,6 @@
 
 use crate::build::{Built, build, compiler};
 use crate::cli::GenerateArgs;
-use crate::verify::{Verdict, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -17,6 +16,7 @@ use tilewright_ops::level::Level;
 use tilewright_ops::{dispatch, files, library};
 use tilewright_runtime::dispatch::PlanIndex;
 use tilewright_runtime::manifest::{Verification, Verifier};
+use tilewright_runner::verify::{Verdict, verify};
 
 /// Runs the command.
 pub fn generate(args: &GenerateArgs) -> Res<()> {
