@@ -7,17 +7,19 @@
 
 pub mod cover;
 mod crossover;
-mod device;
+pub mod device;
 pub mod estimate;
+mod files;
 pub mod ladder;
-mod model;
+pub mod log;
+pub mod model;
 mod random;
+pub mod search;
 pub mod space;
 pub mod sparse;
 pub mod task;
-mod weight;
 pub mod workload;
 
 pub use crossover::crossover;
-pub use device::DeviceProfile;
+pub use device::{Capabilities, DeviceProfile, Match};
 pub use model::{Candidate, Sizes, rank, seconds};

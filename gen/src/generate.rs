@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
+use tilewright_codegen::Inspect;
 use tilewright_emulator_device::Found;
 use tilewright_ir::Arch;
 use tilewright_ops::error::{Fail, Res, bad_input, failed, failure, usage};
@@ -39,7 +40,7 @@ pub fn generate(args: &GenerateArgs) -> Res<()> {
             ),
         });
     }
-    let compiler = compiler(args.jobs)?;
+    let compiler = compiler(args.jobs, Inspect::Always)?;
     let bar = Progress::new("compile");
     let mut built = build(arch, plans, &compiler, &|done, all, name| bar.at(done, all, name))?;
     bar.done();

@@ -49,7 +49,7 @@ pub fn verify(folder: &std::path::Path, plan: PlanIndex, level: Level) -> Res<Ve
             }
             for (name, buffer) in result.buffers {
                 let unused = case.unused.iter().find(|u| u.0 == name).map_or(0, |u| u.1);
-                let unwritten = engine.device().unwritten(buffer).saturating_sub(unused);
+                let unwritten = engine.device().unwritten(&buffer).saturating_sub(unused);
                 if unwritten > 0 && !result.outputs[&name].data.is_empty() {
                     return failed(format!("{what}: {unwritten} bytes of {name} were never written"));
                 }
