@@ -131,7 +131,7 @@ fn tiles(p: &AttentionProblem, s: &Sizes, blocks: Vec<f64>, heads: f64, token: f
     if !persistent {
         // One head after the other. Above some thousands of tiles only the last heads decide who ends last.
         let whole = blocks.iter().sum::<f64>() / blocks.len() as f64;
-        let apart = (20_000 / blocks.len() as u64).clamp(1, heads as u64);
+        let apart = (2_000 / blocks.len() as u64).clamp(1, heads as u64);
         let before = (heads as u64 - apart) * blocks.len() as u64;
         let last = (0..apart).flat_map(|_| blocks.iter().map(|b| (*b, 1)));
         return Tiles::Listed(std::iter::once((whole, before)).chain(last).collect());
