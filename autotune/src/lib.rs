@@ -12,6 +12,7 @@ mod files;
 pub mod log;
 mod model;
 mod random;
+pub mod record;
 pub mod search;
 pub mod space;
 pub mod sparse;
