@@ -14,6 +14,8 @@ mod gemm_rules;
 mod listed;
 mod point;
 mod rule;
+#[cfg(test)]
+pub(crate) mod samples;
 mod weight;
 
 pub use point::{Point, PointError};
