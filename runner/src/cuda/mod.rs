@@ -29,12 +29,12 @@ mod tests;
 pub use sensors::{Nvml, Reading, Sensors};
 pub use timing::Protocol;
 
-use crate::device::Capabilities;
 use crate::pack::{Entry, TuningPack};
 use gate::Outputs;
 use sets::Sets;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tilewright_autotune::Capabilities;
 use tilewright_autotune::search::{Failure, Sample};
 use tilewright_autotune::space::Point;
 use tilewright_autotune::task::Task;
