@@ -158,6 +158,9 @@ pub struct TuneArgs {
     /// Which random data and which candidates beside the model's best.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Candidates that the model ranks first and that are tried; 32 where not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(usize))]
+    pub shortlist: Option<usize>,
     /// Most trials of a task.
     #[arg(long, value_name = "N")]
     pub budget: Option<usize>,

@@ -98,13 +98,13 @@ fn tune(args: &TuneArgs) -> Done {
     if let Some(shard) = &args.shard {
         tasks = tune::shard(&tasks, shard)?;
     }
-    let settings = Settings { seed: plan.seed, ..Settings::default() };
+    let settings = Settings::from(plan.search);
     let settings = Settings { trials: args.budget.unwrap_or(settings.trials), ..settings };
     let mut deadlines = Deadlines::default();
     if let Some(ms) = args.deadline_ms.map(Duration::from_millis) {
         deadlines = Deadlines { check: ms, time: ms, ..deadlines };
     }
-    let open = Open { version: VERSION, device: args.device, packs: vec![folder.clone()], seed: plan.seed };
+    let open = Open { version: VERSION, device: args.device, packs: vec![folder.clone()], seed: plan.search.seed };
     let worker = WorkerCommand { program: own, args: vec!["worker".into()] };
     let device = Supervisor::start(worker, open, deadlines).map_err(TuneError::from)?;
     eprintln!("{}: {}", args.device, device.ready().name);

@@ -2,7 +2,7 @@
 
 use crate::cuda::REVISION;
 use crate::device::DeviceName;
-use crate::pack::TuningPack;
+use crate::pack::{SearchPlan, TuningPack};
 use crate::supervise::{DeviceLost, Supervisor, caught};
 use crate::wire::Ready;
 use std::collections::btree_map::Entry;
@@ -142,7 +142,7 @@ pub fn replay(paths: &[PathBuf], told: Told<'_>) -> Result<(Identity, TrialLog, 
     let tasks: BTreeSet<Task> = merged.entries.iter().map(|e| e.trial.task().clone()).collect();
     let mut log = TrialLog::of(merged.entries);
     // What decides which trials are made stands in the identity; the budget is what was made.
-    let settings = serde_json::from_str::<Fingerprint>(&merged.identity.search).map(Settings::from).unwrap_or_default();
+    let settings = serde_json::from_str::<SearchPlan>(&merged.identity.search).map(Settings::from).unwrap_or_default();
     let mut found = Vec::new();
     for task in tasks {
         let trials = log.of_task(&task).count();
@@ -235,24 +235,6 @@ impl Spaces {
     /// One that was made before.
     pub fn get(&self, task: &Task) -> Option<&dyn Space> {
         self.made.get(&(task.op.clone(), task.class.clone())).map(|s| &**s)
-    }
-}
-
-/// What is in the text of [`Settings::fingerprint`].
-#[derive(serde::Deserialize)]
-struct Fingerprint {
-    seed: u64,
-    shortlist: usize,
-    drawn: usize,
-    steps: usize,
-    finalists: usize,
-    rounds: u32,
-}
-
-impl From<Fingerprint> for Settings {
-    fn from(f: Fingerprint) -> Settings {
-        let Fingerprint { seed, shortlist, drawn, steps, finalists, rounds } = f;
-        Settings { seed, shortlist, drawn, steps, finalists, rounds, ..Settings::default() }
     }
 }
 

@@ -16,7 +16,7 @@ use tilewright_autotune::space::{self, Point};
 use tilewright_autotune::task::Task;
 use tilewright_ir::Arch;
 use tilewright_runner::device::DeviceName;
-use tilewright_runner::pack::{Candidate, FILE, TaskPlan, TuningPlan};
+use tilewright_runner::pack::{Candidate, FILE, SearchPlan, TaskPlan, TuningPlan};
 use tilewright_runner::supervise::{Deadlines, DeviceLost, Supervisor, WorkerCommand};
 use tilewright_runner::wire::{Open, VERSION};
 use tilewright_runtime::manifest::{File, Manifest};
@@ -50,7 +50,8 @@ fn pack() -> TempDir {
     fs::write(folder.path().join("manifest.json"), manifest.to_json().unwrap()).unwrap();
     let device = DeviceProfile::typical(Arch::Sm80);
     let space = space::of(Arch::Sm80, "gemm", CLASS).unwrap();
-    let mut plan = TuningPlan::new("sm80", "none".into(), &device.name, 5);
+    let search = SearchPlan::from(&Settings { seed: 5, ..Settings::default() });
+    let mut plan = TuningPlan::new("sm80", "none".into(), &device.name, search);
     for m in [16, 64, 256] {
         let task = task(m);
         let ranking = Ranking::new(&*space, device, &task).unwrap();
@@ -280,7 +281,7 @@ fn a_process_says_what_the_device_in_it_says() {
     let ranking = Ranking::new(&*space, DeviceProfile::typical(Arch::Sm80), &t.task).unwrap();
     let ranking =
         Ranking { points: ranking.points.into_iter().filter(|(p, _)| model(&t.task, p).is_finite()).collect(), ..ranking };
-    let settings = Settings { seed: plan.seed, trials: BUDGET.parse().unwrap(), ..Settings::default() };
+    let settings = Settings { trials: BUDGET.parse().unwrap(), ..plan.search.into() };
     struct Some12<M>(M, Vec<Point>);
     impl<M: Measure> Measure for Some12<M> {
         fn check(&mut self, t: &Task, p: &Point) -> Result<(), Failure> {

@@ -74,7 +74,7 @@ impl<'a> OnDemand<'a> {
             self.what.arch.caps().name,
             super::toolchain(self.compiler),
             &self.profile.name,
-            self.what.settings.seed,
+            (&self.what.settings).into(),
         );
         let progress = |done: usize, all: usize, name: &str| eprintln!("compile {done}/{all} {name}");
         let plan = candidates::write(&folder, plan, self.what.arch, self.profile, &wanted, self.compiler, &progress)?;

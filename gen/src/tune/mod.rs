@@ -54,6 +54,11 @@ pub fn tune(args: &TuneArgs) -> Res<()> {
         eprintln!("shard {shard}: {} tasks", tasks.len());
     }
     let settings = Settings { seed: args.seed, ..Settings::default() };
+    let settings = match args.shortlist {
+        None => settings,
+        // Those drawn keep their share.
+        Some(n) => Settings { shortlist: n, drawn: n * settings.drawn / settings.shortlist, ..settings },
+    };
     let settings = Settings { trials: args.budget.unwrap_or(settings.trials), ..settings };
     let what = What { arch, made_for, tasks, settings };
     match &args.pack {

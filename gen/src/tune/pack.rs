@@ -47,7 +47,7 @@ pub fn write(args: &TuneArgs, what: &What, folder: &Path) -> Res<()> {
     }
     let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let draft = tempfile::tempdir_in(parent).map_err(failure)?;
-    let plan = TuningPlan::new(what.arch.caps().name, super::toolchain(&compiler), &what.made_for.name, what.settings.seed);
+    let plan = TuningPlan::new(what.arch.caps().name, super::toolchain(&compiler), &what.made_for.name, (&what.settings).into());
     let progress = |done: usize, all: usize, name: &str| eprintln!("compile {done}/{all} {name}");
     let plan = candidates::write(draft.path(), plan, what.arch, what.made_for, &wanted, &compiler, &progress)?;
     for (name, text) in TEXTS {
