@@ -176,6 +176,9 @@ pub struct TuneArgs {
     /// Measure nothing: turn logs, those of a pack's runner or of shards, into records.
     #[arg(long, value_name = "LOG", num_args = 1.., conflicts_with_all = ["op", "workload", "set", "class", "shard", "log"])]
     pub merge: Vec<PathBuf>,
+    /// Measure nothing: fit the model's coefficients to logs of one device, and print the table for its profile.
+    #[arg(long, value_name = "LOG", num_args = 1.., conflicts_with_all = ["op", "workload", "set", "class", "shard", "log", "pack", "merge"])]
+    pub fit: Vec<PathBuf>,
     /// Where records go, in a folder for each device profile; records/ of the workspace where not given.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

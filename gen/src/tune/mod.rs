@@ -5,12 +5,14 @@
 //! | `ask` | the tasks that are asked for |
 //! | `candidates` | points as plans of a pack; those that cannot be built are data |
 //! | `demand` | a device that has candidates built when they are first asked for |
+//! | `fit` | `--fit`: the model's coefficients from logs |
 //! | `pack` | `--pack`: the folder for another host |
 //! | `runner` | the program that goes with it |
 
 mod ask;
 mod candidates;
 mod demand;
+mod fit;
 mod pack;
 mod runner;
 
@@ -37,6 +39,9 @@ use tilewright_runner::{report, worker};
 pub fn tune(args: &TuneArgs) -> Res<()> {
     if !args.merge.is_empty() {
         return merge(args);
+    }
+    if !args.fit.is_empty() {
+        return fit::fit(&args.fit);
     }
     let Some(target) = &args.target else { return usage("--target is missing: one of sm80, sm86, sm89, sm90") };
     let arch: Arch = target.parse().map_err(bad_input)?;
