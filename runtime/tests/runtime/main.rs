@@ -8,4 +8,5 @@ mod engine;
 mod fixture;
 mod kit;
 mod pack;
+mod reshape;
 mod table;
