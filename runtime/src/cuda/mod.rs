@@ -3,8 +3,11 @@
 //! Works in the device's primary context, the one that PyTorch and the CUDA runtime use, so their pointers and streams
 //! are valid here. Loading needs no compiler when the pack has cubins; PTX is compiled by the driver.
 
+mod clock;
 mod driver;
 mod encode;
+
+pub use clock::{CudaEvent, CudaFacts, CudaGraph, CudaStream};
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr;

@@ -1,12 +1,10 @@
-//! The runtime as a user meets it: packs on disk, dispatch, plans on a recording device, the C ABI, the GPU kit.
+//! The runtime as a user meets it: packs on disk, dispatch, plans on a recording device, the driver's calls.
 
 mod allocation;
-mod capi;
 mod dispatch;
 mod driver;
 mod engine;
 mod fixture;
-mod kit;
 mod pack;
 mod reshape;
 mod table;
