@@ -7,6 +7,7 @@ use tilewright_runtime::arch::ComputeCapability;
 use tilewright_runtime::cuda::{CudaBuffer, CudaDevice, CudaKernel};
 use tilewright_runtime::device::{
     ArgValue, Device, DeviceError, EncodedTensorMap, Geometry, ImageKind, KernelImage, Stream, TensorMapArg, TensorMapDesc,
+    Workspaces,
 };
 
 #[cfg(feature = "emulator")]
@@ -135,6 +136,14 @@ impl Device for AnyDevice {
         #[cfg(feature = "emulator")]
         if let (AnyDevice::Emulator(device), AnyBuffer::Emulator(buffer)) = (self, buffer) {
             device.name(buffer, name);
+        }
+    }
+
+    fn workspaces(&self) -> Workspaces {
+        match self {
+            AnyDevice::Cuda(device, _) => device.workspaces(),
+            #[cfg(feature = "emulator")]
+            AnyDevice::Emulator(device) => device.workspaces(),
         }
     }
 

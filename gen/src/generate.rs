@@ -14,9 +14,9 @@ use tilewright_ir::Arch;
 use tilewright_ops::error::{Fail, Res, bad_input, failed, failure, usage};
 use tilewright_ops::level::Level;
 use tilewright_ops::{dispatch, files, library};
+use tilewright_runner::verify::{Verdict, verify};
 use tilewright_runtime::dispatch::PlanIndex;
 use tilewright_runtime::manifest::{Verification, Verifier};
-use tilewright_runner::verify::{Verdict, verify};
 
 /// Runs the command.
 pub fn generate(args: &GenerateArgs) -> Res<()> {
