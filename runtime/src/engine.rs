@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::compat::Code;
 use crate::device::{ArgValue, Device, DeviceError, EncodedTensorMap, Geometry, KernelImage, Stream, TensorMapArg};
 use crate::dispatch::{self, PlanIndex, Policy, SelectError};
 use crate::dtype::Dtype;
@@ -19,6 +20,7 @@ use crate::tensor_map::{self, TensorMapError};
 pub struct Engine<D: Device> {
     pack: Pack,
     device: D,
+    code: Code,
     /// By position in the manifest; loaded when first prepared.
     kernels: Mutex<Vec<Option<Arc<D::Kernel>>>>,
 }
@@ -111,11 +113,25 @@ pub enum EngineError {
 }
 
 impl<D: Device> Engine<D> {
-    /// Joins a pack and a device; refused when the pack's architecture does not run there.
+    /// Joins a pack and a device; refused when neither the pack's machine code nor its PTX runs there.
     pub fn new(pack: Pack, device: D) -> Result<Self, PackError> {
-        pack.check_device(device.capability())?;
+        let code = pack.check_device(device.capability(), device.driver(), device.wants())?;
         let kernels = pack.manifest().kernels.iter().map(|_| None).collect();
-        Ok(Engine { pack, device, kernels: Mutex::new(kernels) })
+        Ok(Engine { pack, device, code, kernels: Mutex::new(kernels) })
+    }
+
+    /// What kernels are loaded as: the pack's machine code, or PTX where that does not run here.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Loads every kernel of the pack now, where otherwise each is loaded when a plan first needs it; how many there are.
+    pub fn load_all(&self) -> Result<usize, EngineError> {
+        let count = self.pack.manifest().kernels.len();
+        for at in 0..count {
+            self.load(at)?;
+        }
+        Ok(count)
     }
 
     /// The pack.
@@ -265,7 +281,7 @@ impl<D: Device> Engine<D> {
             return Ok(Arc::clone(kernel));
         }
         let kernel = &self.pack.manifest().kernels[at];
-        let (kind, bytes) = self.pack.image(kernel, self.device.wants())?;
+        let (kind, bytes) = self.pack.image(kernel, self.code.kind())?;
         let loaded = Arc::new(self.device.load_kernel(&KernelImage { kernel, kind, bytes: &bytes })?);
         kernels[at] = Some(Arc::clone(&loaded));
         Ok(loaded)

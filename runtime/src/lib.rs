@@ -11,7 +11,9 @@
 //! Nothing here compiles, tunes, or links a compiler, and launching allocates nothing.
 
 pub mod arch;
+pub mod archive;
 pub mod capi;
+pub mod compat;
 pub mod cuda;
 pub mod device;
 pub mod dispatch;
@@ -22,5 +24,6 @@ pub mod fp8;
 pub mod manifest;
 pub mod pack;
 pub mod plan;
+mod seal;
 pub mod tensor_map;
 pub mod validate;

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use cudarc::driver::sys;
 
+use crate::compat::CudaVersion;
 use crate::device::DeviceError;
 
 /// `cuLibrary*` and `cuTensorMap*` came with CUDA 12.0; looking up a function that the driver lacks would panic.
@@ -97,6 +98,14 @@ pub(super) fn name(device: sys::CUdevice) -> Result<String, DeviceError> {
     Ok(CStr::from_bytes_until_nul(&text).map(CStr::to_string_lossy).unwrap_or_default().into_owned())
 }
 
+/// The latest CUDA version the driver supports.
+pub(super) fn version(what: impl FnOnce() -> String) -> Result<CudaVersion, DeviceError> {
+    let mut number: c_int = 0;
+    // SAFETY: the caller has a context, so the library is present; this function has been in it since CUDA 2.2.
+    check(unsafe { sys::cuDriverGetVersion(&mut number) }, "cuDriverGetVersion", what)?;
+    Ok(CudaVersion::from_number(u32::try_from(number).unwrap_or(0)))
+}
+
 /// Waits for everything queued in the current context.
 pub(super) fn synchronize(what: impl FnOnce() -> String) -> Result<(), DeviceError> {
     // SAFETY: the caller holds a `Current`.
@@ -136,7 +145,7 @@ fn ready() -> Result<(), DeviceError> {
             // SAFETY: the library is present, and this function has been in it since CUDA 2.2.
             check(unsafe { sys::cuDriverGetVersion(&mut version) }, "cuDriverGetVersion", what)?;
             if version < OLDEST_DRIVER {
-                let dotted = |version: c_int| format!("{}.{}", version / 1000, version % 1000 / 10);
+                let dotted = |version: c_int| CudaVersion::from_number(version.unsigned_abs()).to_string();
                 return Err(DeviceError::DriverTooOld { found: dotted(version), needed: dotted(OLDEST_DRIVER) });
             }
             // SAFETY: as above; the flags must be 0.
