@@ -9,7 +9,7 @@ use crate::tensors::{Tensor, Tensors, from_f64, to_f64};
 use safetensors::Dtype;
 use serde_json::json;
 use tilewright_ir::DType;
-use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
+use tilewright_runtime::dispatch::Dispatch;
 use tilewright_runtime::expr::Vars;
 use tilewright_templates::quantize::{QuantBlock, QuantizeProblem, quantize_plan, quantize_reference};
 
@@ -29,12 +29,7 @@ pub const FAMILY: Family = Family {
         let plan = quantize_plan(arch, &problem).map_err(bad_input)?;
         plan.kernels.into_iter().next().ok_or_else(|| failure("a quantiser has a kernel"))
     },
-    table: |_, class, plans| {
-        let cells = vec![plans.iter().map(|p| p.0).collect()];
-        let (m_edges, n_edges, k_edges) = (Vec::new(), Vec::new(), Vec::new());
-        let chosen_by = ChosenBy::Model;
-        Ok(Dispatch { op: "quantize".into(), class: class.into(), m_edges, n_edges, k_edges, cells, chosen_by })
-    },
+    table: |_, class, plans| Ok(Dispatch::single("quantize", class, plans.iter().map(|p| p.0).collect())),
     cases,
 };
 

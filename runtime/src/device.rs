@@ -42,6 +42,12 @@ pub trait Device {
         let _ = (buffer, name);
     }
 
+    /// How it wants the workspaces of a plan. A device that watches every access keeps them apart, so that an access past the end
+    /// of one or to what another left behind is seen.
+    fn workspaces(&self) -> Workspaces {
+        Workspaces::Packed
+    }
+
     /// Where an allocation starts.
     fn address(&self, buffer: &Self::Buffer) -> u64;
 
@@ -79,6 +85,15 @@ pub trait Device {
 /// A queue of work: a `CUstream` as a number, 0 for the default stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stream(pub usize);
+
+/// How the workspaces of a plan lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workspaces {
+    /// In one allocation; those that are never needed at the same time share memory.
+    Packed,
+    /// Each in an allocation of its own.
+    Apart,
+}
 
 /// Which file of a kernel a device loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,5 +25,6 @@ pub mod manifest;
 pub mod pack;
 pub mod plan;
 mod seal;
+mod sync;
 pub mod tensor_map;
 pub mod validate;

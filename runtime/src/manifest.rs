@@ -13,7 +13,7 @@ use crate::expr::Expr;
 use crate::plan::Plan;
 
 /// The only schema this runtime reads.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// A pack's table of contents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

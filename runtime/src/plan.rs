@@ -7,7 +7,7 @@
 //! launch's `sets`, which replace a problem variable of the same name: a plan with a fixed split sets `split_k` to `4`,
 //! whatever the caller left it at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -125,8 +125,9 @@ impl Plan {
         if self.launches.is_empty() {
             return Err(PlanError::Empty { plan: plan() });
         }
-        for (at, tensor) in self.tensors.iter().enumerate() {
-            if self.tensors[..at].iter().any(|earlier| earlier.name == tensor.name) {
+        let mut names = HashSet::new();
+        for tensor in &self.tensors {
+            if !names.insert(&tensor.name) {
                 return Err(PlanError::DuplicateTensor { plan: plan(), tensor: tensor.name.clone() });
             }
         }
@@ -176,8 +177,9 @@ impl Plan {
         Ok(edges)
     }
 
-    /// For each launch, the plan tensors it touches.
-    fn uses<'k>(&self, kernel: impl Fn(&str) -> Option<&'k Kernel>) -> Result<Vec<Vec<Use>>, PlanError> {
+    /// For each launch, the plan tensors it touches, in the order of the kernel's parameters.
+    pub(crate) fn uses<'k>(&self, kernel: impl Fn(&str) -> Option<&'k Kernel>) -> Result<Vec<Vec<Use>>, PlanError> {
+        let positions: HashMap<&str, usize> = self.tensors.iter().enumerate().map(|(at, t)| (t.name.as_str(), at)).collect();
         let mut all = Vec::new();
         for (launch, PlanLaunch { kernel: id, binds, .. }) in self.launches.iter().enumerate() {
             let plan = || self.id.clone();
@@ -192,9 +194,8 @@ impl Plan {
                     kernel: id.clone(),
                     tensor: name.to_owned(),
                 })?;
-                let tensor =
-                    self.tensor(bound).ok_or_else(|| PlanError::UnknownTensor { plan: plan(), launch, tensor: bound.clone() })?;
-                uses.push((tensor, access));
+                let unknown = || PlanError::UnknownTensor { plan: plan(), launch, tensor: bound.clone() };
+                uses.push((*positions.get(bound.as_str()).ok_or_else(unknown)?, access));
             }
             if let Some(foreign) = binds.keys().find(|name| !known.contains(&name.as_str())) {
                 let (kernel, tensor) = (id.clone(), foreign.clone());

@@ -4,7 +4,6 @@
 //! each has its own text, and an emulator applies the same ones.
 
 use crate::device::{MAX_RANK, TensorMapDesc};
-use crate::expr::{EvalError, Vars};
 use crate::manifest::{Interleave, Swizzle, TensorMapSpec};
 
 /// Extents are stored in 32 bits, less one.
@@ -47,9 +46,6 @@ pub enum TensorMapError {
         /// Bytes the swizzle spans.
         span: u64,
     },
-    /// A size has no value.
-    #[error(transparent)]
-    Eval(#[from] EvalError),
 }
 
 impl Swizzle {
@@ -72,8 +68,8 @@ pub fn address_unit(interleave: Interleave) -> u64 {
     }
 }
 
-/// The map's sizes for `vars`, with base address 0. `spec` has passed the manifest's checks.
-pub fn resolve(spec: &TensorMapSpec, vars: &Vars) -> Result<TensorMapDesc, TensorMapError> {
+/// What of a map does not depend on the problem. `spec` has passed the manifest's checks.
+pub(crate) fn template(spec: &TensorMapSpec) -> TensorMapDesc {
     let rank = spec.dims.len();
     let mut desc = TensorMapDesc {
         address: 0,
@@ -90,31 +86,41 @@ pub fn resolve(spec: &TensorMapSpec, vars: &Vars) -> Result<TensorMapDesc, Tenso
     };
     desc.box_dims[..rank].copy_from_slice(&spec.r#box);
     desc.element_strides[..rank].copy_from_slice(&spec.element_strides);
-    for (dim, expr) in spec.dims.iter().enumerate() {
-        let extent = expr.eval(vars)?;
+    desc
+}
+
+impl TensorMapDesc {
+    /// Sets the extent of a dimension, innermost 0.
+    pub(crate) fn set_extent(&mut self, dim: usize, extent: i64) -> Result<(), TensorMapError> {
         if !(1..=MAX_EXTENT).contains(&extent) {
             return Err(TensorMapError::Extent { dim, extent });
         }
-        desc.dims[dim] = extent as u64;
+        self.dims[dim] = extent as u64;
+        Ok(())
     }
-    let unit = address_unit(spec.interleave) as i64;
-    for (at, expr) in spec.strides.iter().enumerate() {
-        let stride = expr.eval(vars)?;
+
+    /// Sets the bytes between neighbours along dimension `dim`, 1 or more.
+    pub(crate) fn set_stride(&mut self, dim: usize, stride: i64) -> Result<(), TensorMapError> {
+        let unit = address_unit(self.interleave) as i64;
         if !(0..MAX_STRIDE).contains(&stride) || stride % unit != 0 {
-            return Err(TensorMapError::Stride { dim: at + 1, stride, unit });
+            return Err(TensorMapError::Stride { dim, stride, unit });
         }
-        desc.strides[at] = stride as u64;
+        self.strides[dim - 1] = stride as u64;
+        Ok(())
     }
-    if spec.interleave == Interleave::None {
-        let bytes = u64::from(desc.box_dims[0]) * spec.dtype.bytes();
+
+    /// Holds the tile against the swizzle.
+    pub(crate) fn check_box(&self) -> Result<(), TensorMapError> {
+        if self.interleave != Interleave::None {
+            return Ok(());
+        }
+        let bytes = u64::from(self.box_dims[0]) * self.dtype.bytes();
         if !bytes.is_multiple_of(16) {
             return Err(TensorMapError::BoxRow { bytes });
         }
-        if let Some(span) = spec.swizzle.span_bytes()
-            && bytes > span
-        {
-            return Err(TensorMapError::SwizzleSpan { bytes, span });
+        match self.swizzle.span_bytes() {
+            Some(span) if bytes > span => Err(TensorMapError::SwizzleSpan { bytes, span }),
+            _ => Ok(()),
         }
     }
-    Ok(desc)
 }

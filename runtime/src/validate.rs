@@ -8,7 +8,6 @@ use crate::arch::Arch;
 use crate::archive::{ARCHIVE, MAX_FILE_BYTES, check_path};
 use crate::compat::PtxVersion;
 use crate::device::MAX_RANK;
-use crate::dispatch::Dispatch;
 use crate::manifest::{File, Kernel, Launch, Manifest, ParamKind, SCHEMA, TensorMapSpec};
 use crate::pack::MANIFEST;
 use crate::plan::PlanError;
@@ -93,7 +92,7 @@ impl Manifest {
             Err(error) => {
                 let why = || match seal {
                     Seal::Cut => ManifestError::Truncated { file: file.to_owned(), line: text.lines().count() },
-                    _ => json_error(file, &error),
+                    _ => json_error(&text, file, &error),
                 };
                 return Err(foreign(&text, file).unwrap_or_else(why));
             }
@@ -164,30 +163,9 @@ impl Manifest {
         let mut classes = HashSet::new();
         for table in &self.dispatch {
             let name = format!("dispatch[{} {}]", table.op, table.class);
-            self.check_dispatch(table).map_err(|(field, why)| refuse((format!("{name}.{field}"), why)))?;
+            table.check(&self.plans).map_err(|(field, why)| refuse((format!("{name}.{field}"), why)))?;
             if !classes.insert((&table.op, &table.class)) {
                 return Err(refuse((name, "a second table for the same op and class".to_owned())));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_dispatch(&self, table: &Dispatch) -> Result<(), Refusal> {
-        for (field, edges) in [("m_edges", &table.m_edges), ("n_edges", &table.n_edges), ("k_edges", &table.k_edges)] {
-            if !edges.is_sorted_by(|a, b| a < b) || edges.first().is_some_and(|&edge| edge < 1) {
-                return refusal(field, format!("{edges:?} must ascend from at least 1"));
-            }
-        }
-        let [m, n, k] = table.buckets();
-        if table.cells.len() != m * n * k {
-            return refusal("cells", format!("{} for {m} x {n} x {k} buckets", table.cells.len()));
-        }
-        for plan in table.cells.iter().flatten() {
-            let Some(found) = self.plans.get(plan.0 as usize) else {
-                return refusal("cells", format!("plan {} of {}", plan.0, self.plans.len()));
-            };
-            if (&found.op, &found.class) != (&table.op, &table.class) {
-                return refusal("cells", format!("plan `{}` is for {} `{}`", found.id, found.op, found.class));
             }
         }
         Ok(())
@@ -228,9 +206,11 @@ fn one_line(text: &str) -> String {
     line
 }
 
-fn json_error(file: &str, error: &serde_json::Error) -> ManifestError {
+fn json_error(text: &str, file: &str, error: &serde_json::Error) -> ManifestError {
     let file = file.to_owned();
-    if error.is_eof() {
+    // A number cut behind its point is an error of its own to the parser.
+    let cut_number = || error.to_string().starts_with("invalid number") && text.ends_with(['.', '-', 'e', 'E', '+']);
+    if error.is_eof() || cut_number() {
         return ManifestError::Truncated { file, line: error.line() };
     }
     ManifestError::Json { file, why: error.to_string() }

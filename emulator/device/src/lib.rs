@@ -9,7 +9,9 @@ use tilewright_emulator::{
     Arg, BufferId, Counters, Device as Emulator, DeviceConfig, Fill, Finding, Launch, Module, Rendering, Severity,
 };
 use tilewright_runtime::arch::ComputeCapability;
-use tilewright_runtime::device::{ArgValue, Device, DeviceError, Geometry, ImageKind, KernelImage, Stream, TensorMapDesc};
+use tilewright_runtime::device::{
+    ArgValue, Device, DeviceError, Geometry, ImageKind, KernelImage, Stream, TensorMapDesc, Workspaces,
+};
 use tilewright_runtime::dtype::Dtype;
 use tilewright_runtime::manifest::{Interleave, OobFill, Swizzle};
 
@@ -132,6 +134,10 @@ impl Device for EmulatorDevice {
         // Only a buffer that is gone has no use for a name.
         let _ = self.emulator.borrow_mut().name(*buffer, name);
         self.names.borrow_mut().push((name.to_string(), *buffer));
+    }
+
+    fn workspaces(&self) -> Workspaces {
+        Workspaces::Apart
     }
 
     fn address(&self, buffer: &BufferId) -> u64 {

@@ -13,7 +13,7 @@ use crate::library::Entry;
 use crate::tensors::Tensors;
 use safetensors::Dtype;
 use tilewright_ir::Arch;
-use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
+use tilewright_runtime::dispatch::{ChosenBy, Dispatch, TableBuilder};
 use tilewright_runtime::expr::Vars;
 use tilewright_templates::attention::{DecodeConfig, DecodeProblem, Select, decode_plan, default_decode_configs};
 use tilewright_templates::attention::{DecodeOperands, decode_reference};
@@ -60,15 +60,8 @@ pub fn table(_: Arch, class: &str, plans: &[Indexed<'_>]) -> Res<Dispatch> {
         list.sort_by_key(|(_, p)| (p.plan.launches.len() > 1) != parts_first);
         list.into_iter().map(|p| p.0).collect::<Vec<_>>()
     };
-    Ok(Dispatch {
-        op: "attention_decode".into(),
-        class: class.into(),
-        m_edges: vec![FEW_HEADS],
-        n_edges: vec![SHORT],
-        k_edges: Vec::new(),
-        cells: vec![order(false), order(true), order(false), order(false)],
-        chosen_by: ChosenBy::Model,
-    })
+    let table = TableBuilder::new("attention_decode", class).axis("m", &[FEW_HEADS]).axis("n", &[SHORT]);
+    table.build(ChosenBy::Model, |s| order(s[0] <= FEW_HEADS && s[1] > SHORT)).map_err(failure)
 }
 
 /// Key heads of all sequences up to which long ones are cut into parts: half the multiprocessors of a large GPU.

@@ -25,7 +25,7 @@ use crate::error::{Res, bad_input, failure};
 use crate::library::Entry;
 use serde_json::{Value, json};
 use tilewright_ir::{Arch, DType};
-use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
+use tilewright_runtime::dispatch::{ChosenBy, Dispatch, TableBuilder};
 use tilewright_templates::attention::{
     AttentionConfig, AttentionError, AttentionProblem, DecodeConfig, DecodeProblem, MergeProblem, PageProblem, decode_kernel,
     decode_space, forward_kernel, merge_kernel, merge_plan, page_select_plan, page_stats_plan, space,
@@ -68,7 +68,7 @@ pub const FORWARD: Family = Family {
         let (p, _) = forward_case::problem(class)?;
         forward_kernel(arch, &p, &config.parse().map_err(bad_input)?).map_err(bad_input)
     },
-    table: |_, class, plans| Ok(by_queries(class, plans)),
+    table: |_, class, plans| by_queries(class, plans),
     cases: forward_case::cases,
 };
 
@@ -169,7 +169,7 @@ fn forward_plans(arch: Arch, entry: &Entry) -> Res<Vec<OpPlan>> {
 }
 
 /// Tiles of at most 64 queries first where there are no more of them, larger ones first elsewhere; else as the library has them.
-fn by_queries(class: &str, plans: &[Indexed<'_>]) -> Dispatch {
+fn by_queries(class: &str, plans: &[Indexed<'_>]) -> Res<Dispatch> {
     const FEW: i64 = 64;
     let small = |p: &OpPlan| p.kernels.iter().filter_map(|k| k.config.get("bm")?.parse::<i64>().ok()).all(|bm| bm <= FEW);
     let order = |few: bool| {
@@ -177,12 +177,11 @@ fn by_queries(class: &str, plans: &[Indexed<'_>]) -> Dispatch {
         list.sort_by_key(|(_, p)| small(p) != few);
         list.into_iter().map(|p| p.0).collect()
     };
-    Dispatch { m_edges: vec![FEW], cells: vec![order(true), order(false)], ..in_order("attention", class, plans) }
+    let table = TableBuilder::new("attention", class).axis("m", &[FEW]);
+    table.build(ChosenBy::Model, |s| order(s[0] <= FEW)).map_err(failure)
 }
 
-/// A table of one bucket: the first plan of the library that fits.
+/// A table of one cell: the first plan of the library that fits.
 fn in_order(op: &str, class: &str, plans: &[Indexed<'_>]) -> Dispatch {
-    let (m_edges, n_edges, k_edges) = (Vec::new(), Vec::new(), Vec::new());
-    let cells = vec![plans.iter().map(|p| p.0).collect()];
-    Dispatch { op: op.into(), class: class.into(), m_edges, n_edges, k_edges, cells, chosen_by: ChosenBy::Model }
+    Dispatch::single(op, class, plans.iter().map(|p| p.0).collect())
 }

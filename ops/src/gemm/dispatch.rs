@@ -4,7 +4,7 @@ use crate::error::{Res, failure};
 use std::collections::BTreeSet;
 use tilewright_autotune::{Candidate, DeviceProfile, Sizes, crossover, rank};
 use tilewright_ir::Arch;
-use tilewright_runtime::dispatch::{ChosenBy, Dispatch, PlanIndex};
+use tilewright_runtime::dispatch::{ChosenBy, Dispatch, PlanIndex, TableBuilder};
 use tilewright_templates::gemm::weight::WeightClass;
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, Weight};
 use tilewright_templates::plan::{OpPlan, TemplateKernel};
@@ -33,30 +33,19 @@ pub fn table(arch: Arch, class: &str, plans: &[(PlanIndex, &OpPlan)]) -> Res<Dis
     let entries = plans.iter().map(|(i, p)| entry(*i, p)).collect::<Res<Vec<Entry>>>()?;
     let candidates: Vec<Candidate> =
         entries.iter().map(|e| Candidate { id: &e.id, problem: &e.problem, config: &e.config, splits: e.splits }).collect();
-    let mut cells = Vec::new();
-    for m in sizes(&M_EDGES) {
-        for n in sizes(&N_EDGES) {
-            for k in sizes(&K_EDGES) {
-                let mut order = rank(device, Sizes { m, n, k }, &candidates);
-                // The model ranks kernels; which way a packed weight goes is the crossover's choice.
-                if let Weight::Packed(packed) = problem.problem.weight {
-                    let wide = n * f64::from(problem.problem.gates());
-                    let late = m as usize >= crossover(device, packed, wide as usize, k as usize);
-                    order.sort_by_key(|i| entries[*i].unpacks != late);
-                }
-                cells.push(reachable(&entries, &order));
-            }
+    let table = TableBuilder::new("gemm", class).axis("m", &M_EDGES).axis("n", &N_EDGES).axis("k", &K_EDGES);
+    let table = table.build(ChosenBy::Model, |sizes| {
+        let [m, n, k] = [0, 1, 2].map(|axis| sizes[axis] as f64);
+        let mut order = rank(device, Sizes { m, n, k }, &candidates);
+        // The model ranks kernels; which way a packed weight goes is the crossover's choice.
+        if let Weight::Packed(packed) = problem.problem.weight {
+            let wide = n * f64::from(problem.problem.gates());
+            let late = m as usize >= crossover(device, packed, wide as usize, k as usize);
+            order.sort_by_key(|i| entries[*i].unpacks != late);
         }
-    }
-    Ok(Dispatch {
-        op: "gemm".into(),
-        class: class.into(),
-        m_edges: M_EDGES.to_vec(),
-        n_edges: N_EDGES.to_vec(),
-        k_edges: K_EDGES.to_vec(),
-        cells,
-        chosen_by: ChosenBy::Model,
-    })
+        reachable(&entries, &order)
+    });
+    table.map_err(failure)
 }
 
 fn entry(PlanIndex(index): PlanIndex, p: &OpPlan) -> Res<Entry> {
@@ -81,11 +70,6 @@ fn entry(PlanIndex(index): PlanIndex, p: &OpPlan) -> Res<Entry> {
     };
     let requires = p.plan.launches.iter().zip(&p.kernels).flat_map(scoped).collect();
     Ok(Entry { index, id: p.plan.id.clone(), problem, config, splits, requires, unpacks })
-}
-
-/// The size that stands for a bucket: its upper bound, twice the last for the open one.
-fn sizes(edges: &[i64]) -> impl Iterator<Item = f64> + '_ {
-    edges.iter().map(|e| *e as f64).chain(edges.last().map(|e| 2.0 * *e as f64))
 }
 
 /// The order without plans that can never be chosen: an earlier one requires no more than they do.

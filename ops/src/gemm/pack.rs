@@ -11,7 +11,7 @@ use crate::tensors::{Tensor, Tensors, from_f64};
 use safetensors::Dtype;
 use serde_json::json;
 use tilewright_ir::{Arch, DType};
-use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
+use tilewright_runtime::dispatch::Dispatch;
 use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_templates::gemm::Act;
 use tilewright_templates::gemm::weight::{self, Blocks, PackProblem, Source, pack_plan};
@@ -61,10 +61,7 @@ fn plan_of(arch: Arch, class: &str) -> Res<OpPlan> {
 
 /// Plans of a class in the order they come in: there is one.
 fn table(_: Arch, class: &str, plans: &[Indexed<'_>]) -> Res<Dispatch> {
-    let edges = || vec![1];
-    let cells = (0..8).map(|_| plans.iter().map(|(i, _)| *i).collect()).collect();
-    let (op, class) = ("gemm_pack".into(), class.into());
-    Ok(Dispatch { op, class, m_edges: edges(), n_edges: edges(), k_edges: edges(), cells, chosen_by: ChosenBy::Model })
+    Ok(Dispatch::single("gemm_pack", class, plans.iter().map(|(i, _)| *i).collect()))
 }
 
 /// Checks keys and tensors against each other.

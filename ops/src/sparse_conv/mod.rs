@@ -19,7 +19,7 @@ use crate::error::{Res, bad_input, failure};
 use crate::library::Entry;
 use serde_json::{Value, json};
 use tilewright_ir::{Arch, DType};
-use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
+use tilewright_runtime::dispatch::{ChosenBy, Dispatch, TableBuilder};
 use tilewright_templates::plan::{OpPlan, TemplateKernel};
 use tilewright_templates::sparse_conv::{ConvProblem, Mode, Recipe, conv_plan, from_map_class, map_plan, recipes};
 
@@ -69,7 +69,7 @@ pub const CONV: Family = Family {
         let multiplies = |k: &TemplateKernel| k.id.contains(&recipe.config.to_string());
         kernels.into_iter().find(multiplies).ok_or_else(|| failure("a plan that does not multiply"))
     },
-    table: |_, class, plans| Ok(by_work(class, plans)),
+    table: |_, class, plans| by_work(class, plans),
     cases: random::conv_cases,
 };
 
@@ -95,23 +95,20 @@ fn plan_of_map(arch: Arch, class: &str) -> Res<OpPlan> {
 }
 
 /// Sorted rows first where there are many, and channels whose products are worth the sort; else as the library has them.
-fn by_work(class: &str, plans: &[Indexed<'_>]) -> Dispatch {
+fn by_work(class: &str, plans: &[Indexed<'_>]) -> Res<Dispatch> {
     const FEW: i64 = 4096;
     const NARROW: i64 = 63;
     let sorts = |p: &OpPlan| Recipe::of_plan(&p.plan.id).is_some_and(|r| r.sorts());
-    let cell = |bucket: usize| {
+    let order = |worth: bool| {
         let mut list: Vec<&Indexed<'_>> = plans.iter().collect();
-        // The last of two buckets along each of m, n and k.
-        list.sort_by_key(|(_, p)| sorts(p) != (bucket == 7));
+        list.sort_by_key(|(_, p)| sorts(p) != worth);
         list.into_iter().map(|p| p.0).collect()
     };
-    let (m_edges, n_edges, k_edges) = (vec![FEW], vec![NARROW], vec![NARROW]);
-    Dispatch { m_edges, n_edges, k_edges, cells: (0..8).map(cell).collect(), ..in_order("sparse_conv", class, plans) }
+    let table = TableBuilder::new("sparse_conv", class).axis("m", &[FEW]).axis("n", &[NARROW]).axis("k", &[NARROW]);
+    table.build(ChosenBy::Model, |s| order(s[0] > FEW && s[1] > NARROW && s[2] > NARROW)).map_err(failure)
 }
 
 /// The first plan of the library that fits.
 fn in_order(op: &str, class: &str, plans: &[Indexed<'_>]) -> Dispatch {
-    let (m_edges, n_edges, k_edges) = (Vec::new(), Vec::new(), Vec::new());
-    let cells = vec![plans.iter().map(|p| p.0).collect()];
-    Dispatch { op: op.into(), class: class.into(), m_edges, n_edges, k_edges, cells, chosen_by: ChosenBy::Model }
+    Dispatch::single(op, class, plans.iter().map(|p| p.0).collect())
 }

@@ -14,7 +14,7 @@ use super::{About, Family};
 use crate::error::{Fail, Res, bad_input, failure, usage};
 use serde_json::json;
 use tilewright_ir::{Arch, DType};
-use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
+use tilewright_runtime::dispatch::Dispatch;
 use tilewright_templates::plan::{OpPlan, TemplateKernel};
 use tilewright_templates::sparse_conv::network::{Network, NetworkChoice, SHIPPED, network_plan, shipped};
 
@@ -46,12 +46,7 @@ pub const FAMILY: Family = Family {
         let multiplies = |k: &TemplateKernel| k.id.starts_with("sparse_core");
         kernels.into_iter().rfind(multiplies).ok_or_else(|| failure("a plan that does not multiply"))
     },
-    table: |_, class, plans| {
-        let (m_edges, n_edges, k_edges) = (Vec::new(), Vec::new(), Vec::new());
-        let cells = vec![plans.iter().map(|p| p.0).collect()];
-        let (op, class) = ("sparse_network".into(), class.into());
-        Ok(Dispatch { op, class, m_edges, n_edges, k_edges, cells, chosen_by: ChosenBy::Model })
-    },
+    table: |_, class, plans| Ok(Dispatch::single("sparse_network", class, plans.iter().map(|p| p.0).collect())),
     cases: random::cases,
 };
 

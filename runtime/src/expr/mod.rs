@@ -15,17 +15,21 @@
 //! | 6 | `-x` `!x` |
 //! | 7 | numbers, names, `(x)`, `min(a,b)` `max(a,b)` `ceil_div(a,b)` `round_up(a,b)` |
 
+mod interner;
 mod parse;
+mod program;
 #[cfg(test)]
 mod tests;
 mod vars;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use parse::ParseError;
+pub(crate) use program::{Program, ProgramBuilder, ValueId, Values};
 pub use vars::{MAX_VARS, TooManyVars, VarId, Vars};
 
 /// A parsed shape expression. Serialised as its text, byte for byte as it was written.
@@ -80,7 +84,7 @@ pub(crate) enum Op {
     Binary(Binary),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Binary {
     Add,
     Sub,

@@ -185,11 +185,23 @@ fn random_trees_agree_with_the_definition() {
         (state % below as u64) as usize
     };
     let mut with_value = 0;
+    let (mut builder, mut ids) = (ProgramBuilder::default(), Vec::new());
     for _ in 0..20_000 {
         let tree = Tree::random(&mut next, 4);
         let text = tree.text();
         assert_eq!(eval(&text).ok(), tree.value(), "{text}");
         with_value += usize::from(tree.value().is_some());
+        // The same in a program, where a variable that is replaced stands for the leaf 7.
+        let expr: Expr = text.replace('7', "seven").parse().unwrap();
+        let seven = builder.add(&"m - 993".parse().unwrap(), &[]);
+        ids.push((builder.add(&expr, &[(VarId::of("seven"), seven)]), tree));
     }
     assert!(with_value > 5_000, "only {with_value} trees had a value");
+    let program = builder.finish();
+    let mut room = program.room();
+    program.run(&Vars::gemm(12, 1, 1), &mut room);
+    program.run(&vars(), &mut room);
+    for (id, tree) in ids {
+        assert_eq!(room.get(id), tree.value(), "{}", tree.text());
+    }
 }

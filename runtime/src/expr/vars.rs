@@ -1,7 +1,8 @@
 //! Variable names as small ids, and the fixed table that gives them values.
 
-use std::collections::HashMap;
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::OnceLock;
+
+use super::interner::Interner;
 
 /// Most variables one problem may set.
 pub const MAX_VARS: usize = 48;
@@ -41,20 +42,12 @@ impl VarId {
 
     /// The id of `name`, made on first sight. Names live as long as the process, so it is for parsing, not for hot paths.
     pub fn of(name: &str) -> VarId {
-        let names = interner();
-        if let Some(&id) = names.read().unwrap_or_else(PoisonError::into_inner).ids.get(name) {
-            return id;
-        }
-        let mut names = names.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&id) = names.ids.get(name) {
-            return id;
-        }
-        names.add(name.to_owned().leak())
+        VarId(interner().number(name))
     }
 
     /// The variable's name.
     pub fn name(self) -> &'static str {
-        interner().read().unwrap_or_else(PoisonError::into_inner).names[self.0 as usize]
+        interner().name(self.0)
     }
 }
 
@@ -107,28 +100,7 @@ impl Default for Vars {
     }
 }
 
-#[derive(Default)]
-struct Interner {
-    names: Vec<&'static str>,
-    ids: HashMap<&'static str, VarId>,
-}
-
-impl Interner {
-    fn add(&mut self, name: &'static str) -> VarId {
-        let id = VarId(self.names.len() as u32);
-        self.names.push(name);
-        self.ids.insert(name, id);
-        id
-    }
-}
-
-fn interner() -> &'static RwLock<Interner> {
-    static NAMES: OnceLock<RwLock<Interner>> = OnceLock::new();
-    NAMES.get_or_init(|| {
-        let mut names = Interner::default();
-        for name in WELL_KNOWN {
-            names.add(name);
-        }
-        RwLock::new(names)
-    })
+fn interner() -> &'static Interner {
+    static NAMES: OnceLock<Interner> = OnceLock::new();
+    NAMES.get_or_init(|| Interner::new(&WELL_KNOWN))
 }

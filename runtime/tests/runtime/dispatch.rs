@@ -25,6 +25,33 @@ fn edges_belong_to_the_bucket_below() {
 }
 
 #[test]
+fn a_known_problem_has_cells_of_its_own() {
+    assert_eq!(fastest(8, 768, 2048), "gemm_any");
+    assert_eq!(fastest(9, 768, 2048), "gemm_128x256");
+    assert_eq!(fastest(8, 767, 2048), "gemm_split4", "another n");
+    assert_eq!(fastest(8, 768, 2056), "gemm_split4", "another k");
+    // From its last bucket, which is for the largest m.
+    assert_eq!(choose([1, 768, 2048], Policy::BatchInvariant).unwrap(), "gemm_128x256");
+}
+
+#[test]
+fn a_class_is_found_once_and_chosen_in_often() {
+    let manifest = manifest();
+    let dispatcher = Dispatcher::new(&manifest);
+    let class = dispatcher.class("gemm", CLASS).unwrap();
+    for m in [1, 64, 65, 4096] {
+        let vars = Vars::gemm(m, 512, 4096);
+        for policy in [Policy::Fastest, Policy::BatchInvariant, Policy::Pinned("gemm_any")] {
+            assert_eq!(dispatcher.select_in(class, &vars, policy), dispatcher.select("gemm", CLASS, &vars, policy));
+        }
+    }
+    assert_eq!(dispatcher.class("gemm", "a=f16"), None);
+    assert_eq!(dispatcher.class("gemv", CLASS), None);
+    assert_eq!(dispatcher.plan("gemm_any"), Some(PlanIndex(2)));
+    assert_eq!(dispatcher.plan("gemm_some"), None);
+}
+
+#[test]
 fn a_plan_whose_conditions_fail_gives_way_to_the_next() {
     assert_eq!(fastest(1, 512, 1025), "gemm_any");
     assert_eq!(fastest(100, 3, 7), "gemm_any");
@@ -43,7 +70,7 @@ fn the_chosen_plan_is_what_a_scan_of_the_table_finds() {
     let dispatcher = Dispatcher::new(&manifest);
     let sizes = [1, 2, 7, 8, 63, 64, 65, 128, 255, 256, 1000, 1016, 1023, 1024, 1025, 4096];
     for (m, n, k) in sizes.iter().flat_map(|&m| sizes.iter().flat_map(move |&n| sizes.map(|k| (m, n, k)))) {
-        let cell = &manifest.dispatch[0].cells[usize::from(m > 64) * 2 + usize::from(k > 1023)];
+        let cell = &manifest.dispatch[0].cells[usize::from(m <= 64 && k > 1023)];
         let fits = |plan: &&PlanIndex| match plan.0 {
             0 => k % 8 == 0,
             1 => k % 8 == 0 && k >= 256 && m <= 64,

@@ -10,3 +10,4 @@ mod engine;
 mod fixture;
 mod kit;
 mod pack;
+mod table;

@@ -125,7 +125,7 @@ fn unknown_missing_and_mistyped_fields_are_named() {
     assert!(unknown.contains("line "), "{unknown}");
     let missing = refusal(|text| text.replacen("\"entry\":\"gemm_128x256\",", "", 1));
     assert!(missing.contains("missing field `entry`"), "{missing}");
-    let mistyped = refusal(|text| text.replacen("\"schema\":1", "\"schema\":\"1\"", 1));
+    let mistyped = refusal(|text| text.replacen("\"schema\":2", "\"schema\":\"2\"", 1));
     assert!(mistyped.contains("invalid type"), "{mistyped}");
     let kind = refusal(|text| text.replacen("\"i32\"", "\"i33\"", 1));
     assert!(kind.contains("unknown variant `i33`"), "{kind}");
@@ -136,8 +136,8 @@ fn unknown_missing_and_mistyped_fields_are_named() {
 
 #[test]
 fn a_foreign_schema_is_refused_before_its_fields() {
-    let error = refusal(|_| r#"{"schema": 2, "modules": []}"#.to_owned());
-    assert_eq!(error, "schema 2, but this runtime reads schema 1: use the runtime the pack came with");
+    let error = refusal(|_| r#"{"schema": 1, "modules": []}"#.to_owned());
+    assert_eq!(error, "schema 1, but this runtime reads schema 2: use the runtime the pack came with");
 }
 
 #[test]
@@ -224,10 +224,10 @@ fn impossible_values_are_refused() {
         (|m| m.kernels[0].launch.block = [0, 1, 1], "kernels[gemm_128x256].launch.block: [0, 1, 1]"),
         (|m| m.kernels[0].launch.block = [1 << 31, 1 << 31, 4], "kernels[gemm_128x256].launch.block"),
         (|m| m.kernels[0].launch.cluster = [32, 1, 1], "kernels[gemm_128x256].launch.cluster: [32, 1, 1]"),
-        (|m| m.dispatch[0].m_edges = vec![64, 64], "dispatch[gemm a=bf16"),
-        (|m| m.dispatch[0].k_edges = vec![0], "dispatch[gemm a=bf16"),
-        (|m| m.dispatch[0].cells.truncate(3), "dispatch[gemm a=bf16"),
-        (|m| m.dispatch[0].cells[0][0].0 = 3, "dispatch[gemm a=bf16"),
+        (
+            |m| m.dispatch[0].cells[0][0].0 = 3,
+            "dispatch[gemm a=bf16,b=nk,out=bf16,act=none,bias=0,residual=0].cells: plan 3 of 3",
+        ),
         (|m| m.dispatch[0].class = "a=f16".into(), "dispatch[gemm a=f16].cells: plan `gemm_128x256` is for"),
         (|m| m.dispatch.push(m.dispatch[0].clone()), "dispatch[gemm a=bf16"),
     ];

@@ -13,11 +13,11 @@ mod request;
 mod weight;
 
 use super::super::{About, Family, Indexed};
-use crate::error::{Res, bad_input};
+use crate::error::{Res, bad_input, failure};
 use crate::library::Entry;
 use serde_json::json;
 use tilewright_ir::{Arch, DType};
-use tilewright_runtime::dispatch::{ChosenBy, Dispatch};
+use tilewright_runtime::dispatch::{ChosenBy, Dispatch, TableBuilder};
 use tilewright_templates::gemm::weight::WeightClass;
 use tilewright_templates::gemm::{
     GemmConfig, GemmError, GemmProblem, Groups, build, grouped_class, grouped_dequantised_plan, grouped_plan, space,
@@ -33,7 +33,7 @@ pub const FAMILY: Family = Family {
     request: request::request,
     plans,
     kernel,
-    table: |_, class, plans| Ok(by_rows(class, plans)),
+    table: |_, class, plans| by_rows(class, plans),
     cases: random::cases,
 };
 
@@ -91,7 +91,7 @@ fn kernel(arch: Arch, class: &str, config: &str) -> Res<TemplateKernel> {
 
 /// Buckets of the rows an expert is expected to have: first the lowest tiles that hold them, then lower ones, highest first. Where
 /// no tile holds them, of the highest the widest first.
-fn by_rows(class: &str, plans: &[Indexed<'_>]) -> Dispatch {
+fn by_rows(class: &str, plans: &[Indexed<'_>]) -> Res<Dispatch> {
     const EDGES: [i64; 5] = [8, 16, 32, 64, 128];
     let axis = |p: &OpPlan, name: &str| p.kernels.last().and_then(|k| k.config.get(name)?.parse::<i64>().ok()).unwrap_or(0);
     let order = |expected: i64| {
@@ -102,13 +102,8 @@ fn by_rows(class: &str, plans: &[Indexed<'_>]) -> Dispatch {
         });
         list.into_iter().map(|p| p.0).collect()
     };
-    Dispatch {
-        op: "gemm_grouped".into(),
-        class: class.into(),
-        m_edges: EDGES.to_vec(),
-        n_edges: Vec::new(),
-        k_edges: Vec::new(),
-        cells: EDGES.into_iter().chain([i64::MAX]).map(order).collect(),
-        chosen_by: ChosenBy::Model,
-    }
+    // In the open bucket no tile holds them.
+    let expected = |m: i64| if EDGES.contains(&m) { m } else { i64::MAX };
+    let table = TableBuilder::new("gemm_grouped", class).axis("m", &EDGES);
+    table.build(ChosenBy::Model, |s| order(expected(s[0]))).map_err(failure)
 }
