@@ -1,7 +1,7 @@
 //! Packed weights: decode them as they are multiplied, or unpack them to 16 bits and multiply densely.
 
 use crate::device::DeviceProfile;
-use crate::weight::bytes_a_weight;
+use crate::model::weight::bytes_a_weight;
 use tilewright_templates::gemm::Packed;
 
 /// What of the dense kernel's rate a kernel that decodes is taken to reach once tensor cores bound it. An estimate, the same for
@@ -21,7 +21,7 @@ const DECODING_SHARE: f64 = 0.6;
 ///
 /// some 620 tokens on H200 and 530 on A100 for large layers; for small ones, where the launch counts, more.
 pub fn crossover(d: &DeviceProfile, p: Packed, n: usize, k: usize) -> usize {
-    let rate = f64::from(d.sms) * d.tensor_flops * d.clock_hz;
+    let rate = f64::from(d.sms) * d.tensor_flops * d.clock_hz * d.coefficients().tensor;
     let traffic = bytes_a_weight(p) + 4.0;
     let seconds = traffic / d.memory_bytes + d.launch_seconds / (n as f64 * k as f64);
     let m = seconds * rate / 2.0 * DECODING_SHARE / (1.0 - DECODING_SHARE);
@@ -36,12 +36,12 @@ mod tests {
     #[test]
     fn large_layers_switch_where_the_comment_says_and_small_ones_later() {
         let p = Packed { bits: 4, group: 128, zero: false };
-        let at = |arch, n, k| crossover(&DeviceProfile::typical(arch), p, n, k);
+        let at = |arch, n, k| crossover(DeviceProfile::typical(arch), p, n, k);
         let (hopper, ampere) = (at(Arch::Sm90a, 28672, 8192), at(Arch::Sm80, 28672, 8192));
         assert!((600..=650).contains(&hopper) && (510..=560).contains(&ampere), "{hopper} {ampere}");
         assert!(at(Arch::Sm90a, 512, 512) > 4 * hopper);
         // More bytes to read: later.
         let wide = Packed { bits: 8, group: 32, zero: true };
-        assert!(crossover(&DeviceProfile::typical(Arch::Sm90a), wide, 28672, 8192) > hopper);
+        assert!(crossover(DeviceProfile::typical(Arch::Sm90a), wide, 28672, 8192) > hopper);
     }
 }

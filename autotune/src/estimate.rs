@@ -18,6 +18,24 @@ impl Estimate {
     pub fn bound(&self) -> Option<Term> {
         self.terms.first().map(|t| t.0)
     }
+
+    /// Of what cannot be done: never the best.
+    pub fn never() -> Self {
+        Estimate { seconds: f64::INFINITY, terms: Vec::new() }
+    }
+
+    /// One after the other.
+    pub fn then(mut self, next: Estimate) -> Self {
+        self.seconds += next.seconds;
+        for (term, seconds) in next.terms {
+            match self.terms.iter_mut().find(|t| t.0 == term) {
+                Some(t) => t.1 += seconds,
+                None => self.terms.push((term, seconds)),
+            }
+        }
+        self.terms.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        self
+    }
 }
 
 /// What may bound a kernel.

@@ -5,16 +5,21 @@
 //! divided by wave efficiency) with device-memory and launch terms added. Device numbers stand in [`DeviceProfile`] with
 //! their sources. Nothing here has been fitted to measurements yet: the model orders candidates, it does not predict times.
 
+pub mod cover;
 mod crossover;
-mod device;
+pub mod device;
 pub mod estimate;
-mod model;
+mod files;
+pub mod ladder;
+pub mod log;
+pub mod model;
 mod random;
+pub mod search;
 pub mod space;
 pub mod sparse;
 pub mod task;
-mod weight;
+pub mod workload;
 
 pub use crossover::crossover;
-pub use device::DeviceProfile;
+pub use device::{Capabilities, DeviceProfile, Match};
 pub use model::{Candidate, Sizes, rank, seconds};

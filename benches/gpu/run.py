@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks and times a kernel pack on an NVIDIA GPU. Needs Python 3.10+, torch with CUDA, and nothing of Rust.
 
-The folder this file lies in holds `libtilewright_runtime.so` and the pack (`kernels-generated/<target>/manifest.json`).
+The folder this file lies in holds `libtilewright.so` and the pack (`kernels-generated/<target>/manifest.json`).
 Phases, each in its own process, so that a crash or a hang costs one case and not the run:
 
   check    every plan on ragged and aligned shapes against a float64 reference: |out - ref| <= 2 |lowp - ref| + slack,
@@ -35,7 +35,7 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-LIBRARY = "libtilewright_runtime.so"
+LIBRARY = "libtilewright.so"
 REPORT = "gpu-report.json"
 PHASES = ("check", "sweep", "mixed-check", "mixed", "attention-check", "attention", "sparse-check", "sparse", "plans")
 # Share of the time left that a phase may use; the last takes what remains.
@@ -882,7 +882,7 @@ def main():
     if wrong:
         quit_with(f"no phase {wrong[0]}: there are {', '.join(PHASES)}")
     if not os.path.isfile(arguments.lib):
-        quit_with(f"{arguments.lib} is missing: build it with `cargo build --release -p tilewright-runtime`, or give --lib")
+        quit_with(f"{arguments.lib} is missing: build it with `cargo build --release -p tilewright-c`, or give --lib")
     from importlib.util import find_spec
 
     if find_spec("torch") is None:

@@ -15,6 +15,6 @@ pub mod ptx;
 pub mod toolchain;
 pub mod worker;
 
-pub use compile::{Compiled, Compiler, CompilerOptions, Timings};
+pub use compile::{Compiled, Compiler, CompilerOptions, Inspect, Timings};
 pub use error::CodegenError;
 pub use worker::{PtxOutput, WorkerCommand, WorkerPool};

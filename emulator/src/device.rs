@@ -8,6 +8,7 @@ use crate::tensor::Numerics;
 use crate::tensor::im2col::Im2col;
 use crate::tensor::tma::TensorMap;
 use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 
 /// Which findings a run collects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,6 +104,8 @@ pub enum Fill<'a> {
 pub struct Device {
     pub(crate) config: DeviceConfig,
     pub(crate) buffers: Vec<Result<Buffer, Freed>>,
+    /// Places of freed buffers, the oldest first.
+    gone: VecDeque<u32>,
     /// Variables of modules that were used, by module and index.
     symbols: FxHashMap<(u64, usize), BufferId>,
 }
@@ -110,7 +113,7 @@ pub struct Device {
 impl Device {
     /// A device without allocations.
     pub fn new(config: DeviceConfig) -> Self {
-        Device { config, buffers: Vec::new(), symbols: FxHashMap::default() }
+        Device { config, buffers: Vec::new(), gone: VecDeque::new(), symbols: FxHashMap::default() }
     }
 
     /// Allocates `bytes` bytes on a 256-byte boundary, far from everything else.
@@ -118,11 +121,12 @@ impl Device {
         if bytes > MAX_BYTES {
             return Err(DeviceError::TooLarge { bytes, limit: MAX_BYTES });
         }
-        if self.buffers.len() >= MAX_SLOTS {
-            return Err(DeviceError::OutOfSlots { live: self.buffers.len() });
-        }
-        let id = BufferId(self.buffers.len() as u32);
-        let mut buffer = Buffer::new(self.buffers.len(), bytes, self.config.seed);
+        // Fresh places first: a late access to a freed buffer stays a finding as long as its place is not needed.
+        let slot = match self.buffers.len() {
+            fresh if fresh < MAX_SLOTS => fresh,
+            live => self.gone.pop_front().ok_or(DeviceError::OutOfSlots { live })? as usize,
+        };
+        let mut buffer = Buffer::new(slot, bytes, self.config.seed);
         match fill {
             Fill::Undefined => {}
             Fill::Zero => buffer.zero(),
@@ -131,8 +135,11 @@ impl Device {
                 buffer.write(0, data);
             }
         }
-        self.buffers.push(Ok(buffer));
-        Ok(id)
+        match self.buffers.get_mut(slot) {
+            Some(place) => *place = Ok(buffer),
+            None => self.buffers.push(Ok(buffer)),
+        }
+        Ok(BufferId(slot as u32))
     }
 
     /// Calls a buffer by a name in findings.
@@ -160,6 +167,7 @@ impl Device {
         match slot {
             Ok(buffer) => {
                 *slot = Err(Freed { base: buffer.base, bytes: buffer.bytes });
+                self.gone.push_back(id.0);
                 Ok(())
             }
             Err(_) => Err(DeviceError::NoBuffer { id }),

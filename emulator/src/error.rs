@@ -36,9 +36,9 @@ pub enum DeviceError {
         limit: u64,
     },
     /// All address slots are taken.
-    #[error("no address space left: {live} allocations were made")]
+    #[error("no address space left: {live} allocations are live")]
     OutOfSlots {
-        /// Number of allocations ever made.
+        /// Number of live allocations.
         live: usize,
     },
     /// A write past the end of a buffer.

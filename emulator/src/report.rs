@@ -38,8 +38,14 @@ impl<'a> Rendering<'a> {
 
     /// Calls a buffer by a name.
     #[must_use]
-    pub fn name(mut self, name: &str, device: &Device, buffer: BufferId) -> Self {
-        self.places.push((name.into(), device.address(buffer), device.read(buffer).len() as u64));
+    pub fn name(self, name: &str, device: &Device, buffer: BufferId) -> Self {
+        self.place(name, device.address(buffer), device.read(buffer).len() as u64)
+    }
+
+    /// Calls the `bytes` bytes from `address` on by a name; for buffers that are gone by now.
+    #[must_use]
+    pub fn place(mut self, name: &str, address: u64, bytes: u64) -> Self {
+        self.places.push((name.into(), address, bytes));
         self
     }
 
@@ -82,7 +88,7 @@ impl<'a> Rendering<'a> {
             let _ = writeln!(out, "   = by: {thread}");
         }
         if let Some(address) = f.address {
-            let _ = writeln!(out, "   = at: {}", self.place(address));
+            let _ = writeln!(out, "   = at: {}", self.place_of(address));
         }
         if let Some(other) = &f.other {
             let _ = writeln!(out, "   = with: {}", other.what);
@@ -121,7 +127,7 @@ impl<'a> Rendering<'a> {
     }
 
     /// An address as a name and an offset, where it has one.
-    fn place(&self, address: u64) -> String {
+    fn place_of(&self, address: u64) -> String {
         // Findings give shared addresses as `.shared::cluster` has them, global ones as they are.
         let shared = if address >> 32 == 0 { Some(address as u32) } else { None };
         let shared = shared.or(match classify(address) {
@@ -301,10 +307,10 @@ mod tests {
     fn places_have_names() {
         let mut r = Rendering::new("", "k.ptx");
         r.places.push(("x".into(), 0x4_0001_0000, 64));
-        assert!(r.place(0x4_0001_0010).starts_with("`x` + 0x10 ("));
-        assert!(r.place(0x4_0001_0040).starts_with("`x` + 0x40, which has 64 bytes"));
-        assert!(r.place(0x4_0000_fffc).starts_with("4 bytes before `x`"));
-        assert!(r.place(0x0100_0410).starts_with("shared memory + 0x10 of block rank 1"));
-        assert!(r.place(0x8_0000_0000).starts_with("address "));
+        assert!(r.place_of(0x4_0001_0010).starts_with("`x` + 0x10 ("));
+        assert!(r.place_of(0x4_0001_0040).starts_with("`x` + 0x40, which has 64 bytes"));
+        assert!(r.place_of(0x4_0000_fffc).starts_with("4 bytes before `x`"));
+        assert!(r.place_of(0x0100_0410).starts_with("shared memory + 0x10 of block rank 1"));
+        assert!(r.place_of(0x8_0000_0000).starts_with("address "));
     }
 }

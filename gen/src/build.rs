@@ -4,7 +4,7 @@ use crate::promises;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tilewright_codegen::toolchain::{ToolError, ToolVersion};
-use tilewright_codegen::{Compiled, Compiler, CompilerOptions, WorkerCommand};
+use tilewright_codegen::{Compiled, Compiler, CompilerOptions, Inspect, WorkerCommand};
 use tilewright_ir::Arch;
 use tilewright_ir::passes::{Lowered, lower};
 use tilewright_ops::error::{Fail, Res, failed, failure};
@@ -27,9 +27,9 @@ pub struct Built {
 }
 
 /// A compiler whose workers are this very program.
-pub fn compiler(jobs: Option<usize>) -> Res<Compiler> {
+pub fn compiler(jobs: Option<usize>, inspect: Inspect) -> Res<Compiler> {
     let worker = WorkerCommand { program: std::env::current_exe().map_err(failure)?, args: vec!["codegen-worker".into()] };
-    let mut options = CompilerOptions::new(worker);
+    let mut options = CompilerOptions { inspect, ..CompilerOptions::new(worker) };
     if let Some(n) = jobs {
         options.workers = n;
     }

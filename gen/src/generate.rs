@@ -2,18 +2,19 @@
 
 use crate::build::{Built, build, compiler};
 use crate::cli::GenerateArgs;
-use crate::verify::{Verdict, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
+use tilewright_codegen::Inspect;
 use tilewright_emulator_device::Found;
 use tilewright_ir::Arch;
 use tilewright_ops::error::{Fail, Res, bad_input, failed, failure, usage};
 use tilewright_ops::level::Level;
 use tilewright_ops::{dispatch, files, library};
+use tilewright_runner::verify::{Verdict, verify};
 use tilewright_runtime::archive::ARCHIVE;
 use tilewright_runtime::dispatch::PlanIndex;
 use tilewright_runtime::manifest::{Verification, Verifier};
@@ -41,7 +42,7 @@ pub fn generate(args: &GenerateArgs) -> Res<()> {
             ),
         });
     }
-    let compiler = compiler(args.jobs)?;
+    let compiler = compiler(args.jobs, Inspect::Always)?;
     let bar = Progress::new("compile");
     let mut built = build(arch, plans, &compiler, &|done, all, name| bar.at(done, all, name))?;
     bar.done();

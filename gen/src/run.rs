@@ -3,7 +3,7 @@
 use crate::build::{build, compiler};
 use crate::cli::RunArgs;
 use serde_json::{Value, json};
-use tilewright_codegen::Compiler;
+use tilewright_codegen::{Compiler, Inspect};
 use tilewright_emulator_device::{self as emulator_device, EmulatorDevice, Found, SMS};
 use tilewright_ir::Arch;
 use tilewright_ops::error::{Res, bad_input, failed, failure, usage};
@@ -115,7 +115,7 @@ fn choose(arch: Arch, family: &Family, r: &Request) -> Res<Chosen> {
             }
         }
     }
-    let compiler = compiler(Some(1))?;
+    let compiler = compiler(Some(1), Inspect::WhenPtxasComplains)?;
     let mut why = failure(format!("no plan of {} for class {} on {arch}", family.op, r.case.class));
     for plan in (r.plans)(arch)? {
         match try_plan(arch, plan, r, &compiler) {

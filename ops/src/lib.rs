@@ -3,10 +3,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `error`, `files`, `tensors`, `level` | what commands share: two ways to fail, files that appear whole, safetensors |
+//! | `task` | problems without tensors: from keys, as variables |
 //! | `library`, `dispatch` | `library.toml` as plans; plans as dispatch tables |
 //! | `execute` | a case on a device |
 //! | `ask` | keys and tensors of `gen run`, and the refusals every op shares |
 //! | `case` | one problem with its data and what must come out of it |
+//! | `tuned` | problems at the sizes of the tuner's tasks |
 //! | `attention/` | attention: forward, decode, merge, page selection |
 //! | `quantize` | numbers as 8-bit codes with factors |
 //! | `sparse_conv/` | sparse convolution and its kernel maps |
@@ -26,7 +28,9 @@ pub mod library;
 mod quantize;
 mod sparse_conv;
 mod sparse_network;
+pub mod task;
 pub mod tensors;
+pub mod tuned;
 
 use crate::error::{Res, usage};
 use crate::library::Entry;

@@ -6,13 +6,12 @@
 //! - [`expr`], [`manifest`], [`plan`], [`dispatch`]: the pack's data, and choosing a plan from it;
 //! - [`pack`]: loading with every hash checked;
 //! - [`device`], [`engine`]: preparing and launching on anything that implements [`device::Device`];
-//! - [`cuda`]: the NVIDIA driver, found at run time; [`capi`]: all of it for C.
+//! - [`cuda`]: the NVIDIA driver, found at run time. The C ABI is a crate of its own, `capi/`.
 //!
 //! Nothing here compiles, tunes, or links a compiler, and launching allocates nothing.
 
 pub mod arch;
 pub mod archive;
-pub mod capi;
 pub mod compat;
 pub mod cuda;
 pub mod device;

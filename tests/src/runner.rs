@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use tilewright_codegen::toolchain::SassContract;
-use tilewright_codegen::{CodegenError, Compiled, Compiler, CompilerOptions, WorkerCommand};
+use tilewright_codegen::{CodegenError, Compiled, Compiler, CompilerOptions, Inspect, WorkerCommand};
 use tilewright_emulator::tensor::swizzle::Swizzle;
 use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
 use tilewright_emulator::{
@@ -53,10 +52,19 @@ impl Runner {
 
     /// As [`Self::new`] with any worker.
     pub fn with_worker(worker: WorkerCommand) -> Self {
-        Runner { compiler: Compiler::new(CompilerOptions { contract: SassContract::clean(), ..CompilerOptions::new(worker) }) }
+        Self::inspecting(worker, Inspect::WhenPtxasComplains)
     }
 
-    /// Lowers and compiles; where ptxas is there, the kernel must keep the SASS contract.
+    /// As [`Self::new`], and every kernel is held to the whole SASS contract and has a report of its instructions.
+    pub fn of_contract(worker: &str) -> Self {
+        Self::inspecting(WorkerCommand { program: PathBuf::from(worker), args: Vec::new() }, Inspect::Always)
+    }
+
+    fn inspecting(worker: WorkerCommand, inspect: Inspect) -> Self {
+        Runner { compiler: Compiler::new(CompilerOptions { inspect, ..CompilerOptions::new(worker) }) }
+    }
+
+    /// Lowers and compiles; where ptxas is there, it must report neither spills nor local memory nor trouble with wgmma.
     pub fn build(&self, kernel: &Kernel) -> Result<Built, Error> {
         let lowered = lower(kernel.clone()).map_err(|e: PassError| e.to_string())?;
         let compiled = self.compiler.compile(&lowered.lane).map_err(|e: CodegenError| e.to_string())?;

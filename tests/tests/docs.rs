@@ -85,7 +85,7 @@ fn costs(runner: &Runner, class: &str, config: &str) -> Option<String> {
 
 #[test]
 fn the_page_says_what_machine_code_costs() {
-    let runner = Runner::new(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
+    let runner = Runner::of_contract(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
     let rows: Vec<&str> = GEMM.lines().filter(|l| l.starts_with("| `a=")).collect();
     assert!(rows.len() >= 10, "{rows:?}");
     let mut should_be = Vec::new();

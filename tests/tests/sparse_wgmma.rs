@@ -135,7 +135,10 @@ fn kernels_of_common_sizes_meet_the_contract() {
     let epilogue = EpilogueClass { bias: Some(DType::F16), bn: Some(DType::F32), act: Act::Relu, residual: true };
     let class = CoreClass { epilogue, ..CLASS };
     for config in ["wgmma_128x32x32_s6", "wgmma_128x64x64_s4", "wgmma_128x128x64_s6", "wgmma_64x64x64_s6"] {
-        let built = build(&class, config);
+        let config: CoreConfig = config.parse().unwrap();
+        let kernel = core_kernel(Arch::Sm90a, &class, &config).unwrap_or_else(|e| panic!("{config}: {e}"));
+        let runner = Runner::of_contract(env!("CARGO_BIN_EXE_tilewright-tests-worker"));
+        let built = runner.build(&kernel.kernel).unwrap_or_else(|e| panic!("{config}: {e}"));
         assert!(built.compiled.ptx.contains("wgmma.mma_async"), "{config}");
     }
 }

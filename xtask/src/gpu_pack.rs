@@ -1,16 +1,16 @@
 //! `cargo xtask gpu-pack`.
 
-use crate::{Usage, gpu_scenes, shell};
+use crate::{Usage, gpu_scenes, install_c, shell};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 
 pub const HELP: &str = "\
 Usage: cargo xtask gpu-pack [--target sm90] [--out DIR]
 
 Gathers in DIR (.gpu-kit by default) what a machine with a GPU and a driver needs to check and time the kernels: the
-runtime's shared library, kernels-generated/<target>, random programs with the emulator's answers, scans as voxels (simulated, and
+C library, kernels-generated/<target>, random programs with the emulator's answers, scans as voxels (simulated, and
 the real one where `cargo xtask scans` has been), networks/, and the scripts of benches/gpu. Needs no LLVM. Prints the folder's name to stdout.
 ";
 
@@ -37,7 +37,8 @@ const RANDOM_PROGRAMS: &str = "300";
 /// A pack: every kernel in one file, and the manifest, which the scripts read, beside it.
 const PACK: [&str; 2] = ["kernels.pack", "manifest.json"];
 
-const LIBRARY: &str = "libtilewright_runtime.so";
+/// As `run.py` calls it.
+const LIBRARY: &str = "libtilewright.so";
 
 struct Options {
     target: String,
@@ -50,7 +51,7 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
     if let Some(missing) = PACK.into_iter().find(|name| !kernels.join(name).is_file()) {
         bail!("there is no `{0}/{missing}`: run `cargo xtask gen --target {1}` first", kernels.display(), options.target);
     }
-    let library = build()?;
+    let library = install_c::build(&[])?;
     // What an earlier kit left would be taken for part of this one.
     if options.out.exists() {
         clear(&options.out)?;
@@ -95,19 +96,6 @@ fn parse(args: &[String]) -> Result<Options> {
         }
     }
     Ok(options)
-}
-
-/// Builds the runtime; the shared library's path, as cargo reports it.
-fn build() -> Result<PathBuf> {
-    let mut command = shell::cargo();
-    command.args(["build", "--release", "-p", "tilewright-runtime", "--message-format", "json-render-diagnostics"]);
-    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!("the runtime does not build");
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let mut files = messages.split('"').filter(|word| word.ends_with(LIBRARY));
-    files.next_back().map(PathBuf::from).with_context(|| format!("cargo built no `{LIBRARY}`"))
 }
 
 /// Has the emulator write random programs and what they give.

@@ -1,8 +1,9 @@
-//! Chores: `cargo xtask setup | gen | test | scans | gpu-pack`. Links no LLVM, so that it can install it.
+//! Chores: `cargo xtask setup | gen | test | scans | install-c | gpu-pack`. Links no LLVM, so that it can install it.
 
 mod generate;
 mod gpu_pack;
 mod gpu_scenes;
+mod install_c;
 mod scans;
 mod setup;
 mod shell;
@@ -26,6 +27,7 @@ const CHORES: &[Chore] = &[
     Chore { name: "gen", summary: "run the gen command, set up first", help: generate::HELP, run: generate::run },
     Chore { name: "test", summary: "run every test of the workspace, set up first", help: test::HELP, run: test::run },
     Chore { name: "scans", summary: "get two real LiDAR scans", help: scans::HELP, run: scans::run },
+    Chore { name: "install-c", summary: "build and install the C library", help: install_c::HELP, run: install_c::run },
     Chore { name: "gpu-pack", summary: "gather what a machine with a GPU needs", help: gpu_pack::HELP, run: gpu_pack::run },
 ];
 

@@ -1,12 +1,30 @@
 //! Spaces: what may be tried for a class, and why the rest may not.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `point` | points and their ids |
+//! | `rule`, `listed` | kinds of kernels with their axes, rules with reasons; a space made of them |
+//! | `compiled` | the compiler's word on a plan: what it requires, whether its kernels fit |
+//! | `gemm`, `gemm_point`, `gemm_rules`, `weight` | matrix multiplication, dense and of packed weights |
 
+mod compiled;
+mod gemm;
+mod gemm_point;
+mod gemm_rules;
+mod listed;
 mod point;
+mod rule;
+#[cfg(test)]
+pub(crate) mod samples;
+mod weight;
 
 pub use point::{Point, PointError};
 
 use crate::device::DeviceProfile;
 use crate::estimate::{Counts, Estimate};
 use crate::task::Task;
+use listed::Listed;
+use tilewright_ir::Arch;
 use tilewright_templates::plan::OpPlan;
 
 /// An axis of a space and what it may be, in its natural order: neighbours of a value stand beside it.
@@ -38,6 +56,11 @@ pub trait Space: Sync {
     /// Every point by ascending id, legal or not.
     fn points(&self) -> Vec<Point>;
 
+    /// Whether a point passes the rules that need no compiler: a fast answer for thousands of points.
+    fn promising(&self, task: &Task, point: &Point) -> Result<(), Illegal> {
+        self.check(task, point)
+    }
+
     /// Whether a point can be built and is right for a task; cheap rules first, the compiler's estimate last.
     fn check(&self, task: &Task, point: &Point) -> Result<(), Illegal>;
 
@@ -51,3 +74,46 @@ pub trait Space: Sync {
     /// model uses what the template promises.
     fn estimate(&self, device: &DeviceProfile, task: &Task, point: &Point, counts: Option<&Counts>) -> Estimate;
 }
+
+/// No space.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpaceError {
+    /// An op that has nothing to tune.
+    #[error("op `{op}` has no space of configs: expected one of {}", OPS.join(", "))]
+    Op {
+        /// The op.
+        op: String,
+    },
+    /// A class that is none.
+    #[error("{op}: {why}")]
+    Class {
+        /// The op.
+        op: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Ops with spaces.
+pub const OPS: [&str; 1] = ["gemm"];
+
+/// The space of a class of an op on a target.
+pub fn of(arch: Arch, op: &str, class: &str) -> Result<Box<dyn Space>, SpaceError> {
+    let refused = |why: String| SpaceError::Class { op: op.into(), why };
+    Ok(match op {
+        "gemm" => Box::new(Listed::new(gemm::Gemm::new(arch, class).map_err(refused)?)),
+        _ => return Err(SpaceError::Op { op: op.into() }),
+    })
+}
+
+/// The fingerprint of a space: BLAKE3 of its ids, one a line. Records of another one are stale.
+pub fn space_hash(space: &dyn Space) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for p in space.points() {
+        hasher.update(p.to_string().as_bytes()).update(b"\n");
+    }
+    format!("b3:{}", &hasher.finalize().to_hex()[..16])
+}
+
+#[cfg(test)]
+mod tests;

@@ -182,7 +182,7 @@ mod tests {
             let network = shipped(name).unwrap().unwrap();
             let maps = NetworkMaps::build(&network, shell()).unwrap();
             let work = NetworkWork::exact(&network, &maps, p).unwrap();
-            let device = &DeviceProfile::ALL[0];
+            let device = &DeviceProfile::all()[0];
             let s = Search::new(&work, Model { device }, Space::new(device.arch), Settings::default()).unwrap();
             for family in ["implicit", "implicit_sorted", "fetch_on_demand", "gather_scatter"] {
                 // Each group by its best of this dataflow; maps of one tap have only the first.

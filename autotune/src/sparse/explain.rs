@@ -15,7 +15,7 @@ pub struct Explanation {
     /// What its features are multiplied as.
     pub precision: Precision,
     /// Device profile.
-    pub device: &'static str,
+    pub device: String,
     /// Groups in order.
     pub groups: Vec<GroupExplanation>,
     /// Layers that only move features.
@@ -124,7 +124,7 @@ impl Explanation {
             layers_us: sum(|p| p.layers_us),
             all_us: sum(|p| p.all_us) + copies_us,
         };
-        let (network, device) = (work.network.clone(), model.device.name);
+        let (network, device) = (work.network.clone(), model.device.name.clone());
         Explanation { network, precision: work.precision, device, groups, copies_us, total }
     }
 }
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn the_parts_add_up_and_nothing_passed_over_is_better() {
         let work = minkunet(&KITTI, 1.0, Precision::F16);
-        let device = &DeviceProfile::ALL[0];
+        let device = &DeviceProfile::all()[0];
         let s = Search::new(&work, Model { device }, Space::new(device.arch), Settings::default()).unwrap();
         let e = Explanation::new(&s, &s.modelled());
         assert!((e.total.all_us - s.model.network(&work, &s.modelled()) * 1e6).abs() < 1e-3);

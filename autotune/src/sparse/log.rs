@@ -1,11 +1,11 @@
 //! The log of trials: JSON lines, only ever appended to. What stands in it need not be measured again.
 
 use super::measure::Failure;
+pub use crate::log::LogError;
+use crate::log::lines::{self, Lines};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Version of the form.
 const SCHEMA: u32 = 1;
@@ -83,48 +83,10 @@ struct Line {
     outcome: Outcome,
 }
 
-/// A log that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    /// The file.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Another search writes to it.
-    #[error("{}: another search is writing to it", .0.display())]
-    Busy(PathBuf),
-    /// The file is something else, or of another version.
-    #[error("{}: line {line} is no trial ({why}); move the file away to begin anew", path.display())]
-    Line {
-        /// Its path.
-        path: PathBuf,
-        /// From 1.
-        line: usize,
-        /// Why.
-        why: String,
-    },
-    /// The trials are of something else.
-    #[error("{}: its trials are of another {what}: {found}, not {expected}; move the file away to begin anew", path.display())]
-    Foreign {
-        /// Its path.
-        path: PathBuf,
-        /// What differs.
-        what: &'static str,
-        /// In the file.
-        found: String,
-        /// Now.
-        expected: String,
-    },
-}
-
 /// Trials, by what was tried.
 #[derive(Debug, Default)]
 pub struct TrialLog {
-    file: Option<(PathBuf, File)>,
+    file: Option<Lines>,
     trials: BTreeMap<Trial, Outcome>,
 }
 
@@ -133,7 +95,9 @@ impl Header {
     pub fn new(network: &str, shape: String, stats: String, device: &str, search: String) -> Self {
         Header { schema: SCHEMA, network: network.into(), shape, stats, device: device.into(), search }
     }
+}
 
+impl lines::Header for Header {
     fn differs(&self, found: &Header) -> Option<(&'static str, String, String)> {
         let fields = |h: &Header| {
             let schema = h.schema.to_string();
@@ -153,36 +117,12 @@ impl TrialLog {
 
     /// Opens a log, or begins one. A last line that was not finished, as a kill leaves it, is cut off: its trial was not either.
     pub fn open(path: &Path, header: &Header) -> Result<Self, LogError> {
-        let io = |source| LogError::Io { path: path.into(), source };
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LogError::Busy(path.into())),
-            Err(TryLockError::Error(e)) => return Err(io(e)),
-        }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(io)?;
-        let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let bad = |line: usize, why: String| LogError::Line { path: path.into(), line, why };
+        let opened = lines::open::<_, Line>(path, header)?;
         let mut trials = BTreeMap::new();
-        let mut lines = bytes[..whole].split_inclusive(|b| *b == b'\n').enumerate();
-        if let Some((_, first)) = lines.next() {
-            let found: Header = serde_json::from_slice(first).map_err(|e| bad(1, e.to_string()))?;
-            if let Some((what, found, expected)) = header.differs(&found) {
-                return Err(LogError::Foreign { path: path.into(), what, found, expected });
-            }
-        }
-        for (i, text) in lines {
-            let line: Line = serde_json::from_slice(text).map_err(|e| bad(i + 1, e.to_string()))?;
+        for line in opened.entries {
             trials.entry(line.trial).or_insert(line.outcome);
         }
-        file.set_len(whole as u64).map_err(io)?;
-        file.seek(SeekFrom::Start(whole as u64)).map_err(io)?;
-        let mut log = TrialLog { file: Some((path.into(), file)), trials };
-        if whole == 0 {
-            log.append(header)?;
-        }
-        Ok(log)
+        Ok(TrialLog { file: Some(opened.lines), trials })
     }
 
     /// What came of a trial, if it was made.
@@ -203,18 +143,11 @@ impl TrialLog {
     /// Notes a trial: when this returns, it survives the end of the process.
     pub fn push(&mut self, trial: Trial, outcome: Outcome) -> Result<(), LogError> {
         let line = Line { trial, outcome };
-        self.append(&line)?;
+        if let Some(file) = &mut self.file {
+            file.append(&line)?;
+        }
         self.trials.insert(line.trial, line.outcome);
         Ok(())
-    }
-
-    fn append(&mut self, line: &impl Serialize) -> Result<(), LogError> {
-        let Some((path, file)) = &mut self.file else { return Ok(()) };
-        let io = |source| LogError::Io { path: path.clone(), source };
-        let mut text = serde_json::to_vec(line).map_err(|e| io(e.into()))?;
-        text.push(b'\n');
-        // One write a line: a kill leaves a prefix of it at worst.
-        file.write_all(&text).map_err(io)
     }
 }
 

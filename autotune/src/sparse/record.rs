@@ -187,7 +187,7 @@ impl Record {
             network: work.network.clone(),
             precision: work.precision,
             shape: work.shape_fingerprint(),
-            device: search.model.device.name.into(),
+            device: search.model.device.name.clone(),
             source,
             scene: work.stats_fingerprint(),
             microseconds: micros(seconds),
@@ -225,7 +225,7 @@ impl Record {
         let names = [
             ("network", self.network.clone(), work.network.clone()),
             ("precision", self.precision.name().into(), work.precision.name().into()),
-            ("device", self.device.clone(), device.name.into()),
+            ("device", self.device.clone(), device.name.clone()),
         ];
         for (what, found, expected) in names {
             if found != expected {
@@ -280,7 +280,7 @@ mod tests {
     use crate::sparse::simulate::{Hidden, Simulated};
 
     fn search(work: &NetworkWork) -> Search<'_> {
-        let device = &DeviceProfile::ALL[0];
+        let device = &DeviceProfile::all()[0];
         Search::new(work, Model { device }, Space::new(device.arch), Settings::default()).unwrap()
     }
 

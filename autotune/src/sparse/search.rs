@@ -158,7 +158,7 @@ impl<'a> Search<'a> {
         let ids: Vec<String> = self.space.points(w.precision).iter().map(Candidate::to_string).collect();
         let (deterministic, most) = (self.space.deterministic, self.space.workspace_bytes);
         let search = digest(&(&self.settings, ids, self.space.arch.caps().name, deterministic, most));
-        Header::new(&w.network, w.shape_fingerprint(), w.stats_fingerprint(), self.model.device.name, search)
+        Header::new(&w.network, w.shape_fingerprint(), w.stats_fingerprint(), &self.model.device.name, search)
     }
 
     /// Candidates of a group with what the model says of lists and layers, seconds, best first.
@@ -419,7 +419,7 @@ mod tests {
     use crate::sparse::work::Precision;
 
     fn search(work: &NetworkWork) -> Search<'_> {
-        let device = &DeviceProfile::ALL[0];
+        let device = &DeviceProfile::all()[0];
         Search::new(work, Model { device }, Space::new(device.arch), Settings::default()).unwrap()
     }
 

@@ -305,7 +305,7 @@ mod tests {
         g.forward.tiles.iter_mut().for_each(|t| (t.executed, t.items, t.unique, t.longest) = (0, 0, 0, 0));
         assert_eq!(work.check(), Ok(()));
         let (legal, _) = Space::new(Arch::Sm90a).candidates(&work, 0);
-        let model = crate::sparse::Model { device: &crate::DeviceProfile::ALL[0] };
+        let model = crate::sparse::Model { device: &crate::DeviceProfile::all()[0] };
         assert!(legal.len() > 100);
         for c in legal {
             let t = model.group(&work, 0, &c).seconds();

@@ -78,6 +78,12 @@ impl PtxasReport {
         report
     }
 
+    /// Whether it tells of a spill, a stack, or wgmma that is slower than written.
+    pub fn complains(&self) -> bool {
+        let spilled = self.spill_stores + self.spill_loads + self.stack_frame > 0;
+        spilled || self.messages.iter().any(Message::is_degraded_wgmma)
+    }
+
     /// The first message that made ptxas fail.
     pub fn first_error(&self) -> Option<&Message> {
         let errors = || self.messages.iter().filter(|m| m.severity >= Severity::Error);

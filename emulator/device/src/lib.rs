@@ -1,12 +1,12 @@
 //! The runtime's device, played by the emulator: the same plans, the same dispatch, no GPU.
 
 use serde::Serialize;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tilewright_emulator::tensor::swizzle::Swizzle as EmSwizzle;
 use tilewright_emulator::tensor::tma::{Interleave as EmInterleave, OobFill as EmOob, TensorDType, TensorMap};
 use tilewright_emulator::{
-    Arg, BufferId, Counters, Device as Emulator, DeviceConfig, Fill, Finding, Launch, Module, Rendering, Severity,
+    Arg, BufferId, Counters, Device as Emulator, DeviceConfig, Fill, Finding, Launch, Module, Rendering, Report, Severity,
 };
 use tilewright_runtime::arch::ComputeCapability;
 use tilewright_runtime::device::{
@@ -18,16 +18,33 @@ use tilewright_runtime::manifest::{Interleave, OobFill, Swizzle};
 /// Multiprocessors of the emulated device: few, so that persistent kernels walk several tiles even on small problems.
 pub const SMS: u32 = 8;
 
-/// An emulated GPU.
+/// An emulated GPU. Threads may share it; their launches take turns.
 pub struct EmulatorDevice {
     capability: ComputeCapability,
     sms: u32,
-    emulator: RefCell<Emulator>,
-    log: RefCell<Log>,
-    /// What buffers are called.
-    names: RefCell<Vec<(String, BufferId)>>,
+    /// Shared with the buffers, which free themselves.
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    emulator: Emulator,
+    log: Log,
+    /// What live buffers are called.
+    names: Vec<(String, BufferId)>,
     /// PTX text of the kernels that were loaded, by entry.
-    texts: RefCell<BTreeMap<String, String>>,
+    texts: BTreeMap<String, String>,
+}
+
+/// Emulated device memory.
+pub struct EmulatorBuffer {
+    id: BufferId,
+    state: Arc<Mutex<State>>,
+}
+
+/// A kernel's entry and the module it is in.
+pub struct EmulatorKernel {
+    entry: String,
+    module: Module,
 }
 
 /// What the launches so far had to say.
@@ -47,6 +64,9 @@ pub struct Found {
     /// What was found.
     #[serde(flatten)]
     pub finding: Finding,
+    /// Name, address and bytes of the buffers there were.
+    #[serde(skip)]
+    places: Vec<(String, u64, u64)>,
 }
 
 impl Found {
@@ -61,34 +81,90 @@ impl EmulatorDevice {
     /// A device of a compute capability; `seed` picks the schedule.
     pub fn new(capability: ComputeCapability, seed: u64, sms: u32) -> Self {
         let emulator = Emulator::new(DeviceConfig { seed, sm_count: sms, ..DeviceConfig::default() });
-        EmulatorDevice {
-            capability,
-            sms,
-            emulator: RefCell::new(emulator),
-            log: RefCell::default(),
-            names: RefCell::default(),
-            texts: RefCell::default(),
-        }
+        let state = State { emulator, log: Log::default(), names: Vec::new(), texts: BTreeMap::new() };
+        EmulatorDevice { capability, sms, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Takes what was found and counted since the last call.
     pub fn take_log(&self) -> Log {
-        self.log.take()
+        std::mem::take(&mut lock(&self.state).log)
     }
 
     /// A finding in words, with the lines of the kernel it is about.
     pub fn words(&self, found: &Found) -> String {
-        let (texts, path) = (self.texts.borrow(), format!("{}.ptx", found.kernel));
-        let text = texts.get(&found.kernel).map_or("", String::as_str);
-        let emulator = self.emulator.borrow();
-        let names = self.names.borrow();
-        names.iter().fold(Rendering::new(text, &path), |r, (name, id)| r.name(name, &emulator, *id)).finding(&found.finding)
+        let (state, path) = (lock(&self.state), format!("{}.ptx", found.kernel));
+        let text = state.texts.get(&found.kernel).map_or("", String::as_str);
+        let places = found.places.iter();
+        places.fold(Rendering::new(text, &path), |r, (name, at, bytes)| r.place(name, *at, *bytes)).finding(&found.finding)
     }
 
     /// Bytes of a buffer that nothing has written yet.
-    pub fn unwritten(&self, buffer: BufferId) -> u64 {
-        self.emulator.borrow().unwritten(buffer)
+    pub fn unwritten(&self, buffer: &EmulatorBuffer) -> u64 {
+        lock(&self.state).emulator.unwritten(buffer.id)
     }
+
+    /// Runs a launch and gives its report, where [`Device::launch`] keeps findings and counters for [`Self::take_log`].
+    pub fn run(&self, kernel: &EmulatorKernel, geometry: &Geometry, args: &[ArgValue]) -> Result<Report, DeviceError> {
+        lock(&self.state).run(kernel, geometry, args)
+    }
+}
+
+impl State {
+    fn run(&mut self, kernel: &EmulatorKernel, g: &Geometry, args: &[ArgValue]) -> Result<Report, DeviceError> {
+        let EmulatorKernel { entry, module } = kernel;
+        let args: Result<Vec<Arg>, DeviceError> = args
+            .iter()
+            .map(|a| {
+                Ok(match a {
+                    ArgValue::Ptr(p) => Arg::U64(*p),
+                    ArgValue::I32(v) => Arg::U32(*v as u32),
+                    ArgValue::I64(v) => Arg::U64(*v as u64),
+                    ArgValue::F32(v) => Arg::F32(*v),
+                    ArgValue::TensorMap(m) => {
+                        let encoded = self.emulator.encode_tensor_map(&tensor_map(&m.desc));
+                        Arg::Bytes(encoded.map_err(|e| refused(entry, e))?.to_vec())
+                    }
+                })
+            })
+            .collect();
+        let launch = Launch {
+            entry: entry.clone(),
+            grid: g.grid,
+            block: g.block,
+            cluster: g.cluster,
+            dynamic_shared_bytes: g.shared_bytes,
+            args: args?,
+        };
+        self.emulator.launch(module, &launch).map_err(|e| refused(entry, e))
+    }
+
+    /// Keeps what a launch had to say.
+    fn note(&mut self, entry: &str, report: Report) {
+        let place =
+            |(name, id): &(String, BufferId)| (name.clone(), self.emulator.address(*id), self.emulator.read(*id).len() as u64);
+        for finding in report.findings {
+            let found = Found { kernel: entry.to_string(), finding, places: self.names.iter().map(place).collect() };
+            match self.log.findings.iter_mut().find(|known| known.is_again(&found)) {
+                Some(known) => known.finding.count += found.finding.count,
+                None => self.log.findings.push(found),
+            }
+        }
+        self.log.counters.push((entry.to_string(), report.counters));
+    }
+}
+
+impl Drop for EmulatorBuffer {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        state.names.retain(|(_, id)| *id != self.id);
+        // The id is this buffer's alone, so it is live.
+        let _ = state.emulator.free(self.id);
+    }
+}
+
+/// The state, whatever a thread that panicked has left of it: a launch that ended early is one that wrote less.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A finding that fails a run.
@@ -111,8 +187,8 @@ fn refused(what: &str, why: impl std::fmt::Display) -> DeviceError {
 }
 
 impl Device for EmulatorDevice {
-    type Buffer = BufferId;
-    type Kernel = (String, Module);
+    type Buffer = EmulatorBuffer;
+    type Kernel = EmulatorKernel;
 
     fn capability(&self) -> ComputeCapability {
         self.capability
@@ -126,77 +202,49 @@ impl Device for EmulatorDevice {
         ImageKind::Ptx
     }
 
-    fn alloc(&self, bytes: u64) -> Result<BufferId, DeviceError> {
-        self.emulator.borrow_mut().alloc(bytes, Fill::Undefined).map_err(|e| refused("allocating", e))
+    fn alloc(&self, bytes: u64) -> Result<EmulatorBuffer, DeviceError> {
+        let id = lock(&self.state).emulator.alloc(bytes, Fill::Undefined).map_err(|e| refused("allocating", e))?;
+        Ok(EmulatorBuffer { id, state: Arc::clone(&self.state) })
     }
 
-    fn name(&self, buffer: &BufferId, name: &str) {
+    fn name(&self, buffer: &EmulatorBuffer, name: &str) {
+        let mut state = lock(&self.state);
         // Only a buffer that is gone has no use for a name.
-        let _ = self.emulator.borrow_mut().name(*buffer, name);
-        self.names.borrow_mut().push((name.to_string(), *buffer));
+        let _ = state.emulator.name(buffer.id, name);
+        state.names.push((name.to_string(), buffer.id));
     }
 
     fn workspaces(&self) -> Workspaces {
         Workspaces::Apart
     }
 
-    fn address(&self, buffer: &BufferId) -> u64 {
-        self.emulator.borrow().address(*buffer)
+    fn address(&self, buffer: &EmulatorBuffer) -> u64 {
+        lock(&self.state).emulator.address(buffer.id)
     }
 
-    fn upload(&self, buffer: &BufferId, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
-        self.emulator.borrow_mut().write_at(*buffer, offset, data).map_err(|e| refused("copying to the device", e))
+    fn upload(&self, buffer: &EmulatorBuffer, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
+        lock(&self.state).emulator.write_at(buffer.id, offset, data).map_err(|e| refused("copying to the device", e))
     }
 
-    fn download(&self, buffer: &BufferId, offset: u64, data: &mut [u8]) -> Result<(), DeviceError> {
-        let emulator = self.emulator.borrow();
-        let from = emulator.read(*buffer).get(offset as usize..offset as usize + data.len());
+    fn download(&self, buffer: &EmulatorBuffer, offset: u64, data: &mut [u8]) -> Result<(), DeviceError> {
+        let state = lock(&self.state);
+        let held = state.emulator.read(buffer.id);
+        let from = usize::try_from(offset).ok().and_then(|from| held.get(from..from.checked_add(data.len())?));
         data.copy_from_slice(from.ok_or_else(|| refused("copying from the device", "past the end of the buffer"))?);
         Ok(())
     }
 
-    fn load_kernel(&self, image: &KernelImage<'_>) -> Result<Self::Kernel, DeviceError> {
+    fn load_kernel(&self, image: &KernelImage<'_>) -> Result<EmulatorKernel, DeviceError> {
         let text = std::str::from_utf8(image.bytes).map_err(|e| refused(&image.kernel.id, e))?;
         let module = Module::parse(text).map_err(|e| refused(&image.kernel.id, e))?;
-        self.texts.borrow_mut().insert(image.kernel.entry.clone(), text.to_string());
-        Ok((image.kernel.entry.clone(), module))
+        lock(&self.state).texts.insert(image.kernel.entry.clone(), text.to_string());
+        Ok(EmulatorKernel { entry: image.kernel.entry.clone(), module })
     }
 
-    fn launch(&self, kernel: &Self::Kernel, g: &Geometry, args: &[ArgValue], _: Stream) -> Result<(), DeviceError> {
-        let (entry, module) = kernel;
-        let mut emulator = self.emulator.borrow_mut();
-        let args: Result<Vec<Arg>, DeviceError> = args
-            .iter()
-            .map(|a| {
-                Ok(match a {
-                    ArgValue::Ptr(p) => Arg::U64(*p),
-                    ArgValue::I32(v) => Arg::U32(*v as u32),
-                    ArgValue::I64(v) => Arg::U64(*v as u64),
-                    ArgValue::F32(v) => Arg::F32(*v),
-                    ArgValue::TensorMap(m) => {
-                        Arg::Bytes(emulator.encode_tensor_map(&tensor_map(&m.desc)).map_err(|e| refused(entry, e))?.to_vec())
-                    }
-                })
-            })
-            .collect();
-        let launch = Launch {
-            entry: entry.clone(),
-            grid: g.grid,
-            block: g.block,
-            cluster: g.cluster,
-            dynamic_shared_bytes: g.shared_bytes,
-            args: args?,
-        };
-        let report = emulator.launch(module, &launch).map_err(|e| refused(entry, e))?;
-        let mut log = self.log.borrow_mut();
-        for finding in report.findings {
-            let found = Found { kernel: entry.clone(), finding };
-            match log.findings.iter_mut().find(|known| known.is_again(&found)) {
-                Some(known) => known.finding.count += found.finding.count,
-                None => log.findings.push(found),
-            }
-        }
-        log.counters.push((entry.clone(), report.counters));
+    fn launch(&self, kernel: &EmulatorKernel, g: &Geometry, args: &[ArgValue], _: Stream) -> Result<(), DeviceError> {
+        let mut state = lock(&self.state);
+        let report = state.run(kernel, g, args)?;
+        state.note(&kernel.entry, report);
         Ok(())
     }
 
@@ -254,15 +302,41 @@ mod tests {
         let device = EmulatorDevice::new(ComputeCapability { major: 8, minor: 0 }, 0, SMS);
         let buffer = device.alloc(4)?;
         device.name(&buffer, "y");
-        let kernel = ("k".to_string(), Module::parse(ptx)?);
-        device.texts.borrow_mut().insert("k".into(), ptx.into());
+        let kernel = EmulatorKernel { entry: "k".to_string(), module: Module::parse(ptx)? };
+        lock(&device.state).texts.insert("k".into(), ptx.into());
         let geometry = Geometry { grid: [1; 3], block: [64, 1, 1], cluster: [1; 3], shared_bytes: 0 };
         for _ in 0..2 {
             device.launch(&kernel, &geometry, &[ArgValue::Ptr(device.address(&buffer))], Stream::default())?;
         }
         let log = device.take_log();
+        // Names outlive the buffers.
+        drop(buffer);
         let words = log.findings.iter().map(|f| device.words(f)).collect();
         Ok((log, words))
+    }
+
+    #[test]
+    fn threads_share_a_device_and_its_memory_comes_back() -> Result<(), Box<dyn std::error::Error>> {
+        let device = EmulatorDevice::new(ComputeCapability { major: 8, minor: 0 }, 0, SMS);
+        let kernel = EmulatorKernel { entry: "k".to_string(), module: Module::parse(&kernel(0))? };
+        let geometry = Geometry { grid: [1; 3], block: [32, 1, 1], cluster: [1; 3], shared_bytes: 0 };
+        let turns = |_| -> Result<(), DeviceError> {
+            // More allocations in all than an emulator has places for.
+            for _ in 0..2_500 {
+                device.alloc(16)?;
+            }
+            let buffer = device.alloc(4)?;
+            device.launch(&kernel, &geometry, &[ArgValue::Ptr(device.address(&buffer))], Stream::default())?;
+            let mut back = [0; 4];
+            device.download(&buffer, 0, &mut back)?;
+            assert_eq!(back, [7, 0, 0, 0]);
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|i| scope.spawn(move || turns(i))).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(refused("a thread", "it panicked"))))
+        })?;
+        Ok(())
     }
 
     #[test]

@@ -74,9 +74,9 @@ struct From {
     record_us: Option<f64>,
 }
 
-fn device(name: &str) -> Res<DeviceProfile> {
+fn device(name: &str) -> Res<&'static DeviceProfile> {
     DeviceProfile::named(name).ok_or_else(|| {
-        let names: Vec<_> = DeviceProfile::ALL.iter().map(|d| d.name.to_lowercase()).collect();
+        let names: Vec<_> = DeviceProfile::all().iter().map(|d| d.name.to_lowercase()).collect();
         Fail::Usage(format!("--device-profile {name}: expected {}", names.join(", ")))
     })
 }

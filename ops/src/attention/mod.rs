@@ -8,6 +8,7 @@
 //! | `merge` | `attention_merge` |
 //! | `pages` | `page_stats`, `page_select` |
 //! | `decode`, `decode_case`, `decode_random` | `attention_decode`, likewise |
+//! | `tuned` | both at the sizes of a tuner's task |
 
 mod compare;
 mod decode;
@@ -19,6 +20,9 @@ mod forward_random;
 mod merge;
 mod pages;
 mod terms;
+mod tuned;
+
+pub use tuned::{tuned_decode, tuned_forward};
 
 use super::{About, Family, Indexed};
 use crate::error::{Res, bad_input, failure};

@@ -28,7 +28,7 @@ struct Entry {
 
 /// The table of a class in the model's order.
 pub fn table(arch: Arch, class: &str, plans: &[(PlanIndex, &OpPlan)]) -> Res<Dispatch> {
-    let device = &DeviceProfile::typical(arch);
+    let device = DeviceProfile::typical(arch);
     let problem = WeightClass::from_class(class).map_err(failure)?;
     let entries = plans.iter().map(|(i, p)| entry(*i, p)).collect::<Res<Vec<Entry>>>()?;
     let candidates: Vec<Candidate> =

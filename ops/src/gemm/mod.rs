@@ -9,6 +9,7 @@
 //! | `weight_case` | what plans of packed weights are verified on |
 //! | `checkpoint` | weights of a few bits as files have them |
 //! | `pack` | the op that packs weights |
+//! | `tuned` | the sizes of a tuner's task, and some elements of large products |
 //! | `dispatch` | the order of plans by the performance model |
 //! | `grouped/` | `gemm_grouped`: rows sorted by expert |
 
@@ -19,11 +20,14 @@ mod grouped;
 mod pack;
 mod request;
 mod scales;
+mod tuned;
 mod weight;
 mod weight_case;
 
 pub use grouped::FAMILY as GROUPED;
+pub use grouped::tuned as tuned_grouped;
 pub use pack::FAMILY as PACK;
+pub use tuned::tuned;
 
 use super::{About, Family};
 use crate::error::{Res, bad_input};

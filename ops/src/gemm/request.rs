@@ -168,7 +168,7 @@ pub(super) fn default_config(arch: Arch, p: &GemmProblem, [_, m, n, k]: Shape) -
     let ids: Vec<String> = list.iter().map(GemmConfig::to_string).collect();
     let candidates: Vec<Candidate> =
         list.iter().zip(&ids).map(|(config, id)| Candidate { id, problem: p, config, splits: 1 }).collect();
-    let order = rank(&DeviceProfile::typical(arch), Sizes { m: m as f64, n: n as f64, k: k as f64 }, &candidates);
+    let order = rank(DeviceProfile::typical(arch), Sizes { m: m as f64, n: n as f64, k: k as f64 }, &candidates);
     order.first().map(|i| list[*i]).ok_or_else(|| failure(format!("no config of gemm fits class {} on {arch}", p.class())))
 }
 

@@ -237,7 +237,7 @@ pub fn plans(
         };
         return Ok(vec![plan.map_err(bad_input)?]);
     }
-    let late = m >= crossover(&DeviceProfile::typical(arch), packed, n * p.gates() as usize, k);
+    let late = m >= crossover(DeviceProfile::typical(arch), packed, n * p.gates() as usize, k);
     let mut list = Vec::new();
     if path == Path::Packed || path == Path::Auto && !late {
         // A few of the best: a kernel that needs more registers than there are gives way to the next.
@@ -292,7 +292,7 @@ pub fn packed_configs(arch: Arch, p: &GemmProblem, [_, m, n, k]: [usize; 4]) -> 
     let ids: Vec<String> = list.iter().map(GemmConfig::to_string).collect();
     let candidates: Vec<Candidate> =
         list.iter().zip(&ids).map(|(config, id)| Candidate { id, problem: p, config, splits: 1 }).collect();
-    let order = rank(&DeviceProfile::typical(arch), Sizes { m: m as f64, n: n as f64, k: k as f64 }, &candidates);
+    let order = rank(DeviceProfile::typical(arch), Sizes { m: m as f64, n: n as f64, k: k as f64 }, &candidates);
     order.into_iter().map(|i| list[i]).collect()
 }
 

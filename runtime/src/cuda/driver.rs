@@ -50,6 +50,11 @@ impl Context {
         Ok((device, Context { device, handle }))
     }
 
+    /// The device it is of.
+    pub(super) fn device(&self) -> sys::CUdevice {
+        self.device
+    }
+
     /// Makes the context current, leaving things as they are where it already is (as in a PyTorch thread).
     pub(super) fn enter(&self) -> Result<Current<'_>, DeviceError> {
         let what = || "entering the device's context".to_owned();
@@ -98,12 +103,22 @@ pub(super) fn name(device: sys::CUdevice) -> Result<String, DeviceError> {
     Ok(CStr::from_bytes_until_nul(&text).map(CStr::to_string_lossy).unwrap_or_default().into_owned())
 }
 
-/// The latest CUDA version the driver supports.
-pub(super) fn version(what: impl FnOnce() -> String) -> Result<CudaVersion, DeviceError> {
-    let mut number: c_int = 0;
-    // SAFETY: the caller has a context, so the library is present; this function has been in it since CUDA 2.2.
-    check(unsafe { sys::cuDriverGetVersion(&mut number) }, "cuDriverGetVersion", what)?;
-    Ok(CudaVersion::from_number(u32::try_from(number).unwrap_or(0)))
+/// The CUDA version of the driver, `major * 1000 + minor * 10`.
+pub(super) fn version() -> Result<u32, DeviceError> {
+    let mut version: c_int = 0;
+    // SAFETY: the driver is loaded, as a device was opened.
+    check(unsafe { sys::cuDriverGetVersion(&mut version) }, "cuDriverGetVersion", || {
+        "asking for the driver's version".to_owned()
+    })?;
+    Ok(u32::try_from(version).unwrap_or(0))
+}
+
+pub(super) fn pci_bus_id(device: sys::CUdevice) -> Result<String, DeviceError> {
+    let mut text = [0u8; 32];
+    // SAFETY: the driver is initialised, the device exists, and the buffer has the length given.
+    let result = unsafe { sys::cuDeviceGetPCIBusId(text.as_mut_ptr().cast(), text.len() as c_int, device) };
+    check(result, "cuDeviceGetPCIBusId", || "asking where the device is".to_owned())?;
+    Ok(CStr::from_bytes_until_nul(&text).map(CStr::to_string_lossy).unwrap_or_default().into_owned())
 }
 
 /// Waits for everything queued in the current context.

@@ -3,8 +3,11 @@
 //! Works in the device's primary context, the one that PyTorch and the CUDA runtime use, so their pointers and streams
 //! are valid here. Loading needs no compiler when the pack has cubins; PTX is compiled by the driver.
 
+mod clock;
 mod driver;
 mod encode;
+
+pub use clock::{CudaEvent, CudaFacts, CudaGraph, CudaStream};
 
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr;
@@ -69,7 +72,7 @@ impl CudaDevice {
         Ok(CudaDevice {
             name: driver::name(device)?,
             capability: ComputeCapability { major, minor },
-            driver: driver::version(|| format!("opening CUDA device {ordinal}"))?,
+            driver: CudaVersion::from_number(driver::version()?),
             sm_count: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             context: Arc::new(context),
         })

@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn no_layer_is_faster_than_what_it_multiplies_or_its_weight() {
-        for (d, p) in DeviceProfile::ALL.iter().flat_map(|d| [(d, Precision::F16), (d, Precision::Tf32)]) {
+        for (d, p) in DeviceProfile::all().iter().flat_map(|d| [(d, Precision::F16), (d, Precision::Tf32)]) {
             let work = minkunet(&KITTI, 1.0, p);
             let rate = d.tensor_flops * f64::from(d.sms) * d.clock_hz * 2.0 / f64::from(p.bytes());
             for (i, g) in work.groups.iter().enumerate() {
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn sorting_pays_where_channels_are_many_and_not_where_launches_are_all() {
-        for d in &DeviceProfile::ALL {
+        for d in DeviceProfile::all() {
             // 60 thousand voxels, 96 to 128 channels: a third of the rows executed is worth twelve launches of a sort.
             let wide = minkunet(&KITTI, 1.0, Precision::F16);
             assert!(family(d, &wide, 1, "implicit_sorted") < family(d, &wide, 1, "implicit/"), "{}", d.name);
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn slower_multiplying_makes_less_waste_worth_more() {
-        for d in &DeviceProfile::ALL {
+        for d in DeviceProfile::all() {
             let gain = |p| {
                 let work = minkunet(&KITTI, 1.0, p);
                 family(d, &work, 2, "implicit/") / family(d, &work, 2, "implicit_sorted")
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn only_what_is_launched_is_charged() {
-        let (d, work) = (&DeviceProfile::ALL[0], minkunet(&KITTI, 1.0, Precision::F16));
+        let (d, work) = (&DeviceProfile::all()[0], minkunet(&KITTI, 1.0, Precision::F16));
         let (legal, _) = Space::new(d.arch).candidates(&work, 5);
         let model = Model { device: d };
         let names = |c: &Candidate| model.group(&work, 5, c).launches().map(|l| l.what).collect::<Vec<_>>();

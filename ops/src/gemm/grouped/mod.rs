@@ -6,11 +6,15 @@
 //! | `case` | sizes, the comparison with the reference |
 //! | `weight` | the same with weights of a few bits instead of b |
 //! | `random` | made-up routings and the sizes a plan is verified on |
+//! | `tuned` | the sizes of a tuner's task |
 
 mod case;
 mod random;
 mod request;
+mod tuned;
 mod weight;
+
+pub use tuned::tuned;
 
 use super::super::{About, Family, Indexed};
 use crate::error::{Res, bad_input, failure};

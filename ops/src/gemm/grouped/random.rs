@@ -40,27 +40,30 @@ pub fn cases(t: &Trial<'_>) -> Res<Vec<Case>> {
         let max_m = counts.iter().max().map_or(1, |m| m + i % 3);
         let sizes = Sizes { counts, max_m: max_m.max(1), n, k, rows: gather.then_some(tokens / 2 + 1) };
         if let Some(s) = nearest(t, &p, &sizes)? {
-            let mut inputs = inputs(&p, &s, t.seed + i as u64);
-            let weights: Weights = match p.weight {
-                Weight::Same => Rc::new(|inputs| numbers(inputs, "b")),
-                Weight::Packed(packed) => {
-                    let (e, gates) = (s.counts.len(), p.gates() as usize);
-                    let blocks = Blocks { packed, n: s.n, k: s.k, gates };
-                    inputs.insert("packed".into(), random_blocks(&p, packed, blocks, e, t.seed + i as u64));
-                    Rc::new(move |inputs| {
-                        let words = ints(inputs, "packed");
-                        Ok(words
-                            .chunks(blocks.len())
-                            .flat_map(|w| unpack(packed, p.input, blocks.n, blocks.k, gates, w))
-                            .collect())
-                    })
-                }
-            };
+            let (inputs, weights) = made(&p, &s, t.seed + i as u64);
             let alpha = if p.output == DType::I32 { 1.0 } else { 0.75 };
             list.push(case(p, s, alpha, inputs, weights)?);
         }
     }
     Ok(list)
+}
+
+/// Random tensors of a problem, and the weights they stand for.
+pub fn made(p: &GemmProblem, s: &Sizes, seed: u64) -> (Tensors, Weights) {
+    let mut inputs = inputs(p, s, seed);
+    let weights: Weights = match p.weight {
+        Weight::Same => Rc::new(|inputs| numbers(inputs, "b")),
+        Weight::Packed(packed) => {
+            let (e, gates, dtype) = (s.counts.len(), p.gates() as usize, p.input);
+            let blocks = Blocks { packed, n: s.n, k: s.k, gates };
+            inputs.insert("packed".into(), random_blocks(p, packed, blocks, e, seed));
+            Rc::new(move |inputs| {
+                let words = ints(inputs, "packed");
+                Ok(words.chunks(blocks.len()).flat_map(|w| unpack(packed, dtype, blocks.n, blocks.k, gates, w)).collect())
+            })
+        }
+    };
+    (inputs, weights)
 }
 
 /// The sizes with n and k rounded up to the first that the plan takes.

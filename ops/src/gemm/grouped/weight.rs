@@ -88,7 +88,7 @@ fn plans(arch: Arch, class: &WeightClass, s: &Sizes, path: Path, config: Option<
     let Weight::Packed(packed) = p.weight else { return usage(format!("class {}: its weight is not packed", p.class())) };
     let dense = GemmProblem { weight: Weight::Same, ..*p };
     let each = s.tokens().div_ceil(s.counts.len()).max(1);
-    let late = each >= crossover(&DeviceProfile::typical(arch), packed, s.n * p.gates() as usize, s.k);
+    let late = each >= crossover(DeviceProfile::typical(arch), packed, s.n * p.gates() as usize, s.k);
     let mut ways: Vec<(GemmConfig, bool)> = Vec::new();
     match config {
         Some(c) => {
