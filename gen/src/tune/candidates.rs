@@ -12,14 +12,26 @@ use tilewright_ops::error::{Fail, Res, failure};
 use tilewright_ops::files;
 use tilewright_runner::pack::{Candidate, FILE, FailedBuild, TaskPlan, TuningPlan};
 use tilewright_runner::tune::Spaces;
+use tilewright_runtime::archive::ARCHIVE;
+use tilewright_runtime::pack::MANIFEST;
 use tilewright_templates::plan::OpPlan;
 
 /// Tasks with the points that are to be tried for them.
 pub type Wanted = Vec<(Task, Vec<Point>)>;
 
+/// How kernels lie in the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A file each: read once and thrown away.
+    Loose,
+    /// One file, packed.
+    Archive,
+}
+
 /// Builds what is wanted into a folder, with `tune.json` beside the kernels. What cannot be built stands in `failed`.
 pub fn write(
     folder: &Path,
+    form: Form,
     mut plan: TuningPlan,
     arch: Arch,
     profile: &DeviceProfile,
@@ -58,8 +70,15 @@ pub fn write(
     plan.failed.sort();
     plan.failed.dedup();
     plan.tasks = tasks;
-    if let Some(built) = built {
-        built.write(folder)?;
+    match (built, form) {
+        (None, _) => {}
+        (Some(built), Form::Loose) => built.write(folder)?,
+        (Some(built), Form::Archive) => {
+            let all = built.contents()?;
+            for (name, bytes) in all.iter().filter(|(name, _)| [MANIFEST, ARCHIVE].contains(&name.as_str())) {
+                files::write_whole(&folder.join(name), bytes)?;
+            }
+        }
     }
     files::write_whole(&folder.join(FILE), plan.to_json().as_bytes())?;
     Ok(plan)

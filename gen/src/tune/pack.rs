@@ -1,6 +1,6 @@
 //! `gen tune --pack`: a folder for a host that has a GPU and a driver, and nothing else.
 
-use super::candidates::{self, Wanted};
+use super::candidates::{self, Form, Wanted};
 use super::{What, runner};
 use crate::build::compiler;
 use crate::cli::TuneArgs;
@@ -49,7 +49,7 @@ pub fn write(args: &TuneArgs, what: &What, folder: &Path) -> Res<()> {
     let draft = tempfile::tempdir_in(parent).map_err(failure)?;
     let plan = TuningPlan::new(what.arch.caps().name, super::toolchain(&compiler), &what.made_for.name, (&what.settings).into());
     let progress = |done: usize, all: usize, name: &str| eprintln!("compile {done}/{all} {name}");
-    let plan = candidates::write(draft.path(), plan, what.arch, what.made_for, &wanted, &compiler, &progress)?;
+    let plan = candidates::write(draft.path(), Form::Archive, plan, what.arch, what.made_for, &wanted, &compiler, &progress)?;
     for (name, text) in TEXTS {
         put(&draft.path().join(name), text.as_bytes())?;
     }
