@@ -98,7 +98,7 @@ fn tune(args: &TuneArgs) -> Done {
     if let Some(shard) = &args.shard {
         tasks = tune::shard(&tasks, shard)?;
     }
-    let settings = Settings::from(plan.search);
+    let settings = Settings::from(plan.search.clone());
     let settings = Settings { trials: args.budget.unwrap_or(settings.trials), ..settings };
     let mut deadlines = Deadlines::default();
     if let Some(ms) = args.deadline_ms.map(Duration::from_millis) {

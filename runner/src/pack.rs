@@ -38,12 +38,16 @@ pub struct TuningPlan {
 }
 
 /// How candidates are searched, budgets apart: what [`Settings::fingerprint`] holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchPlan {
     /// Draws candidates and data.
     pub seed: u64,
-    /// Candidates that the model ranks first.
+    /// Candidates that the model ranks first, at least.
     pub shortlist: usize,
+    /// At most.
+    pub widest: usize,
+    /// How far above the model's best they may be, as text: a number that comes back as it was.
+    pub margin: String,
     /// Candidates drawn from the others.
     pub drawn: usize,
     /// Steps to neighbours.
@@ -168,15 +172,17 @@ impl TuningPlan {
 
 impl From<&Settings> for SearchPlan {
     fn from(s: &Settings) -> Self {
-        let Settings { seed, shortlist, drawn, steps, finalists, rounds, trials: _, seconds: _ } = *s;
-        SearchPlan { seed, shortlist, drawn, steps, finalists, rounds }
+        let Settings { seed, shortlist, widest, margin, drawn, steps, finalists, rounds, trials: _, seconds: _ } = *s;
+        SearchPlan { seed, shortlist, widest, margin: margin.to_string(), drawn, steps, finalists, rounds }
     }
 }
 
 impl From<SearchPlan> for Settings {
     fn from(s: SearchPlan) -> Self {
-        let SearchPlan { seed, shortlist, drawn, steps, finalists, rounds } = s;
-        Settings { seed, shortlist, drawn, steps, finalists, rounds, ..Settings::default() }
+        let SearchPlan { seed, shortlist, widest, margin, drawn, steps, finalists, rounds } = s;
+        let rest = Settings::default();
+        let margin = margin.parse().unwrap_or(rest.margin);
+        Settings { seed, shortlist, widest, margin, drawn, steps, finalists, rounds, ..rest }
     }
 }
 

@@ -77,7 +77,8 @@ impl<'a> OnDemand<'a> {
             (&self.what.settings).into(),
         );
         let progress = |done: usize, all: usize, name: &str| eprintln!("compile {done}/{all} {name}");
-        let plan = candidates::write(&folder, Form::Loose, plan, self.what.arch, self.profile, &wanted, self.compiler, &progress)?;
+        let plan =
+            candidates::write(&folder, Form::Loose, plan, self.what.arch, self.profile, &wanted, self.compiler, &progress)?;
         for (task, points) in &wanted {
             let of = |p: &Point| plan.failed.iter().find(|f| f.point == *p).map(|f| f.why.clone());
             self.failed.extend(points.iter().filter_map(|p| Some((task.clone(), p.clone(), of(p)?))));

@@ -62,7 +62,7 @@ pub fn tune(args: &TuneArgs) -> Res<()> {
     let settings = match args.shortlist {
         None => settings,
         // Those drawn keep their share.
-        Some(n) => Settings { shortlist: n, drawn: n * settings.drawn / settings.shortlist, ..settings },
+        Some(n) => Settings { shortlist: n, widest: n, drawn: n * settings.drawn / settings.shortlist, ..settings },
     };
     let settings = Settings { trials: args.budget.unwrap_or(settings.trials), ..settings };
     let what = What { arch, made_for, tasks, settings };
