@@ -8,6 +8,7 @@ use tilewright_runtime::compat::CudaVersion;
 use tilewright_runtime::cuda::{CudaBuffer, CudaDevice, CudaKernel};
 use tilewright_runtime::device::{
     ArgValue, Device, DeviceError, EncodedTensorMap, Geometry, ImageKind, KernelImage, Stream, TensorMapArg, TensorMapDesc,
+    Workspaces,
 };
 
 #[cfg(feature = "emulator")]
@@ -140,6 +141,14 @@ impl Device for AnyDevice {
         #[cfg(feature = "emulator")]
         if let (AnyDevice::Emulator(device), AnyBuffer::Emulator(buffer)) = (self, buffer) {
             device.name(buffer, name);
+        }
+    }
+
+    fn workspaces(&self) -> Workspaces {
+        match self {
+            AnyDevice::Cuda(device, _) => device.workspaces(),
+            #[cfg(feature = "emulator")]
+            AnyDevice::Emulator(device) => device.workspaces(),
         }
     }
 

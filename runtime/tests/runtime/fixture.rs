@@ -85,6 +85,8 @@ pub struct Recorder {
     pub next_address: Cell<u64>,
     /// The next encoding fails.
     pub fail_encoding: Cell<bool>,
+    /// The next kernel does not load.
+    pub fail_loading: Cell<bool>,
 }
 
 impl Recorder {
@@ -98,6 +100,7 @@ impl Recorder {
             launches: RefCell::default(),
             next_address: Cell::new(0x7000_0000),
             fail_encoding: Cell::new(false),
+            fail_loading: Cell::new(false),
         }
     }
 }
@@ -140,6 +143,9 @@ impl Device for Recorder {
     }
 
     fn load_kernel(&self, image: &KernelImage<'_>) -> Result<String, DeviceError> {
+        if self.fail_loading.take() {
+            return Err(DeviceError::Refused { what: "loading".to_owned(), why: "told to".to_owned() });
+        }
         self.loaded.borrow_mut().push((image.kernel.id.clone(), image.kind, image.bytes.to_vec()));
         Ok(image.kernel.entry.clone())
     }

@@ -8,4 +8,5 @@ mod driver;
 mod engine;
 mod fixture;
 mod pack;
+mod reshape;
 mod table;
