@@ -14,6 +14,7 @@ pub mod ladder;
 pub mod log;
 pub mod model;
 mod random;
+pub mod record;
 pub mod search;
 pub mod space;
 pub mod sparse;

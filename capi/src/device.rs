@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use tilewright_runtime::arch::ComputeCapability;
+use tilewright_runtime::compat::CudaVersion;
 use tilewright_runtime::cuda::{CudaBuffer, CudaDevice, CudaKernel};
 use tilewright_runtime::device::{
     ArgValue, Device, DeviceError, EncodedTensorMap, Geometry, ImageKind, KernelImage, Stream, TensorMapArg, TensorMapDesc,
@@ -112,6 +113,10 @@ impl Device for AnyDevice {
 
     fn capability(&self) -> ComputeCapability {
         whichever!(self, device => device.capability())
+    }
+
+    fn driver(&self) -> Option<CudaVersion> {
+        whichever!(self, device => device.driver())
     }
 
     fn sm_count(&self) -> u32 {

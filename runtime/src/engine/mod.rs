@@ -24,6 +24,7 @@ mod recipe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::compat::Code;
 use crate::device::{Device, KernelImage, Stream};
 use crate::dispatch::{ClassId, PlanIndex, Policy, SelectError};
 use crate::expr::{Scope, Vars};
@@ -42,6 +43,7 @@ pub struct Engine<D: Device> {
     id: u64,
     pack: Pack,
     device: D,
+    code: Code,
     /// By position in the manifest; loaded when first prepared.
     kernels: Vec<Once<Arc<D::Kernel>>>,
     /// By position in the manifest; made when first prepared.
@@ -58,13 +60,13 @@ pub struct Problem<'a> {
 }
 
 impl<D: Device> Engine<D> {
-    /// Joins a pack and a device; refused when the pack's architecture does not run there.
+    /// Joins a pack and a device; refused when neither the pack's machine code nor its PTX runs there.
     pub fn new(pack: Pack, device: D) -> Result<Self, PackError> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        pack.check_device(device.capability())?;
+        let code = pack.check_device(device.capability(), device.driver(), device.wants())?;
         let kernels = pack.manifest().kernels.iter().map(|_| Once::new()).collect();
         let recipes = pack.manifest().plans.iter().map(|_| Once::new()).collect();
-        Ok(Engine { id: NEXT.fetch_add(1, Ordering::Relaxed), pack, device, kernels, recipes })
+        Ok(Engine { id: NEXT.fetch_add(1, Ordering::Relaxed), pack, device, code, kernels, recipes })
     }
 
     /// The pack.
@@ -75,6 +77,18 @@ impl<D: Device> Engine<D> {
     /// The device.
     pub fn device(&self) -> &D {
         &self.device
+    }
+
+    /// What kernels are loaded as: the pack's machine code, or PTX where that does not run here.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Loads every kernel of the pack now, where otherwise each is loaded when a plan first needs it; how many there are.
+    pub fn load_all(&self) -> Result<usize, EngineError> {
+        let count = self.kernels.len();
+        (0..count).try_for_each(|at| self.load(at).map(drop))?;
+        Ok(count)
     }
 
     /// The plan for a problem on this device. Allocates nothing on success.
@@ -191,7 +205,7 @@ impl<D: Device> Engine<D> {
     fn load(&self, at: usize) -> Result<Arc<D::Kernel>, EngineError> {
         let kernel = &self.pack.manifest().kernels[at];
         let loaded = self.kernels[at].get_or_try(|| {
-            let (kind, bytes) = self.pack.image(kernel, self.device.wants())?;
+            let (kind, bytes) = self.pack.image(kernel, self.code.kind())?;
             Ok::<_, EngineError>(Arc::new(self.device.load_kernel(&KernelImage { kernel, kind, bytes: &bytes })?))
         });
         loaded.map(Arc::clone)
