@@ -13,6 +13,7 @@ pub mod log;
 pub mod model;
 pub mod published;
 mod random;
+pub mod record;
 pub mod search;
 pub mod space;
 pub mod sparse;

@@ -16,7 +16,6 @@ mod promises;
 mod run;
 mod scene;
 mod show;
-mod verify;
 
 use clap::Parser;
 use cli::{Cli, Command};

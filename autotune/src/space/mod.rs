@@ -14,9 +14,9 @@ mod gemm_rules;
 mod listed;
 mod point;
 mod rule;
-mod weight;
 #[cfg(test)]
 pub(crate) mod samples;
+mod weight;
 
 pub use point::{Point, PointError};
 

@@ -1,0 +1,122 @@
+//! An example server: matrix products and attention over HTTP, on a GPU or on the emulator.
+//!
+//! Handlers look at a request; what may take long runs on at most [`THREADS`] blocking threads, which share a [`Pool`] of ops
+//! that are ready. `README.md` says what it answers.
+
+mod ops;
+mod pool;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use clap::Parser;
+use tilewright_emulator_device::{EmulatorDevice, SMS};
+use tilewright_runtime::arch::Arch;
+use tilewright_runtime::cuda::CudaDevice;
+use tilewright_runtime::device::Device;
+use tilewright_runtime::engine::{Engine, EngineError};
+use tilewright_runtime::pack::Pack;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use ops::{Asks, Attention, Gemm, MOST_BYTES, Refusal};
+use pool::Pool;
+
+/// Requests that run at once; more of them wait.
+const THREADS: usize = 8;
+/// How long a stop waits for requests under way.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Answers GEMM and attention requests.
+#[derive(Parser)]
+struct Options {
+    /// The pack: a folder of kernels-generated, or a pack file.
+    #[arg(long)]
+    pack: PathBuf,
+    /// cuda:N or emulator.
+    #[arg(long, default_value = "cuda:0")]
+    device: String,
+    /// Port on 127.0.0.1; 0 takes a free one.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(THREADS).build()?;
+    let pack = Pack::open(&options.pack)?;
+    match options.device.split_once(':') {
+        None if options.device == "emulator" => {
+            let arch: Arch = pack.manifest().arch.parse()?;
+            let engine = Engine::new(pack, EmulatorDevice::new(arch.base, 0, SMS))?;
+            runtime.block_on(serve(engine, &options))
+        }
+        Some(("cuda", ordinal)) => runtime.block_on(serve(Engine::new(pack, CudaDevice::open(ordinal.parse()?)?)?, &options)),
+        _ => Err(format!("`{}` is no device: expected cuda:N or emulator", options.device).into()),
+    }
+}
+
+async fn serve<D>(engine: Engine<D>, options: &Options) -> Result<(), Box<dyn Error>>
+where
+    D: Device + Send + Sync + 'static,
+    D::Kernel: Send + Sync,
+    D::Buffer: Send,
+{
+    let health = format!("ok, on {}\n", options.device);
+    let router = Router::new()
+        .route("/gemm", post(run::<Gemm, D>))
+        .route("/attention", post(run::<Attention, D>))
+        .route("/health", get(|| async { health }))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there are POST /gemm, POST /attention and GET /health\n") })
+        .layer(DefaultBodyLimit::max(MOST_BYTES))
+        .with_state(Arc::new(Pool::new(engine)));
+    let listener = TcpListener::bind(("127.0.0.1", options.port)).await?;
+    println!("listening on {}", listener.local_addr()?);
+
+    // No new connections after SIGTERM; a client that stalls may not hold up the end.
+    let mut stop = signal(SignalKind::terminate())?;
+    let stopping = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stopping);
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move { stopped.notified().await });
+    let patience = async {
+        stop.recv().await;
+        stopping.notify_one();
+        sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        served = server => Ok(served?),
+        () = patience => Ok(()),
+    }
+}
+
+/// Answers a request of either op.
+async fn run<A, D>(State(pool): State<Arc<Pool<D>>>, Query(query): Query<A>, body: Bytes) -> Result<Vec<u8>, (StatusCode, String)>
+where
+    A: Asks,
+    D: Device + Send + Sync + 'static,
+    D::Kernel: Send + Sync,
+    D::Buffer: Send,
+{
+    let ask = query.ask().map_err(refuse)?;
+    if body.len() as u64 != ask.bytes_in {
+        return Err(refuse((400, format!("the body has {} bytes, the sizes say {}", body.len(), ask.bytes_in))));
+    }
+    let ran = spawn_blocking(move || pool.run(ask.shape, &body)).await;
+    // A thread that panicked has lost its op, not the server.
+    let ran = ran.map_err(|error| refuse((500, error.to_string())))?;
+    ran.map_err(|error| refuse((if matches!(error, EngineError::Select(_)) { 422 } else { 500 }, error.to_string())))
+}
+
+fn refuse((status, why): Refusal) -> (StatusCode, String) {
+    (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), why + "\n")
+}
