@@ -34,6 +34,9 @@ const SCRIPTS: [&str; 11] = [
 /// Programs for the comparison of the emulator with the GPU.
 const RANDOM_PROGRAMS: &str = "300";
 
+/// A pack: every kernel in one file, and the manifest, which the scripts read, beside it.
+const PACK: [&str; 2] = ["kernels.pack", "manifest.json"];
+
 /// As `run.py` calls it.
 const LIBRARY: &str = "libtilewright.so";
 
@@ -45,8 +48,8 @@ struct Options {
 pub fn run(args: &[String]) -> Result<ExitCode> {
     let options = parse(args)?;
     let kernels = shell::root().join("kernels-generated").join(&options.target);
-    if !kernels.join("manifest.json").is_file() {
-        bail!("there is no `{0}/manifest.json`: run `cargo xtask gen --target {1}` first", kernels.display(), options.target);
+    if let Some(missing) = PACK.into_iter().find(|name| !kernels.join(name).is_file()) {
+        bail!("there is no `{0}/{missing}`: run `cargo xtask gen --target {1}` first", kernels.display(), options.target);
     }
     let library = install_c::build(&[])?;
     // What an earlier kit left would be taken for part of this one.
@@ -61,7 +64,11 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
     size += gpu_scenes::write(&options.out.join("scenes"))?;
     size += copy_tree(&shell::root().join("networks"), &options.out.join("networks"))?;
     size += random_programs(&options.out.join("random"))?;
-    size += copy_tree(&kernels, &options.out.join("kernels-generated").join(&options.target))?;
+    let pack = options.out.join("kernels-generated").join(&options.target);
+    fs::create_dir_all(&pack).with_context(|| format!("cannot make `{}`", pack.display()))?;
+    for name in PACK {
+        size += copy(&kernels.join(name), &pack.join(name))?;
+    }
     if size >= LIMIT_BYTES {
         bail!("the kit has {} MiB, more than {} MiB: ship fewer kernels", size >> 20, LIMIT_BYTES >> 20);
     }

@@ -16,17 +16,24 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes it has allocated and not freed; below 0 where it freed those of another thread.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    /// The most there were of them.
+    static MOST: Cell<isize> = const { Cell::new(0) };
 }
 
 // SAFETY: everything is the system allocator's; the counter is a plain cell of the thread.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        let live = LIVE.try_with(|live| live.replace(live.get() + layout.size() as isize) + layout.size() as isize);
+        let _ = MOST.try_with(|most| most.set(most.get().max(live.unwrap_or(0))));
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let _ = LIVE.try_with(|live| live.set(live.get() - layout.size() as isize));
         // SAFETY: the caller's promise.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -39,6 +46,14 @@ fn allocations(work: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.get();
     work();
     ALLOCATIONS.get() - before
+}
+
+/// The most bytes that `work` held at once.
+pub fn peak(work: impl FnOnce()) -> usize {
+    let before = LIVE.get();
+    MOST.set(before);
+    work();
+    (MOST.get() - before) as usize
 }
 
 /// Takes launches and keeps nothing of them but their number.
