@@ -15,9 +15,9 @@ use tilewright_ops::error::{Fail, Res, bad_input, failed, failure, usage};
 use tilewright_ops::level::Level;
 use tilewright_ops::{dispatch, files, library};
 use tilewright_runner::verify::{Verdict, verify};
+use tilewright_runtime::archive::ARCHIVE;
 use tilewright_runtime::dispatch::PlanIndex;
 use tilewright_runtime::manifest::{Verification, Verifier};
-use tilewright_runtime::archive::ARCHIVE;
 use tilewright_runtime::pack::MANIFEST;
 
 /// Runs the command.
