@@ -55,7 +55,8 @@ impl Asks for Gemm {
         let Gemm { m, n, k } = self;
         let sizes = sizes(&[("m", m), ("n", n), ("k", k)])?;
         let class = "a=bf16,b=nk,out=bf16,act=none,bias=0,residual=0".to_owned();
-        let shape = Shape { op: "gemm", class, sizes: [sizes, vec![("batch", 1), ("split_k", 0)]].concat(), number: ("alpha", 1.0) };
+        let shape =
+            Shape { op: "gemm", class, sizes: [sizes, vec![("batch", 1), ("split_k", 0)]].concat(), number: ("alpha", 1.0) };
         Ask { shape, bytes_in: 2 * (m * k + n * k), bytes_out: 2 * m * n }.checked()
     }
 }
