@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn asked(m: i64, known: &[Known]) -> Choice {
-        choose(&Toy, &DeviceProfile::typical(Arch::Sm90a), &task(m), known, &["records/h100/toy.json: stale".into()])
+        choose(&Toy, DeviceProfile::typical(Arch::Sm90a), &task(m), known, &["records/h100/toy.json: stale".into()])
     }
 
     #[test]

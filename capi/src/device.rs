@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use tilewright_runtime::arch::ComputeCapability;
+use tilewright_runtime::compat::CudaVersion;
 use tilewright_runtime::cuda::{CudaBuffer, CudaDevice, CudaKernel};
 use tilewright_runtime::device::{
     ArgValue, Device, DeviceError, EncodedTensorMap, Geometry, ImageKind, KernelImage, Stream, TensorMapArg, TensorMapDesc,
+    Workspaces,
 };
 
 #[cfg(feature = "emulator")]
@@ -113,6 +115,10 @@ impl Device for AnyDevice {
         whichever!(self, device => device.capability())
     }
 
+    fn driver(&self) -> Option<CudaVersion> {
+        whichever!(self, device => device.driver())
+    }
+
     fn sm_count(&self) -> u32 {
         whichever!(self, device => device.sm_count())
     }
@@ -135,6 +141,14 @@ impl Device for AnyDevice {
         #[cfg(feature = "emulator")]
         if let (AnyDevice::Emulator(device), AnyBuffer::Emulator(buffer)) = (self, buffer) {
             device.name(buffer, name);
+        }
+    }
+
+    fn workspaces(&self) -> Workspaces {
+        match self {
+            AnyDevice::Cuda(device, _) => device.workspaces(),
+            #[cfg(feature = "emulator")]
+            AnyDevice::Emulator(device) => device.workspaces(),
         }
     }
 

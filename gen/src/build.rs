@@ -8,7 +8,9 @@ use tilewright_codegen::{Compiled, Compiler, CompilerOptions, Inspect, WorkerCom
 use tilewright_ir::Arch;
 use tilewright_ir::passes::{Lowered, lower};
 use tilewright_ops::error::{Fail, Res, failed, failure};
+use tilewright_runtime::archive::{self, ARCHIVE};
 use tilewright_runtime::manifest::{File, Kernel, Manifest, Resources, SCHEMA, Toolchain, Verification, Verifier};
+use tilewright_runtime::pack::MANIFEST;
 use tilewright_templates::manifest;
 use tilewright_templates::plan::{OpPlan, TemplateKernel};
 
@@ -133,18 +135,26 @@ fn toolchain(entries: &[Kernel], files: &BTreeMap<String, Vec<u8>>, ptxas: Optio
 }
 
 impl Built {
-    /// All files of the pack, manifest included.
-    pub fn contents(&self) -> Res<BTreeMap<String, Vec<u8>>> {
+    /// Loose files of the pack, manifest included.
+    pub fn loose(&self) -> Res<BTreeMap<String, Vec<u8>>> {
         let mut all = self.files.clone();
         let text = self.manifest.to_json().map_err(failure)?;
-        all.insert("manifest.json".into(), text.into_bytes());
+        all.insert(MANIFEST.into(), text.into_bytes());
         Ok(all)
     }
 
-    /// Writes the pack into an empty folder.
+    /// Everything a library's folder gets: the loose files and the archive of them.
+    pub fn contents(&self) -> Res<BTreeMap<String, Vec<u8>>> {
+        let mut all = self.loose()?;
+        let packed = archive::write(&all, archive::LEVEL).map_err(failure)?;
+        all.insert(ARCHIVE.into(), packed);
+        Ok(all)
+    }
+
+    /// Writes the pack into an empty folder, loose: it is read once, so packing it would be for nothing.
     pub fn write(&self, folder: &Path) -> Res<()> {
         std::fs::create_dir_all(folder).map_err(|e| Fail::Failed(format!("{}: {e}", folder.display())))?;
-        for (name, bytes) in self.contents()? {
+        for (name, bytes) in self.loose()? {
             let path = folder.join(&name);
             std::fs::write(&path, bytes).map_err(|e| Fail::Failed(format!("{}: {e}", path.display())))?;
         }

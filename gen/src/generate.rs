@@ -2,7 +2,6 @@
 
 use crate::build::{Built, build, compiler};
 use crate::cli::GenerateArgs;
-use crate::verify::{Verdict, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -15,8 +14,11 @@ use tilewright_ir::Arch;
 use tilewright_ops::error::{Fail, Res, bad_input, failed, failure, usage};
 use tilewright_ops::level::Level;
 use tilewright_ops::{dispatch, files, library};
+use tilewright_runner::verify::{Verdict, verify};
+use tilewright_runtime::archive::ARCHIVE;
 use tilewright_runtime::dispatch::PlanIndex;
 use tilewright_runtime::manifest::{Verification, Verifier};
+use tilewright_runtime::pack::MANIFEST;
 
 /// Runs the command.
 pub fn generate(args: &GenerateArgs) -> Res<()> {
@@ -53,7 +55,7 @@ pub fn generate(args: &GenerateArgs) -> Res<()> {
         verify_all(&mut built, args.verify)?;
     }
     built.manifest.dispatch = dispatch::tables(arch, &built.plans)?;
-    built.manifest.validate("manifest.json").map_err(failure)?;
+    built.manifest.validate(MANIFEST).map_err(failure)?;
     let contents = built.contents()?;
     let out = args.out.clone().unwrap_or_else(|| root.join("kernels-generated").join(arch.caps().name));
     let differing = differences(&out, &contents)?;
@@ -130,10 +132,14 @@ fn verify_all(built: &mut Built, level: Level) -> Res<()> {
     Ok(())
 }
 
-/// Names of files that are missing, different, or too many in a folder.
+/// Names of files that are missing, different, or too many in a folder. Loose kernels may be missing, as they are in a
+/// fresh clone: the archive has them.
 fn differences(out: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Res<Vec<String>> {
-    let mut list: Vec<String> =
-        contents.iter().filter(|(n, b)| std::fs::read(out.join(n)).ok().as_ref() != Some(b)).map(|(n, _)| n.clone()).collect();
+    let differs = |name: &str, bytes: &Vec<u8>| match std::fs::read(out.join(name)) {
+        Ok(there) => there != *bytes,
+        Err(_) => matches!(name, MANIFEST | ARCHIVE) || out.join(name).exists(),
+    };
+    let mut list: Vec<String> = contents.iter().filter(|(n, b)| differs(n, b)).map(|(n, _)| n.clone()).collect();
     list.extend(strangers(out, contents)?);
     Ok(list)
 }
@@ -142,21 +148,22 @@ fn differences(out: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Res<Vec<Stri
 fn strangers(out: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Res<Vec<String>> {
     let Ok(entries) = std::fs::read_dir(out) else { return Ok(Vec::new()) };
     let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
-    let ours = |n: &String| [".ptx", ".cubin", ".json"].iter().any(|s| n.ends_with(s));
+    let ours = |n: &String| [".ptx", ".cubin", ".json", ".pack"].iter().any(|s| n.ends_with(s));
     let mut list: Vec<String> = names.filter(|n| ours(n) && !contents.contains_key(n)).collect();
     list.sort();
     Ok(list)
 }
 
-/// Kernels first, the manifest last: until then the old one stands, and its hashes refuse the new files.
+/// Loose kernels first, then the archive, the manifest last: until it is there the old one refuses the new archive.
 fn write(out: &Path, contents: &BTreeMap<String, Vec<u8>>) -> Res<()> {
     std::fs::create_dir_all(out).map_err(|e| Fail::Failed(format!("{}: {e}", out.display())))?;
     let put = |name: &str, bytes: &[u8]| {
         let path = out.join(name);
         if std::fs::read(&path).ok().as_deref() == Some(bytes) { Ok(()) } else { files::write_whole(&path, bytes) }
     };
-    let (manifest, kernels): (Vec<_>, Vec<_>) = contents.iter().partition(|(n, _)| *n == "manifest.json");
-    for (name, bytes) in kernels.into_iter().chain(manifest) {
+    let mut files: Vec<_> = contents.iter().collect();
+    files.sort_by_key(|(name, _)| [ARCHIVE, MANIFEST].iter().position(|last| last == name));
+    for (name, bytes) in files {
         put(name, bytes)?;
     }
     for stale in strangers(out, contents)? {

@@ -11,12 +11,13 @@ use tilewright_ops::execute::execute;
 use tilewright_ops::tensors::{self, Tensors};
 use tilewright_ops::{self as ops, Family, ask::Ask, case::Request};
 use tilewright_ops::{dispatch, files, library};
+use tilewright_runtime::archive::ARCHIVE;
 use tilewright_runtime::cuda::CudaDevice;
-use tilewright_runtime::device::{Device, ImageKind};
+use tilewright_runtime::device::Device;
 use tilewright_runtime::dispatch::{PlanIndex, Policy};
 use tilewright_runtime::engine::Engine;
 use tilewright_runtime::expr::{VarId, Vars};
-use tilewright_runtime::pack::Pack;
+use tilewright_runtime::pack::{MANIFEST, Pack};
 use tilewright_templates::plan::OpPlan;
 
 /// Runs the command.
@@ -101,16 +102,14 @@ fn choose(arch: Arch, family: &Family, r: &Request) -> Res<Chosen> {
         && let Ok(root) = library::root()
     {
         let folder = root.join("kernels-generated").join(arch.caps().name);
-        if folder.join("manifest.json").is_file() {
+        if [ARCHIVE, MANIFEST].iter().any(|name| folder.join(name).is_file()) {
             let pack = Pack::open(&folder).map_err(bad_input)?;
             let vars = with_sms(r.case.vars)?;
             if let Ok(plan) = pack.dispatcher().select(family.op, &r.case.class, &vars, Policy::Fastest) {
                 // Every file of the plan is checked here, also those this device does not load.
                 for launch in &pack.manifest().plans[plan.0 as usize].launches {
                     let kernel = pack.manifest().kernel(&launch.kernel).map(|i| &pack.manifest().kernels[i]);
-                    for kind in [ImageKind::Ptx, ImageKind::Cubin] {
-                        kernel.map(|k| pack.image(k, kind)).transpose().map_err(bad_input)?;
-                    }
+                    kernel.map(|k| pack.verify(k)).transpose().map_err(bad_input)?;
                 }
                 return Ok(Chosen { folder, _temporary: None, plan, source: "library" });
             }

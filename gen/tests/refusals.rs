@@ -157,6 +157,13 @@ fn a_damaged_pack_is_refused() {
     std::fs::write(&manifest, &whole[..whole.len() / 2]).unwrap();
     refused(dir.path(), &ok(), &[], 2, &["manifest.json"]);
     std::fs::write(&manifest, &whole).unwrap();
+    let archive = pack.join("kernels.pack");
+    let packed = std::fs::read(&archive).unwrap();
+    for bad in [&packed[..packed.len() / 2], &[&packed[..20], b"x", &packed[21..]].concat(), b"x"] {
+        std::fs::write(&archive, bad).unwrap();
+        refused(dir.path(), &ok(), &[], 2, &["kernels.pack: "]);
+    }
+    std::fs::write(&archive, &packed).unwrap();
     for suffix in ["ptx", "cubin"] {
         let files: Vec<_> = std::fs::read_dir(&pack)
             .unwrap()
@@ -202,4 +209,12 @@ fn check_says_which_files_differ() {
     let (code, line) = outcome(&gen_in(&root(), &args));
     assert!(code == 1 && line.contains(file.file_name().unwrap().to_str().unwrap()), "{line}");
     assert_eq!(std::fs::read(&file).unwrap(), b"changed", "--check writes nothing");
+    // As in a fresh clone: the archive has the kernels, loose ones are for people.
+    let loose = std::fs::read_dir(&pack).unwrap().map(|e| e.unwrap().path());
+    loose.filter(|p| p.extension().is_some_and(|e| e == "ptx" || e == "cubin")).for_each(|p| std::fs::remove_file(p).unwrap());
+    let o = gen_in(&root(), &args);
+    assert!(o.status.success(), "{}", String::from_utf8_lossy(&o.stderr));
+    std::fs::write(pack.join("kernels.pack"), "changed").unwrap();
+    let (code, line) = outcome(&gen_in(&root(), &args));
+    assert!(code == 1 && line.contains("kernels.pack"), "{line}");
 }

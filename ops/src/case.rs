@@ -69,7 +69,8 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(manifest: &'a Manifest, plan: PlanIndex, gpu: bool) -> Self {
+    /// A plan of a manifest.
+    pub fn new(manifest: &'a Manifest, plan: PlanIndex, gpu: bool) -> Self {
         let plan = &manifest.plans[plan.0 as usize];
         let kernels = plan.launches.iter().filter_map(|l| manifest.kernel(&l.kernel)).map(|i| &manifest.kernels[i]).collect();
         Run { plan: &plan.id, kernels, gpu }

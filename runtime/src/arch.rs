@@ -21,12 +21,15 @@ pub struct Arch {
     pub reach: Reach,
 }
 
-/// Which devices machine code for an architecture runs on (CUDA programming guide, "binary compatibility").
+/// Which devices code for an architecture runs on (CUDA programming guide, "binary compatibility", "PTX compatibility",
+/// "feature set compiler targets").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reach {
-    /// No suffix, or `f`: the same major capability, this minor one or later.
+    /// No suffix: machine code on the same major capability, this minor one or later; PTX on every later device.
+    Baseline,
+    /// `f`: machine code and PTX on the same major capability, this minor one or later.
     Family,
-    /// `a`: this capability alone.
+    /// `a`: machine code and PTX on this capability alone.
     Exact,
 }
 
@@ -40,7 +43,15 @@ impl Arch {
     pub fn runs_on(self, device: ComputeCapability) -> bool {
         match self.reach {
             Reach::Exact => device == self.base,
-            Reach::Family => device.major == self.base.major && device.minor >= self.base.minor,
+            Reach::Baseline | Reach::Family => device.major == self.base.major && device.minor >= self.base.minor,
+        }
+    }
+
+    /// Whether PTX for this architecture can be compiled for a device with capability `device`.
+    pub fn compiles_for(self, device: ComputeCapability) -> bool {
+        match self.reach {
+            Reach::Baseline => device >= self.base,
+            Reach::Family | Reach::Exact => self.runs_on(device),
         }
     }
 }
@@ -53,13 +64,24 @@ impl FromStr for Arch {
         let name = text.strip_prefix("sm_").ok_or_else(unknown)?;
         let (digits, reach) = match name.strip_suffix('a') {
             Some(digits) => (digits, Reach::Exact),
-            None => (name.strip_suffix('f').unwrap_or(name), Reach::Family),
+            None => name.strip_suffix('f').map_or((name, Reach::Baseline), |digits| (digits, Reach::Family)),
         };
         if !(2..=3).contains(&digits.len()) || !digits.bytes().all(|c| c.is_ascii_digit()) {
             return Err(unknown());
         }
         let number: u32 = digits.parse().map_err(|_| unknown())?;
         Ok(Arch { base: ComputeCapability { major: number / 10, minor: number % 10 }, reach })
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let suffix = match self.reach {
+            Reach::Baseline => "",
+            Reach::Family => "f",
+            Reach::Exact => "a",
+        };
+        write!(f, "sm_{}{}{suffix}", self.base.major, self.base.minor)
     }
 }
 
@@ -83,6 +105,18 @@ mod tests {
         assert!(runs("sm_80", 8, 0) && runs("sm_80", 8, 6) && !runs("sm_86", 8, 0) && !runs("sm_80", 9, 0));
         assert!(runs("sm_100f", 10, 3) && !runs("sm_100a", 10, 3));
         assert!(runs("sm_120", 12, 0));
+    }
+
+    #[test]
+    fn ptx_runs_on_later_devices_unless_its_name_says_which() {
+        let compiles = |arch: &str, major, minor| arch.parse::<Arch>().unwrap().compiles_for(ComputeCapability { major, minor });
+        assert!(compiles("sm_80", 8, 0) && compiles("sm_80", 9, 0) && compiles("sm_80", 12, 0) && !compiles("sm_86", 8, 0));
+        assert!(compiles("sm_90a", 9, 0) && !compiles("sm_90a", 10, 0));
+        assert!(compiles("sm_100f", 10, 3) && !compiles("sm_100f", 12, 0));
+        assert_eq!(
+            ["sm_80", "sm_90a", "sm_100f"].map(|a| a.parse::<Arch>().unwrap().to_string()),
+            ["sm_80", "sm_90a", "sm_100f"]
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::arch::ComputeCapability;
+use crate::compat::CudaVersion;
 use crate::dtype::Dtype;
 use crate::manifest::{Interleave, Kernel, L2Promotion, OobFill, Swizzle};
 
@@ -21,6 +22,11 @@ pub trait Device {
 
     /// Its compute capability, which the pack's architecture is checked against.
     fn capability(&self) -> ComputeCapability;
+
+    /// The latest CUDA version its driver supports; None where code goes through no driver.
+    fn driver(&self) -> Option<CudaVersion> {
+        None
+    }
 
     /// Multiprocessors: the variable `sms` of expressions.
     fn sm_count(&self) -> u32;

@@ -11,6 +11,8 @@
 //! Nothing here compiles, tunes, or links a compiler, and launching allocates nothing.
 
 pub mod arch;
+pub mod archive;
+pub mod compat;
 pub mod cuda;
 pub mod device;
 pub mod dispatch;
@@ -21,6 +23,7 @@ pub mod fp8;
 pub mod manifest;
 pub mod pack;
 pub mod plan;
+mod seal;
 mod sync;
 pub mod tensor_map;
 pub mod validate;

@@ -367,6 +367,13 @@ impl ParamKind {
     }
 }
 
+impl Kernel {
+    /// Its files with the fields that name them.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &File)> {
+        [("ptx", Some(&self.ptx)), ("cubin", self.cubin.as_ref())].into_iter().filter_map(|(field, file)| Some((field, file?)))
+    }
+}
+
 impl Access {
     /// Whether the kernel reads the tensor.
     pub fn reads(self) -> bool {

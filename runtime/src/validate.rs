@@ -5,9 +5,13 @@ use std::collections::{HashMap, HashSet};
 use serde::Deserialize;
 
 use crate::arch::Arch;
+use crate::archive::{ARCHIVE, MAX_FILE_BYTES, check_path};
+use crate::compat::PtxVersion;
 use crate::device::MAX_RANK;
 use crate::manifest::{File, Kernel, Launch, Manifest, ParamKind, SCHEMA, TensorMapSpec};
+use crate::pack::MANIFEST;
 use crate::plan::PlanError;
+use crate::seal::{self, Seal};
 
 /// Most parameters of a kernel; a launch keeps their addresses in an array of this size.
 pub const MAX_PARAMS: usize = 64;
@@ -30,7 +34,7 @@ pub enum ManifestError {
         line: usize,
     },
     /// Not JSON, or a field is unknown, missing or of the wrong type.
-    #[error("{file}: {why}")]
+    #[error("{file}: {}", one_line(why))]
     Json {
         /// The manifest's path.
         file: String,
@@ -38,15 +42,29 @@ pub enum ManifestError {
         why: String,
     },
     /// Another version of the format.
-    #[error("{file}: schema {found}, but this runtime reads schema {SCHEMA}: use the runtime the pack came with")]
+    #[error(
+        "{file}: schema {found}{}, but this runtime{} reads schema {SCHEMA}: use the runtime the pack came with",
+        made_by.as_ref().map(|version| format!(" of tilewright {}", one_line(version))).unwrap_or_default(),
+        if made_by.is_some() { concat!(" (", env!("CARGO_PKG_VERSION"), ")") } else { "" }
+    )]
     Schema {
         /// The manifest's path.
         file: String,
         /// The schema found.
         found: u64,
+        /// The version of tilewright that wrote it, where it says so.
+        made_by: Option<String>,
+    },
+    /// The text is not the one that was written.
+    #[error("{file}: blake3: {why}; copy the pack again, or have `gen` write it")]
+    Sealed {
+        /// The manifest's path.
+        file: String,
+        /// What is wrong with its last line.
+        why: &'static str,
     },
     /// A field's value cannot be right.
-    #[error("{file}: {field}: {why}")]
+    #[error("{file}: {}: {}", one_line(field), one_line(why))]
     Field {
         /// The manifest's path.
         file: String,
@@ -56,7 +74,7 @@ pub enum ManifestError {
         why: String,
     },
     /// A plan does not hold together.
-    #[error("{file}: {error}")]
+    #[error("{file}: {}", one_line(&error.to_string()))]
     Plan {
         /// The manifest's path.
         file: String,
@@ -68,21 +86,27 @@ pub enum ManifestError {
 impl Manifest {
     /// Reads and checks a manifest; `file` is its name in errors.
     pub fn parse(text: &str, file: &str) -> Result<Self, ManifestError> {
-        #[derive(Deserialize)]
-        struct Probe {
-            schema: u64,
-        }
-        // The schema first: a manifest of another one need not have any field this runtime knows.
-        let Probe { schema } = serde_json::from_str(text).map_err(|error| json_error(text, file, &error))?;
-        if schema != u64::from(SCHEMA) {
-            return Err(ManifestError::Schema { file: file.to_owned(), found: schema });
-        }
-        let manifest: Manifest = serde_json::from_str(text).map_err(|error| json_error(text, file, &error))?;
+        let (text, seal) = seal::open(text);
+        let manifest = match serde_json::from_str::<Manifest>(&text) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let why = || match seal {
+                    Seal::Cut => ManifestError::Truncated { file: file.to_owned(), line: text.lines().count() },
+                    _ => json_error(&text, file, &error),
+                };
+                return Err(foreign(&text, file).unwrap_or_else(why));
+            }
+        };
         manifest.validate(file)?;
-        Ok(manifest)
+        let broken = |why| Err(ManifestError::Sealed { file: file.to_owned(), why });
+        match seal {
+            Seal::Whole => Ok(manifest),
+            Seal::Broken => broken("not that of the lines before it"),
+            Seal::Cut | Seal::Absent => broken("the last line with it is missing"),
+        }
     }
 
-    /// The file's text: a line for each kernel, plan and table, fields in declaration order, one trailing newline.
+    /// The file's text: a line for each kernel, plan and table, fields in declaration order, then the hash of all that.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         fn lines<T: serde::Serialize>(entries: &[T]) -> Result<String, serde_json::Error> {
             let lines: Vec<String> = entries.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
@@ -100,19 +124,31 @@ impl Manifest {
             ("dispatch", lines(dispatch)?),
         ];
         let fields = fields.map(|(name, value)| format!("\"{name}\":{value}"));
-        Ok(format!("{{\n{}\n}}\n", fields.join(",\n")))
+        Ok(seal::close(format!("{{\n{}", fields.join(",\n"))))
     }
 
     /// Checks everything that the types do not: references, ranges, uniqueness.
     pub fn validate(&self, file: &str) -> Result<(), ManifestError> {
         let refuse = |(field, why): Refusal| ManifestError::Field { file: file.to_owned(), field, why };
         if self.schema != SCHEMA {
-            return Err(ManifestError::Schema { file: file.to_owned(), found: u64::from(self.schema) });
+            let made_by = Some(self.toolchain.tilewright.clone());
+            return Err(ManifestError::Schema { file: file.to_owned(), found: u64::from(self.schema), made_by });
         }
         self.arch.parse::<Arch>().map_err(|error| refuse(("arch".to_owned(), error.to_string())))?;
+        let ptx_version = self.toolchain.ptx_version.parse::<PtxVersion>();
+        if let (Err(error), false) = (ptx_version, self.kernels.is_empty()) {
+            return Err(refuse(("toolchain.ptx_version".to_owned(), error.to_string())));
+        }
         let mut kernels: HashMap<&str, &Kernel> = HashMap::new();
+        let mut paths = HashSet::from([MANIFEST, ARCHIVE]);
         for kernel in &self.kernels {
             check_kernel(kernel).map_err(|(field, why)| refuse((format!("kernels[{}].{field}", kernel.id), why)))?;
+            for (field, file) in kernel.files() {
+                if !paths.insert(&file.path) {
+                    let why = format!("path {:?} is used twice", file.path);
+                    return Err(refuse((format!("kernels[{}].{field}", kernel.id), why)));
+                }
+            }
             if kernels.insert(&kernel.id, kernel).is_some() {
                 return Err(refuse((format!("kernels[{}].id", kernel.id), "used twice".to_owned())));
             }
@@ -141,6 +177,33 @@ type Refusal = (String, String);
 
 fn refusal<T>(field: &str, why: String) -> Result<T, Refusal> {
     Err((field.to_owned(), why))
+}
+
+/// Another schema, for which what is wrong with the fields means nothing.
+fn foreign(text: &str, file: &str) -> Option<ManifestError> {
+    #[derive(Deserialize)]
+    struct Probe {
+        schema: u64,
+        toolchain: Option<Maker>,
+    }
+    #[derive(Deserialize)]
+    struct Maker {
+        tilewright: Option<String>,
+    }
+    let Probe { schema, toolchain } = serde_json::from_str(text).ok()?;
+    let made_by = toolchain.and_then(|maker| maker.tilewright);
+    (schema != u64::from(SCHEMA)).then(|| ManifestError::Schema { file: file.to_owned(), found: schema, made_by })
+}
+
+/// A hostile file must not write lines of its own into a log, nor pages.
+fn one_line(text: &str) -> String {
+    const MOST: usize = 400;
+    let mut line: String =
+        text.chars().take(MOST).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+    if text.chars().nth(MOST).is_some() {
+        line.push_str("...");
+    }
+    line
 }
 
 fn json_error(text: &str, file: &str, error: &serde_json::Error) -> ManifestError {
@@ -174,10 +237,9 @@ fn check_kernel(kernel: &Kernel) -> Result<(), Refusal> {
 }
 
 fn check_file(file: &File) -> Result<(), String> {
-    let path = &file.path;
-    let inside = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':', '\0']);
-    if !path.split('/').all(inside) {
-        return Err(format!("path {path:?} must be relative and stay inside the pack's folder"));
+    check_path(&file.path)?;
+    if file.bytes > MAX_FILE_BYTES {
+        return Err(format!("{} bytes, at most {MAX_FILE_BYTES}", file.bytes));
     }
     let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
     if file.blake3.len() != 64 || !file.blake3.bytes().all(hex) {

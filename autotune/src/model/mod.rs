@@ -17,16 +17,20 @@
 //! | `launch` | the time of a launch, from all of these |
 //! | `gemm`, `weight`, `grouped` | work of a GEMM: dense, packed weights, experts |
 //! | `attention`, `decode` | work of attention |
+//! | `quality` | how well an order or a time was foreseen |
+//! | `fit` | coefficients from measured trials |
 
 pub mod attention;
 mod block;
 mod coefficients;
 pub mod decode;
+pub mod fit;
 pub mod gemm;
 pub mod grouped;
 mod launch;
 mod memory;
 mod power;
+pub mod quality;
 mod schedule;
 pub(crate) mod weight;
 mod work;

@@ -6,7 +6,7 @@ use crate::device::DeviceProfile;
 use crate::random::hash;
 use crate::space::{Point, Space};
 use crate::task::Task;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// The points of a task that pass the rules without a compiler, with the model's seconds, best first; of ties the smaller id.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,7 @@ pub struct Ranking {
     pub task: Task,
     /// Points and seconds.
     pub points: Vec<(Point, f64)>,
+    seconds: HashMap<Point, f64>,
 }
 
 impl Ranking {
@@ -36,12 +37,13 @@ impl Ranking {
         }
         // Stable, and points come by id.
         points.sort_by(|a, b| a.1.total_cmp(&b.1));
-        Ok(Ranking { task: task.clone(), points })
+        let seconds = points.iter().cloned().collect();
+        Ok(Ranking { task: task.clone(), points, seconds })
     }
 
     /// The model's seconds of a point.
     pub fn seconds(&self, point: &Point) -> Option<f64> {
-        self.points.iter().find(|p| p.0 == *point).map(|p| p.1)
+        self.seconds.get(point).copied()
     }
 
     /// The points to try: the model's best, the best of each kind of kernel, and some drawn from the rest. `usable` is asked of
@@ -50,9 +52,12 @@ impl Ranking {
         let mut list: Vec<Point> = Vec::new();
         let mut known = BTreeSet::new();
         let mut kinds = BTreeSet::new();
-        for (p, _) in &self.points {
-            let new = !kinds.contains(&kind(p));
-            if (list.len() < settings.shortlist.max(1) || new) && usable(p) {
+        let mut limit = f64::INFINITY;
+        for (p, seconds) in &self.points {
+            let room = if *seconds <= limit { settings.widest } else { 0 };
+            let wanted = list.len() < settings.shortlist.max(room).max(1) || !kinds.contains(&kind(p));
+            if wanted && usable(p) {
+                limit = limit.min(seconds * (1.0 + settings.margin));
                 kinds.insert(kind(p));
                 known.insert(p);
                 list.push(p.clone());

@@ -60,8 +60,8 @@ impl Run<'_> {
         }
         let mut tried: BTreeSet<Point> = first.iter().cloned().collect();
         self.race(first)?;
+        // While the best three change, they have neighbours that were not tried.
         for _ in 0..s.settings.steps {
-            let before = self.best();
             let near: BTreeSet<Point> =
                 self.order().into_iter().take(PARENTS).flat_map(|(p, _)| s.space.neighbours(&p)).collect();
             let device = &*self.measure;
@@ -72,9 +72,6 @@ impl Run<'_> {
             }
             tried.extend(new.iter().cloned());
             self.race(new)?;
-            if self.best() >= before {
-                break;
-            }
         }
         let finals = self.finals()?;
         self.found(tried.len(), finals)
@@ -97,19 +94,15 @@ impl Run<'_> {
     /// Gates and times candidates: one sample of each, three of those that may still win, nine of the rest of them.
     ///
     /// A heat drops a candidate whose *fastest* run is slower than the best median by more than chance explains: 30 % after one
-    /// sample, since that one may be the best's outlier or its own luck; 5 % after three; each with the noise of this device on top.
+    /// sample, 5 % after three, each with the noise of this device on top. One sample may be an outlier, of which a device has a few
+    /// percent: one that is 30 % slower than the model and the others make expect is not believed, and the candidate stays.
     fn race(&mut self, points: Vec<Point>) -> Result<(), SearchError> {
-        let mut running = Vec::new();
-        for p in points {
-            if self.gate(&p)? {
-                running.push(p);
-            }
-        }
-        let mut from = 0;
+        let (mut running, mut from) = (points, 0);
         for (heat, to) in HEATS.into_iter().enumerate() {
             let mut timed = Vec::new();
             for p in running {
-                if self.time(&p, from, to - from)? {
+                // One after the other, so that a budget that ends in the first heat has times of some.
+                if (heat > 0 || self.gate(&p)?) && self.time(&p, from, to - from)? {
                     timed.push(p);
                 }
             }
@@ -120,10 +113,22 @@ impl Run<'_> {
             let median = |p: &Point| Times::of(sampled(p)).map_or(f64::INFINITY, |t| t.median);
             let fastest = |p: &Point| sampled(p).iter().map(|s| s.seconds).fold(f64::INFINITY, f64::min);
             let best = timed.iter().map(median).fold(self.best(), f64::min);
-            timed.retain(|p| fastest(p) <= best * (1.0 + slack));
+            let expected = self.expected();
+            let odd = |p: &Point| heat == 0 && fastest(p) > 1.3 * expected(p);
+            timed.retain(|p| fastest(p) <= best * (1.0 + slack) || odd(p));
             running = timed;
         }
         Ok(())
+    }
+
+    /// Seconds of a point by the model, on the scale of what was measured.
+    fn expected(&self) -> impl Fn(&Point) -> f64 {
+        let modelled = |p: &Point| self.s.ranking.seconds(p);
+        let ratio = |(p, s): (&Point, &Vec<Sample>)| Some(Times::of(s)?.median / modelled(p)?);
+        let mut ratios: Vec<f64> = self.samples.iter().filter_map(ratio).collect();
+        ratios.sort_by(f64::total_cmp);
+        let scale = ratios.get(ratios.len() / 2).copied().unwrap_or(1.0);
+        move |p| modelled(p).map_or(f64::INFINITY, |s| s * scale)
     }
 
     /// Half of what separates the fifths of a candidate's runs, as a part of its median: that of the candidate in the middle.

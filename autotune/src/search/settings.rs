@@ -7,8 +7,12 @@ use serde::Serialize;
 pub struct Settings {
     /// What is drawn beside the model's best follows from it.
     pub seed: u64,
-    /// Points that the model ranks first. The first of each kind of kernel and those drawn come on top.
+    /// Points that the model ranks first, at least. The first of each kind of kernel and those drawn come on top.
     pub shortlist: usize,
+    /// The same at most, where the model sees little between them.
+    pub widest: usize,
+    /// Points are within the shortlist up to this part above the model's best: how far off the model may be.
+    pub margin: f64,
     /// Points drawn from the others.
     pub drawn: usize,
     /// How often neighbours of the best three are tried while that gains.
@@ -35,7 +39,18 @@ pub(super) const PARENTS: usize = 3;
 /// Sized by `search/tests.rs`: what finds the best within 2 % where the model is off by some 15 % a point and a run by 1 %.
 impl Default for Settings {
     fn default() -> Self {
-        Settings { seed: 0, shortlist: 32, drawn: 4, steps: 8, finalists: 8, rounds: 15, trials: 2_000, seconds: None }
+        Settings {
+            seed: 0,
+            shortlist: 32,
+            widest: 96,
+            margin: 0.5,
+            drawn: 4,
+            steps: 8,
+            finalists: 8,
+            rounds: 15,
+            trials: 2_000,
+            seconds: None,
+        }
     }
 }
 
@@ -48,13 +63,25 @@ impl Settings {
             revision: u32,
             seed: u64,
             shortlist: usize,
+            widest: usize,
+            margin: String,
             drawn: usize,
             steps: usize,
             finalists: usize,
             rounds: u32,
         }
-        let Settings { seed, shortlist, drawn, steps, finalists, rounds, trials: _, seconds: _ } = *self;
-        let text = serde_json::to_string(&Deciding { revision: 1, seed, shortlist, drawn, steps, finalists, rounds });
+        let Settings { seed, shortlist, widest, margin, drawn, steps, finalists, rounds, trials: _, seconds: _ } = *self;
+        let text = serde_json::to_string(&Deciding {
+            revision: 1,
+            seed,
+            shortlist,
+            widest,
+            margin: margin.to_string(),
+            drawn,
+            steps,
+            finalists,
+            rounds,
+        });
         // Numbers: there is nothing that cannot be written.
         text.unwrap_or_default()
     }

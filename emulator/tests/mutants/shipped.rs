@@ -7,6 +7,8 @@ use serde_json::Value;
 use tilewright_emulator::tensor::swizzle::Swizzle;
 use tilewright_emulator::tensor::tma::{Interleave, OobFill, TensorDType};
 use tilewright_emulator::{Launch, TensorMap};
+use tilewright_runtime::device::ImageKind;
+use tilewright_runtime::pack::Pack;
 
 /// What is run: a shape that gives every block several tiles, and every tile more k-blocks than there are stages.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +23,17 @@ pub struct Problem {
 /// The kernel of a target, `sm80` or `sm90`.
 pub fn kernel(target: &str, problem: Problem) -> Good {
     let folder = format!("{}/../kernels-generated/{target}", env!("CARGO_MANIFEST_DIR"));
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let manifest: Value = serde_json::from_str(&read(&format!("{folder}/manifest.json"))).expect("JSON");
+    let pack = Pack::open(&folder).unwrap_or_else(|error| panic!("{error}"));
+    let (_, text) = pack
+        .manifest()
+        .kernel(problem.id)
+        .map(|at| pack.image(&pack.manifest().kernels[at], ImageKind::Ptx).unwrap_or_else(|error| panic!("{error}")))
+        .unwrap_or_else(|| panic!("no kernel {}", problem.id));
+    let text = String::from_utf8(text.into_owned()).expect("text");
+    let manifest = std::fs::read_to_string(format!("{folder}/manifest.json")).expect("the manifest beside the pack");
+    let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
     let kernels = manifest["kernels"].as_array().expect("kernels");
     let entry = kernels.iter().find(|kernel| kernel["id"] == problem.id).unwrap_or_else(|| panic!("no kernel {}", problem.id));
-    let text = read(&format!("{folder}/{}", entry["ptx"]["path"].as_str().expect("a path")));
     let stages = entry["config"]["stages"].as_str().and_then(|stages| stages.parse().ok());
     let name = problem.id.trim_start_matches("gemm_").to_string();
     let spec = spec(format!("{target}/{name}"), text, entry, problem);

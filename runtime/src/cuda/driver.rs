@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use cudarc::driver::sys;
 
+use crate::compat::CudaVersion;
 use crate::device::DeviceError;
 
 /// `cuLibrary*` and `cuTensorMap*` came with CUDA 12.0; looking up a function that the driver lacks would panic.
@@ -159,7 +160,7 @@ fn ready() -> Result<(), DeviceError> {
             // SAFETY: the library is present, and this function has been in it since CUDA 2.2.
             check(unsafe { sys::cuDriverGetVersion(&mut version) }, "cuDriverGetVersion", what)?;
             if version < OLDEST_DRIVER {
-                let dotted = |version: c_int| format!("{}.{}", version / 1000, version % 1000 / 10);
+                let dotted = |version: c_int| CudaVersion::from_number(version.unsigned_abs()).to_string();
                 return Err(DeviceError::DriverTooOld { found: dotted(version), needed: dotted(OLDEST_DRIVER) });
             }
             // SAFETY: as above; the flags must be 0.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use cudarc::driver::sys;
 
 use crate::arch::ComputeCapability;
+use crate::compat::CudaVersion;
 use crate::device::{
     ArgValue, Device, DeviceError, EncodedTensorMap, Geometry, ImageKind, KernelImage, Stream, TensorMapArg, TensorMapDesc,
 };
@@ -32,6 +33,7 @@ pub struct CudaDevice {
     context: Arc<Context>,
     name: String,
     capability: ComputeCapability,
+    driver: CudaVersion,
     sm_count: u32,
 }
 
@@ -70,6 +72,7 @@ impl CudaDevice {
         Ok(CudaDevice {
             name: driver::name(device)?,
             capability: ComputeCapability { major, minor },
+            driver: CudaVersion::from_number(driver::version()?),
             sm_count: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             context: Arc::new(context),
         })
@@ -87,6 +90,10 @@ impl Device for CudaDevice {
 
     fn capability(&self) -> ComputeCapability {
         self.capability
+    }
+
+    fn driver(&self) -> Option<CudaVersion> {
+        Some(self.driver)
     }
 
     fn sm_count(&self) -> u32 {

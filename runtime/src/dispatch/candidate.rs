@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::policy::SelectError;
-use crate::expr::{Expr, VarId, Vars};
+use crate::expr::{Expr, Scope, VarId, Vars};
 use crate::manifest::Kernel;
 use crate::plan::{Plan, PlanLaunch};
 
@@ -12,15 +12,24 @@ pub(super) struct Candidate {
     pub(super) id: String,
     pub(super) op: String,
     pub(super) class: String,
-    requires: Vec<Expr>,
-    launches: Vec<Conditions>,
+    /// Of the plan and of its kernels, each once.
+    conditions: Vec<Condition>,
+    /// Of kernels whose launch sets variables, where those could not be written into the conditions.
+    launches: Vec<Scoped>,
     /// Its rows do not depend on the first axis, nor does whether it fits.
     pub(super) batch_invariant: bool,
 }
 
+#[derive(Clone, Debug)]
+struct Condition {
+    expr: Expr,
+    /// `variable % number == 0`, which most are, and which needs no interpreter.
+    multiple: Option<(VarId, i64)>,
+}
+
 /// What one launch's kernel requires, and the variables it sees besides the problem's.
 #[derive(Clone, Debug)]
-struct Conditions {
+struct Scoped {
     sets: Vec<(VarId, Expr)>,
     requires: Vec<Expr>,
 }
@@ -28,51 +37,65 @@ struct Conditions {
 impl Candidate {
     /// `first` is the first axis of its class's table.
     pub(super) fn new(plan: &Plan, kernels: &HashMap<&str, &Kernel>, first: VarId) -> Self {
-        let used: Vec<&Kernel> = plan.launches.iter().filter_map(|launch| kernels.get(&*launch.kernel).copied()).collect();
-        let launches: Vec<Conditions> = plan
-            .launches
-            .iter()
-            .zip(&used)
-            .map(|(launch, kernel)| Conditions { sets: sets(launch), requires: kernel.requires.clone() })
-            .collect();
         let with_first = |expr: &Expr| expr.mentions(first);
-        let depends_on_first = plan.requires.iter().any(with_first)
-            || launches.iter().any(|c| c.requires.iter().any(with_first) || c.sets.iter().any(|(_, expr)| with_first(expr)));
-        Candidate {
+        let mut candidate = Candidate {
             id: plan.id.clone(),
             op: plan.op.clone(),
             class: plan.class.clone(),
-            requires: plan.requires.clone(),
-            batch_invariant: !depends_on_first && used.iter().all(|kernel| kernel.numerics.batch_invariant),
-            launches,
+            conditions: Vec::new(),
+            launches: Vec::new(),
+            batch_invariant: !plan.requires.iter().any(with_first),
+        };
+        plan.requires.iter().for_each(|expr| candidate.add(expr.clone()));
+        for launch in &plan.launches {
+            let Some(kernel) = kernels.get(&*launch.kernel) else { continue };
+            let sets = sets(launch);
+            candidate.batch_invariant &= kernel.numerics.batch_invariant
+                && !kernel.requires.iter().any(with_first)
+                && !sets.iter().any(|(_, expr)| with_first(expr));
+            let replaced: Option<Vec<Expr>> = kernel.requires.iter().map(|expr| expr.replaced(&sets)).collect();
+            match replaced {
+                Some(requires) => requires.into_iter().for_each(|expr| candidate.add(expr)),
+                None => candidate.launches.push(Scoped { sets, requires: kernel.requires.clone() }),
+            }
         }
+        candidate
     }
 
     /// The first condition that does not hold.
-    pub(super) fn unmet(&self, vars: &Vars) -> Result<Option<&Expr>, SelectError> {
-        for requirement in &self.requires {
-            if !requirement.holds(vars)? {
-                return Ok(Some(requirement));
+    pub(super) fn unmet(&self, scope: Scope<'_>) -> Result<Option<&Expr>, SelectError> {
+        for condition in &self.conditions {
+            if !condition.holds(scope)? {
+                return Ok(Some(&condition.expr));
             }
         }
-        for Conditions { sets, requires } in &self.launches {
-            if requires.is_empty() {
-                continue;
-            }
-            let inner;
-            let scope = if sets.is_empty() {
-                vars
-            } else {
-                inner = scope(vars, sets)?;
-                &inner
-            };
+        for Scoped { sets, requires } in &self.launches {
+            let inner = self::scope(&scope.all()?, sets)?;
             for requirement in requires {
-                if !requirement.holds(scope)? {
+                if !requirement.holds(&inner)? {
                     return Ok(Some(requirement));
                 }
             }
         }
         Ok(None)
+    }
+
+    fn add(&mut self, expr: Expr) {
+        if !self.conditions.iter().any(|known| known.expr.same_code(&expr)) {
+            self.conditions.push(Condition { multiple: expr.as_multiple(), expr });
+        }
+    }
+}
+
+impl Condition {
+    fn holds(&self, scope: Scope<'_>) -> Result<bool, SelectError> {
+        if let Some((var, of)) = self.multiple
+            && let Some(value) = scope.get(var)
+        {
+            return Ok(value % of == 0);
+        }
+        // Without a value, the expression says which variable it lacks.
+        Ok(self.expr.eval_in(scope)? != 0)
     }
 }
 
@@ -91,7 +114,8 @@ pub(crate) fn scope(vars: &Vars, sets: &[(VarId, Expr)]) -> Result<Vars, SelectE
 }
 
 /// `m = 1, n = 8`, for messages.
-pub(super) fn describe(vars: &Vars) -> String {
-    let parts: Vec<String> = vars.iter().map(|(id, value)| format!("{} = {value}", id.name())).collect();
+pub(super) fn describe(scope: Scope<'_>) -> String {
+    let all = scope.all().unwrap_or(*scope.vars);
+    let parts: Vec<String> = all.iter().map(|(id, value)| format!("{} = {value}", id.name())).collect();
     parts.join(", ")
 }

@@ -6,7 +6,7 @@ use super::candidate::{Candidate, describe};
 use super::check::MAX_AXES;
 use super::policy::{Policy, SelectError};
 use super::table::{CellIndex, Dispatch, PlanIndex};
-use crate::expr::{VarId, Vars};
+use crate::expr::{Scope, VarId, Vars};
 use crate::manifest::{Kernel, Manifest};
 use crate::plan::Plan;
 
@@ -77,23 +77,32 @@ impl Dispatcher {
 
     /// As [`Dispatcher::select`], in a class found before. Takes no lock and allocates nothing on success.
     pub fn select_in(&self, class: ClassId, vars: &Vars, policy: Policy<'_>) -> Result<PlanIndex, SelectError> {
+        self.choose(class, vars.into(), policy)
+    }
+
+    /// Whether a plan is correct for a problem; the error names the condition that does not hold.
+    pub fn check(&self, plan: PlanIndex, vars: &Vars) -> Result<(), SelectError> {
+        self.check_in(plan, vars.into())
+    }
+
+    pub(crate) fn choose(&self, class: ClassId, scope: Scope<'_>, policy: Policy<'_>) -> Result<PlanIndex, SelectError> {
         let Some(table) = self.tables.get(class.0 as usize) else {
             return Err(SelectError::UnknownClass { op: "an op".to_owned(), class: "of another pack".to_owned() });
         };
         match policy {
             Policy::Fastest => {
                 let mut values = [0; MAX_AXES];
-                let values = table.values(vars, 0, &mut values)?;
-                let found = self.first_fit(table.table.plans(values), vars, |_| true)?;
-                found.ok_or_else(|| table.no_plan(vars, "fastest"))
+                let values = table.values(scope, 0, &mut values)?;
+                let found = self.first_fit(table.table.plans(values), scope, |_| true)?;
+                found.ok_or_else(|| table.no_plan(scope, "fastest"))
             }
             Policy::BatchInvariant => {
                 let mut values = [0; MAX_AXES];
-                let values = table.values(vars, 1, &mut values)?;
+                let values = table.values(scope, 1, &mut values)?;
                 let fit = |cell: CellIndex| {
-                    self.first_fit(&table.table.cells[cell.0 as usize], vars, |candidate| candidate.batch_invariant)
+                    self.first_fit(&table.table.cells[cell.0 as usize], scope, |candidate| candidate.batch_invariant)
                 };
-                table.table.from_largest(values, fit)?.ok_or_else(|| table.no_plan(vars, "batch-invariant"))
+                table.table.from_largest(values, fit)?.ok_or_else(|| table.no_plan(scope, "batch-invariant"))
             }
             Policy::Pinned(id) => {
                 let of_class = |plan: &PlanIndex| {
@@ -105,21 +114,20 @@ impl Dispatcher {
                     op: table.table.op.clone(),
                     class: table.table.class.clone(),
                 })?;
-                self.check(plan, vars)?;
+                self.check_in(plan, scope)?;
                 Ok(plan)
             }
         }
     }
 
-    /// Whether a plan is correct for a problem; the error names the condition that does not hold.
-    pub fn check(&self, plan: PlanIndex, vars: &Vars) -> Result<(), SelectError> {
+    pub(crate) fn check_in(&self, plan: PlanIndex, scope: Scope<'_>) -> Result<(), SelectError> {
         let candidate = &self.plans[plan.0 as usize];
-        match candidate.unmet(vars)? {
+        match candidate.unmet(scope)? {
             None => Ok(()),
             Some(requirement) => Err(SelectError::Unfit {
                 id: candidate.id.clone(),
                 requirement: requirement.text().to_owned(),
-                problem: describe(vars),
+                problem: describe(scope),
             }),
         }
     }
@@ -127,12 +135,12 @@ impl Dispatcher {
     fn first_fit(
         &self,
         plans: &[PlanIndex],
-        vars: &Vars,
+        scope: Scope<'_>,
         eligible: impl Fn(&Candidate) -> bool,
     ) -> Result<Option<PlanIndex>, SelectError> {
         for &plan in plans {
             let candidate = &self.plans[plan.0 as usize];
-            if eligible(candidate) && candidate.unmet(vars)?.is_none() {
+            if eligible(candidate) && candidate.unmet(scope)?.is_none() {
                 return Ok(Some(plan));
             }
         }
@@ -150,17 +158,17 @@ impl Table {
     }
 
     /// The problem's values of the axes from `first` on, into `room`; the manifest's checks found that they fit.
-    fn values<'r>(&self, vars: &Vars, first: usize, room: &'r mut [i64; MAX_AXES]) -> Result<&'r [i64], SelectError> {
+    fn values<'r>(&self, scope: Scope<'_>, first: usize, room: &'r mut [i64; MAX_AXES]) -> Result<&'r [i64], SelectError> {
         for (value, &axis) in room.iter_mut().zip(&self.axes).skip(first) {
-            *value = vars.get(axis).ok_or(SelectError::MissingVariable(axis))?;
+            *value = scope.get(axis).ok_or(SelectError::MissingVariable(axis))?;
         }
         Ok(&room[..self.axes.len()])
     }
 
     #[cold]
-    fn no_plan(&self, vars: &Vars, policy: &'static str) -> SelectError {
+    fn no_plan(&self, scope: Scope<'_>, policy: &'static str) -> SelectError {
         let Dispatch { op, class, .. } = &self.table;
-        SelectError::NoPlan { op: op.clone(), class: class.clone(), problem: describe(vars), policy }
+        SelectError::NoPlan { op: op.clone(), class: class.clone(), problem: describe(scope), policy }
     }
 }
 

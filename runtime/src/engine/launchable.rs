@@ -8,7 +8,7 @@ use super::recipe::{ArgRecipe, Home, LaunchRecipe, Recipe, kernel_of};
 use crate::device::{ArgValue, Device, DeviceError, EncodedTensorMap, Geometry, Stream, TensorMapArg, Workspaces};
 use crate::dispatch::PlanIndex;
 use crate::dtype::Dtype;
-use crate::expr::{Expr, Values, Vars};
+use crate::expr::{Expr, Scope, Values};
 use crate::manifest::{Kernel, Launch, Manifest, ParamKind};
 use crate::plan::{Plan, Role};
 
@@ -102,8 +102,8 @@ impl<D: Device> Launchable<D> {
         self.stream = Some(stream);
     }
 
-    /// Without sizes yet.
-    pub(super) fn new(plan: PlanIndex, engine: u64, recipe: Arc<Recipe>, spec: &Plan, kernels: Vec<Arc<D::Kernel>>) -> Self {
+    /// Without sizes and steps yet.
+    pub(super) fn new(plan: PlanIndex, engine: u64, recipe: Arc<Recipe>, spec: &Plan) -> Self {
         let info = |tensor: &super::recipe::Tensor| TensorInfo {
             name: tensor.name.clone(),
             dtype: spec.tensors[tensor.at].dtype,
@@ -111,11 +111,6 @@ impl<D: Device> Launchable<D> {
             shape: vec![0; tensor.extents.len()],
             bytes: 0,
             alignment: tensor.alignment,
-        };
-        let step = |(launch, kernel): (&LaunchRecipe, Arc<D::Kernel>)| Step {
-            kernel,
-            geometry: None,
-            args: launch.args.iter().map(blank).collect(),
         };
         let count = recipe.workspaces.len();
         Launchable {
@@ -126,7 +121,7 @@ impl<D: Device> Launchable<D> {
             values: recipe.program.room(),
             scalars: vec![0.0; recipe.scalars.len()],
             tensors: recipe.tensors.iter().map(info).collect(),
-            steps: recipe.launches.iter().zip(kernels).map(step).collect(),
+            steps: Vec::with_capacity(recipe.launches.len()),
             bound: vec![None; recipe.tensors.len()],
             rooms: Rooms {
                 sizes: vec![0; count],
@@ -140,33 +135,47 @@ impl<D: Device> Launchable<D> {
         }
     }
 
-    /// Makes the sizes, arguments and places of a problem. `check` says which condition does not hold.
-    pub(super) fn fill(
+    pub(super) fn add_step(&mut self, launch: &LaunchRecipe, kernel: Arc<D::Kernel>) {
+        self.steps.push(Step { kernel, geometry: None, args: launch.args.iter().map(blank).collect() });
+    }
+
+    /// Computes the values of a problem and the sizes of its tensors. `check` says which condition does not hold.
+    pub(super) fn measure(
         &mut self,
-        device: &D,
-        manifest: &Manifest,
-        vars: &Vars,
+        plan: &Plan,
+        scope: Scope<'_>,
         scalars: &[(&str, f32)],
-        memory: Memory,
         check: impl FnOnce() -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         self.ready = false;
-        let recipe = Arc::clone(&self.recipe);
-        let plan = &manifest.plans[self.plan.0 as usize];
-        recipe.program.run(vars, &mut self.values);
+        let recipe = &*self.recipe;
+        recipe.program.run(scope, &mut self.values);
         if !recipe.requires.iter().all(|&id| self.values.get(id).is_some_and(|value| value != 0)) {
             check()?;
         }
-        self.set_scalars(&recipe, plan, scalars)?;
+        set_scalars(&mut self.scalars, recipe, plan, scalars)?;
         for (info, tensor) in self.tensors.iter_mut().zip(&recipe.tensors) {
-            info.bytes = extents(plan, tensor, &self.values, vars, |dim, extent| info.shape[dim] = extent)?;
+            info.bytes = extents(plan, tensor, &self.values, scope, |dim, extent| info.shape[dim] = extent)?;
         }
         for (size, tensor) in self.rooms.sizes.iter_mut().zip(&recipe.workspaces) {
-            *size = extents(plan, tensor, &self.values, vars, |_, _| {})?;
+            *size = extents(plan, tensor, &self.values, scope, |_, _| {})?;
         }
+        Ok(())
+    }
+
+    /// Finds places for the workspaces and makes the arguments, after [`Launchable::measure`] for the same problem.
+    pub(super) fn arrange(
+        &mut self,
+        device: &D,
+        manifest: &Manifest,
+        scope: Scope<'_>,
+        memory: Memory,
+    ) -> Result<(), EngineError> {
+        let recipe = Arc::clone(&self.recipe);
+        let plan = &manifest.plans[self.plan.0 as usize];
         self.rooms.place(device, plan, &recipe, memory)?;
         for (at, launch) in recipe.launches.iter().enumerate() {
-            self.set_step(device, manifest, plan, launch, at, vars)?;
+            self.set_step(device, manifest, plan, launch, at, scope)?;
         }
         self.ready = true;
         Ok(())
@@ -208,18 +217,6 @@ impl<D: Device> Launchable<D> {
         Ok(())
     }
 
-    fn set_scalars(&mut self, recipe: &Recipe, plan: &Plan, given: &[(&str, f32)]) -> Result<(), EngineError> {
-        if let Some((scalar, _)) = given.iter().find(|(name, _)| !recipe.scalars.iter().any(|known| known == name)) {
-            return Err(EngineError::UnusedScalar { plan: plan.id.clone(), scalar: (*scalar).to_owned() });
-        }
-        for (value, name) in self.scalars.iter_mut().zip(&recipe.scalars) {
-            let found = given.iter().find(|(given, _)| given == name);
-            let missing = || EngineError::MissingScalar { plan: plan.id.clone(), scalar: name.clone() };
-            *value = found.ok_or_else(missing)?.1;
-        }
-        Ok(())
-    }
-
     fn set_step(
         &mut self,
         device: &D,
@@ -227,10 +224,10 @@ impl<D: Device> Launchable<D> {
         plan: &Plan,
         launch: &LaunchRecipe,
         at: usize,
-        vars: &Vars,
+        scope: Scope<'_>,
     ) -> Result<(), EngineError> {
         let (kernel, values) = (kernel_of(manifest, launch), &self.values);
-        let value = |id, expr: &Expr| Recipe::value(values, id, expr, plan, at, vars);
+        let value = |id, expr: &Expr| Recipe::value(values, id, expr, plan, at, scope);
         let [x, y, z] = [0, 1, 2].map(|axis: usize| value(launch.grid[axis], &kernel.launch.grid[axis]));
         let step = &mut self.steps[at];
         let idle = step.geometry.is_none();
@@ -377,12 +374,25 @@ fn blank(arg: &ArgRecipe) -> ArgValue {
     }
 }
 
+/// The numbers the kernels take, from those the caller names.
+fn set_scalars(values: &mut [f32], recipe: &Recipe, plan: &Plan, given: &[(&str, f32)]) -> Result<(), EngineError> {
+    if let Some((scalar, _)) = given.iter().find(|(name, _)| !recipe.scalars.iter().any(|known| known == name)) {
+        return Err(EngineError::UnusedScalar { plan: plan.id.clone(), scalar: (*scalar).to_owned() });
+    }
+    for (value, name) in values.iter_mut().zip(&recipe.scalars) {
+        let found = given.iter().find(|(given, _)| given == name);
+        let missing = || EngineError::MissingScalar { plan: plan.id.clone(), scalar: name.clone() };
+        *value = found.ok_or_else(missing)?.1;
+    }
+    Ok(())
+}
+
 /// Bytes of a tensor, each extent given to `set`.
 fn extents(
     plan: &Plan,
     tensor: &super::recipe::Tensor,
     values: &Values,
-    vars: &Vars,
+    scope: Scope<'_>,
     mut set: impl FnMut(usize, u64),
 ) -> Result<u64, EngineError> {
     let spec = &plan.tensors[tensor.at];
@@ -390,7 +400,7 @@ fn extents(
     for (dim, &id) in tensor.extents.iter().enumerate() {
         let extent = match values.get(id) {
             Some(extent) => extent,
-            None => spec.shape[dim].eval(vars)?,
+            None => spec.shape[dim].eval_in(scope)?,
         };
         let refused = || EngineError::Extent { plan: plan.id.clone(), tensor: spec.name.clone(), dim, extent };
         let size = u64::try_from(extent).map_err(|_| refused())?;

@@ -24,9 +24,10 @@ mod recipe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::compat::Code;
 use crate::device::{Device, KernelImage, Stream};
-use crate::dispatch::{ClassId, PlanIndex, Policy};
-use crate::expr::{TooManyVars, VarId, Vars};
+use crate::dispatch::{ClassId, PlanIndex, Policy, SelectError};
+use crate::expr::{Scope, Vars};
 use crate::pack::{Pack, PackError};
 use crate::plan::Plan;
 use launchable::Memory;
@@ -42,6 +43,7 @@ pub struct Engine<D: Device> {
     id: u64,
     pack: Pack,
     device: D,
+    code: Code,
     /// By position in the manifest; loaded when first prepared.
     kernels: Vec<Once<Arc<D::Kernel>>>,
     /// By position in the manifest; made when first prepared.
@@ -58,13 +60,13 @@ pub struct Problem<'a> {
 }
 
 impl<D: Device> Engine<D> {
-    /// Joins a pack and a device; refused when the pack's architecture does not run there.
+    /// Joins a pack and a device; refused when neither the pack's machine code nor its PTX runs there.
     pub fn new(pack: Pack, device: D) -> Result<Self, PackError> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        pack.check_device(device.capability())?;
+        let code = pack.check_device(device.capability(), device.driver(), device.wants())?;
         let kernels = pack.manifest().kernels.iter().map(|_| Once::new()).collect();
         let recipes = pack.manifest().plans.iter().map(|_| Once::new()).collect();
-        Ok(Engine { id: NEXT.fetch_add(1, Ordering::Relaxed), pack, device, kernels, recipes })
+        Ok(Engine { id: NEXT.fetch_add(1, Ordering::Relaxed), pack, device, code, kernels, recipes })
     }
 
     /// The pack.
@@ -77,20 +79,33 @@ impl<D: Device> Engine<D> {
         &self.device
     }
 
+    /// What kernels are loaded as: the pack's machine code, or PTX where that does not run here.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Loads every kernel of the pack now, where otherwise each is loaded when a plan first needs it; how many there are.
+    pub fn load_all(&self) -> Result<usize, EngineError> {
+        let count = self.kernels.len();
+        (0..count).try_for_each(|at| self.load(at).map(drop))?;
+        Ok(count)
+    }
+
     /// The plan for a problem on this device. Allocates nothing on success.
     pub fn select(&self, op: &str, class: &str, vars: &Vars, policy: Policy<'_>) -> Result<PlanIndex, EngineError> {
-        Ok(self.pack.dispatcher().select(op, class, &self.with_sms(vars)?, policy)?)
+        let unknown = || SelectError::UnknownClass { op: op.to_owned(), class: class.to_owned() };
+        self.select_in(self.pack.dispatcher().class(op, class).ok_or_else(unknown)?, vars, policy)
     }
 
     /// As [`Engine::select`], in a class that [`crate::dispatch::Dispatcher::class`] found before.
     pub fn select_in(&self, class: ClassId, vars: &Vars, policy: Policy<'_>) -> Result<PlanIndex, EngineError> {
-        Ok(self.pack.dispatcher().select_in(class, &self.with_sms(vars)?, policy)?)
+        Ok(self.pack.dispatcher().choose(class, self.scope(vars), policy)?)
     }
 
     /// Whether a plan is correct for a problem on this device; the error names the condition that does not hold.
     pub fn check(&self, plan: PlanIndex, vars: &Vars) -> Result<(), EngineError> {
         self.plan(plan)?;
-        Ok(self.pack.dispatcher().check(plan, &self.with_sms(vars)?)?)
+        Ok(self.pack.dispatcher().check_in(plan, self.scope(vars))?)
     }
 
     /// Names of the scalars that a plan's kernels take, in order of first use.
@@ -102,12 +117,13 @@ impl<D: Device> Engine<D> {
     pub fn prepare(&self, index: PlanIndex, problem: &Problem<'_>) -> Result<Launchable<D>, EngineError> {
         let plan = self.plan(index)?;
         let recipe = self.recipe(index)?;
-        // Before anything is loaded: a plan that does not fit costs no kernel.
-        let vars = self.with_sms(&problem.vars)?;
-        self.pack.dispatcher().check(index, &vars)?;
-        let kernels = recipe.launches.iter().map(|launch| self.load(launch.kernel)).collect::<Result<_, _>>()?;
-        let mut ready = Launchable::new(index, self.id, Arc::clone(recipe), plan, kernels);
-        self.fill(&mut ready, problem, Memory::Grow)?;
+        let mut ready = Launchable::new(index, self.id, Arc::clone(recipe), plan);
+        // Before anything is loaded: a problem that does not fit costs no kernel.
+        self.measure(&mut ready, problem)?;
+        for launch in &recipe.launches {
+            ready.add_step(launch, self.load(launch.kernel)?);
+        }
+        self.arrange(&mut ready, problem, Memory::Grow)?;
         Ok(ready)
     }
 
@@ -151,9 +167,18 @@ impl<D: Device> Engine<D> {
 
     fn fill(&self, ready: &mut Launchable<D>, problem: &Problem<'_>, memory: Memory) -> Result<(), EngineError> {
         self.own(ready)?;
-        let (index, vars) = (ready.plan, self.with_sms(&problem.vars)?);
-        let check = || Ok(self.pack.dispatcher().check(index, &vars)?);
-        ready.fill(&self.device, self.pack.manifest(), &vars, problem.scalars, memory, check)
+        self.measure(ready, problem)?;
+        self.arrange(ready, problem, memory)
+    }
+
+    fn measure(&self, ready: &mut Launchable<D>, problem: &Problem<'_>) -> Result<(), EngineError> {
+        let (index, scope) = (ready.plan, self.scope(&problem.vars));
+        let check = || Ok(self.pack.dispatcher().check_in(index, scope)?);
+        ready.measure(&self.pack.manifest().plans[index.0 as usize], scope, problem.scalars, check)
+    }
+
+    fn arrange(&self, ready: &mut Launchable<D>, problem: &Problem<'_>, memory: Memory) -> Result<(), EngineError> {
+        ready.arrange(&self.device, self.pack.manifest(), self.scope(&problem.vars), memory)
     }
 
     fn own(&self, ready: &Launchable<D>) -> Result<(), EngineError> {
@@ -173,16 +198,14 @@ impl<D: Device> Engine<D> {
         self.recipes[index.0 as usize].get_or_try(|| Ok(Arc::new(Recipe::new(self.pack.manifest(), plan)?)))
     }
 
-    fn with_sms(&self, vars: &Vars) -> Result<Vars, TooManyVars> {
-        let mut vars = *vars;
-        vars.set(VarId::SMS, i64::from(self.device.sm_count()))?;
-        Ok(vars)
+    fn scope<'a>(&self, vars: &'a Vars) -> Scope<'a> {
+        Scope { vars, sms: Some(i64::from(self.device.sm_count())) }
     }
 
     fn load(&self, at: usize) -> Result<Arc<D::Kernel>, EngineError> {
         let kernel = &self.pack.manifest().kernels[at];
         let loaded = self.kernels[at].get_or_try(|| {
-            let (kind, bytes) = self.pack.image(kernel, self.device.wants())?;
+            let (kind, bytes) = self.pack.image(kernel, self.code.kind())?;
             Ok::<_, EngineError>(Arc::new(self.device.load_kernel(&KernelImage { kernel, kind, bytes: &bytes })?))
         });
         loaded.map(Arc::clone)

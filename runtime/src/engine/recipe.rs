@@ -8,7 +8,7 @@ use super::error::EngineError;
 use super::place::Lifetime;
 use crate::device::TensorMapDesc;
 use crate::dispatch;
-use crate::expr::{Expr, Program, ProgramBuilder, ValueId, Values, VarId, Vars};
+use crate::expr::{Expr, Program, ProgramBuilder, Scope, ValueId, Values, VarId};
 use crate::manifest::{Kernel, Manifest, ParamKind};
 use crate::plan::{Plan, Role};
 use crate::tensor_map;
@@ -134,17 +134,17 @@ impl Recipe {
         expr: &Expr,
         plan: &Plan,
         launch: usize,
-        vars: &Vars,
+        scope: Scope<'_>,
     ) -> Result<i64, EngineError> {
         match values.get(id) {
             Some(value) => Ok(value),
-            None => Self::explain(expr, plan, launch, vars),
+            None => Self::explain(expr, plan, launch, scope),
         }
     }
 
     #[cold]
-    fn explain(expr: &Expr, plan: &Plan, launch: usize, vars: &Vars) -> Result<i64, EngineError> {
-        Ok(expr.eval(&dispatch::scope(vars, &dispatch::sets(&plan.launches[launch]))?)?)
+    fn explain(expr: &Expr, plan: &Plan, launch: usize, scope: Scope<'_>) -> Result<i64, EngineError> {
+        Ok(expr.eval(&dispatch::scope(&scope.all()?, &dispatch::sets(&plan.launches[launch]))?)?)
     }
 }
 

@@ -30,6 +30,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use parse::ParseError;
 pub(crate) use program::{Program, ProgramBuilder, ValueId, Values};
+pub(crate) use vars::Scope;
 pub use vars::{MAX_VARS, TooManyVars, VarId, Vars};
 
 /// A parsed shape expression. Serialised as its text, byte for byte as it was written.
@@ -126,6 +127,10 @@ impl Expr {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn eval(&self, vars: &Vars) -> Result<i64, EvalError> {
+        self.eval_in(vars.into())
+    }
+
+    pub(crate) fn eval_in(&self, scope: Scope<'_>) -> Result<i64, EvalError> {
         let mut stack = [0i64; MAX_STACK];
         let mut top = 0; // number of values on the stack; the parser proved it stays within 1..=MAX_STACK
         let mut pc = 0;
@@ -137,7 +142,7 @@ impl Expr {
                     top += 1;
                 }
                 Op::Var(id) => {
-                    let Some(value) = vars.get(id) else {
+                    let Some(value) = scope.get(id) else {
                         return Err(self.unknown(id));
                     };
                     stack[top] = value;
@@ -177,6 +182,49 @@ impl Expr {
         Ok(self.eval(vars)? != 0)
     }
 
+    /// The expression with others in the place of variables. It keeps its text, for messages. None where it would need too deep
+    /// a stack.
+    pub(crate) fn replaced(&self, sets: &[(VarId, Expr)]) -> Option<Expr> {
+        let mut code = Vec::new();
+        let (mut starts, mut jumps) = (Vec::new(), Vec::new());
+        for op in &self.code {
+            let start = code.len();
+            starts.push(start as u32);
+            match op {
+                Op::Var(id) => match sets.iter().find(|set| set.0 == *id) {
+                    Some((_, expr)) => code.extend(expr.code.iter().map(|op| op.moved(|target| target + start as u32))),
+                    None => code.push(*op),
+                },
+                Op::AndElse(_) | Op::OrElse(_) => {
+                    jumps.push(start);
+                    code.push(*op);
+                }
+                _ => code.push(*op),
+            }
+        }
+        starts.push(code.len() as u32);
+        for at in jumps {
+            code[at] = code[at].moved(|target| starts[target as usize]);
+        }
+        let fits = parse::stack_depth(&code) <= MAX_STACK;
+        fits.then(|| Expr { text: self.text.clone(), code: code.into_boxed_slice() })
+    }
+
+    /// `variable % number == 0`, if it is that.
+    pub(crate) fn as_multiple(&self) -> Option<(VarId, i64)> {
+        match *self.code {
+            [Op::Var(id), Op::Const(of), Op::Binary(Binary::Rem), Op::Const(0), Op::Binary(Binary::Eq)] if of > 0 => {
+                Some((id, of))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether both compute the same in the same way, however they are written.
+    pub(crate) fn same_code(&self, other: &Expr) -> bool {
+        self.code == other.code
+    }
+
     /// Whether `var` occurs in it.
     pub fn mentions(&self, var: VarId) -> bool {
         self.code.contains(&Op::Var(var))
@@ -206,6 +254,17 @@ impl Expr {
         match fault {
             Fault::Division(divisor) => EvalError::Division { expr, divisor },
             Fault::Overflow => EvalError::Overflow { expr },
+        }
+    }
+}
+
+impl Op {
+    /// With another target, if it jumps.
+    fn moved(self, to: impl Fn(u32) -> u32) -> Op {
+        match self {
+            Op::AndElse(target) => Op::AndElse(to(target)),
+            Op::OrElse(target) => Op::OrElse(to(target)),
+            op => op,
         }
     }
 }

@@ -233,7 +233,7 @@ impl<'a> Parser<'a> {
 }
 
 /// Most values on the stack at once. A jump lands where falling through would leave the same depth, so one walk is enough.
-fn stack_depth(code: &[Op]) -> usize {
+pub(super) fn stack_depth(code: &[Op]) -> usize {
     let (mut depth, mut deepest) = (0usize, 0);
     for op in code {
         match op {

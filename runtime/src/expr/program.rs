@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::{Binary, Expr, Op, VarId, Vars};
+use super::{Binary, Expr, Op, Scope, VarId};
 
 /// A value of a [`Program`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,10 +53,10 @@ impl Program {
     }
 
     /// Computes all values for a problem. `room` is this program's.
-    pub(crate) fn run(&self, vars: &Vars, room: &mut Values) {
+    pub(crate) fn run(&self, scope: Scope<'_>, room: &mut Values) {
         let values = room.0.as_mut_slice();
         for &(var, to) in &self.inputs {
-            values[to.0 as usize] = vars.get(var);
+            values[to.0 as usize] = scope.get(var);
         }
         for &(step, to) in &self.steps {
             values[to.0 as usize] = step.value(values);

@@ -194,13 +194,16 @@ fn random_trees_agree_with_the_definition() {
         // The same in a program, where a variable that is replaced stands for the leaf 7.
         let expr: Expr = text.replace('7', "seven").parse().unwrap();
         let seven = builder.add(&"m - 993".parse().unwrap(), &[]);
+        // And written into it, with a jump of its own.
+        let sevens = [(VarId::of("seven"), "(m == 1000 && m > 7) * (m - 993)".parse().unwrap())];
+        assert_eq!(expr.replaced(&sevens).unwrap().eval(&vars()).ok(), tree.value(), "{text}");
         ids.push((builder.add(&expr, &[(VarId::of("seven"), seven)]), tree));
     }
     assert!(with_value > 5_000, "only {with_value} trees had a value");
     let program = builder.finish();
     let mut room = program.room();
-    program.run(&Vars::gemm(12, 1, 1), &mut room);
-    program.run(&vars(), &mut room);
+    program.run((&Vars::gemm(12, 1, 1)).into(), &mut room);
+    program.run((&vars()).into(), &mut room);
     for (id, tree) in ids {
         assert_eq!(room.get(id), tree.value(), "{}", tree.text());
     }

@@ -94,6 +94,38 @@ impl Vars {
     }
 }
 
+/// A problem's variables and what the device says in their place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope<'a> {
+    pub(crate) vars: &'a Vars,
+    /// The value of [`VarId::SMS`], whatever the problem sets.
+    pub(crate) sms: Option<i64>,
+}
+
+impl Scope<'_> {
+    pub(crate) fn get(&self, id: VarId) -> Option<i64> {
+        match self.sms {
+            Some(sms) if id == VarId::SMS => Some(sms),
+            _ => self.vars.get(id),
+        }
+    }
+
+    /// All of it as variables.
+    pub(crate) fn all(&self) -> Result<Vars, TooManyVars> {
+        let mut all = *self.vars;
+        if let Some(sms) = self.sms {
+            all.set(VarId::SMS, sms)?;
+        }
+        Ok(all)
+    }
+}
+
+impl<'a> From<&'a Vars> for Scope<'a> {
+    fn from(vars: &'a Vars) -> Self {
+        Scope { vars, sms: None }
+    }
+}
+
 impl Default for Vars {
     fn default() -> Self {
         Self::new()

@@ -1,6 +1,7 @@
 //! Plans prepared and launched on a device that records.
 
 use tilewright_runtime::arch::ComputeCapability;
+use tilewright_runtime::compat::{Code, JitReason};
 use tilewright_runtime::device::{ArgValue, Geometry, ImageKind, Stream};
 use tilewright_runtime::dispatch::{PlanIndex, Policy};
 use tilewright_runtime::dtype::Dtype;
@@ -116,9 +117,43 @@ fn a_kernel_is_loaded_once_and_as_the_device_wants_it() {
 }
 
 #[test]
+fn ptx_stands_in_where_the_machine_code_does_not_run_and_the_caller_is_told() {
+    let mut plain = manifest();
+    plain.arch = "sm_80".to_owned();
+    let folder = write(&plain);
+    let on = |driver: Option<&str>| {
+        let driver = driver.map(|version| version.parse().unwrap());
+        Engine::new(Pack::open(folder.path()).unwrap(), Recorder { driver, ..Recorder::hopper() })
+    };
+    let engine = on(Some("12.0")).unwrap();
+    assert_eq!(engine.code(), Code::Jit(JitReason::Arch));
+    engine.prepare(TILED, &problem(1, 8, 8)).unwrap();
+    let loaded = engine.device().loaded.take();
+    assert_eq!(loaded, [("gemm_128x256".to_owned(), ImageKind::Ptx, b"gemm_128x256.ptx".to_vec())]);
+    let error = on(Some("11.8")).err().unwrap().to_string();
+    assert!(error.starts_with("the driver supports CUDA 11.8, and the pack's PTX 8.0 needs a driver for CUDA 12.0"), "{error}");
+    assert_eq!(on(None).unwrap().code(), Code::Jit(JitReason::Arch));
+
+    // sm_90a machine code of ptxas 13.0 needs a driver of CUDA 13; its PTX 8.0 does not.
+    let older = Recorder { driver: "12.4".parse().ok(), ..Recorder::hopper() };
+    assert_eq!(Engine::new(pack(), older).unwrap().code(), Code::Jit(JitReason::Driver));
+    let newer = Recorder { driver: "13.0".parse().ok(), ..Recorder::hopper() };
+    assert_eq!(Engine::new(pack(), newer).unwrap().code(), Code::Cubin);
+}
+
+#[test]
+fn every_kernel_can_be_loaded_ahead() {
+    let engine = engine();
+    assert_eq!(engine.load_all().unwrap(), 4);
+    assert_eq!(engine.device().loaded.take().len(), 4);
+    engine.prepare(TILED, &problem(1, 8, 8)).unwrap();
+    assert!(engine.device().loaded.take().is_empty(), "loaded once");
+}
+
+#[test]
 fn another_device_is_refused() {
     let ampere = Recorder { capability: ComputeCapability { major: 8, minor: 0 }, ..Recorder::hopper() };
-    assert!(matches!(Engine::new(pack(), ampere), Err(PackError::WrongArch { .. })));
+    assert!(matches!(Engine::new(pack(), ampere), Err(PackError::Compat(_))));
 }
 
 #[test]

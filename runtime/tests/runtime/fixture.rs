@@ -1,10 +1,13 @@
 //! A small pack on disk and a device that records what it is asked to do.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fs;
 
 use tempfile::TempDir;
 use tilewright_runtime::arch::ComputeCapability;
+use tilewright_runtime::archive;
+use tilewright_runtime::compat::CudaVersion;
 use tilewright_runtime::device::{
     ArgValue, Device, DeviceError, EncodedTensorMap, Geometry, ImageKind, KernelImage, Stream, TensorMapDesc,
 };
@@ -40,6 +43,19 @@ pub fn write(manifest: &Manifest) -> TempDir {
     folder
 }
 
+/// The files of the pack of `manifest`, itself among them.
+pub fn files(manifest: &Manifest) -> BTreeMap<String, Vec<u8>> {
+    let kernels = manifest.kernels.iter().flat_map(|kernel| kernel.files());
+    let mut files: BTreeMap<_, _> = kernels.map(|(_, file)| (file.path.clone(), file.path.clone().into_bytes())).collect();
+    files.insert("manifest.json".to_owned(), manifest.to_json().unwrap().into_bytes());
+    files
+}
+
+/// The pack of `manifest` as the bytes of one file.
+pub fn packed(manifest: &Manifest) -> Vec<u8> {
+    archive::write(&files(manifest), archive::LEVEL).unwrap()
+}
+
 /// The fixture, embedded: needs no folder that outlives the call.
 pub fn pack() -> Pack {
     let manifest = manifest();
@@ -61,6 +77,7 @@ pub type Launched = (String, Geometry, Vec<ArgValue>, Stream);
 /// Records; runs nothing.
 pub struct Recorder {
     pub capability: ComputeCapability,
+    pub driver: Option<CudaVersion>,
     pub wants: ImageKind,
     pub loaded: RefCell<Vec<(String, ImageKind, Vec<u8>)>>,
     pub encoded: RefCell<Vec<TensorMapDesc>>,
@@ -68,18 +85,22 @@ pub struct Recorder {
     pub next_address: Cell<u64>,
     /// The next encoding fails.
     pub fail_encoding: Cell<bool>,
+    /// The next kernel does not load.
+    pub fail_loading: Cell<bool>,
 }
 
 impl Recorder {
     pub fn hopper() -> Self {
         Recorder {
             capability: ComputeCapability { major: 9, minor: 0 },
+            driver: None,
             wants: ImageKind::Cubin,
             loaded: RefCell::default(),
             encoded: RefCell::default(),
             launches: RefCell::default(),
             next_address: Cell::new(0x7000_0000),
             fail_encoding: Cell::new(false),
+            fail_loading: Cell::new(false),
         }
     }
 }
@@ -90,6 +111,10 @@ impl Device for Recorder {
 
     fn capability(&self) -> ComputeCapability {
         self.capability
+    }
+
+    fn driver(&self) -> Option<CudaVersion> {
+        self.driver
     }
 
     fn sm_count(&self) -> u32 {
@@ -118,6 +143,9 @@ impl Device for Recorder {
     }
 
     fn load_kernel(&self, image: &KernelImage<'_>) -> Result<String, DeviceError> {
+        if self.fail_loading.take() {
+            return Err(DeviceError::Refused { what: "loading".to_owned(), why: "told to".to_owned() });
+        }
         self.loaded.borrow_mut().push((image.kernel.id.clone(), image.kind, image.bytes.to_vec()));
         Ok(image.kernel.entry.clone())
     }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use tilewright_runtime::arch::ComputeCapability;
+use tilewright_runtime::compat::{Code, JitReason};
 use tilewright_runtime::device::ImageKind;
 use tilewright_runtime::manifest::Manifest;
 use tilewright_runtime::pack::{Pack, PackError};
@@ -140,16 +141,71 @@ fn a_foreign_schema_is_refused_before_its_fields() {
 }
 
 #[test]
-fn another_architecture_is_refused() {
+fn a_device_gets_machine_code_or_ptx_or_a_reason() {
     let folder = write(&manifest());
     let pack = Pack::open(folder.path()).unwrap();
-    pack.check_device(ComputeCapability { major: 9, minor: 0 }).unwrap();
-    let error = pack.check_device(ComputeCapability { major: 10, minor: 0 }).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the pack is for sm_90a, and the device has compute capability 10.0: use the pack for its target"
-    );
+    let check = |major, minor, wants| pack.check_device(ComputeCapability { major, minor }, None, wants);
+    assert_eq!(check(9, 0, ImageKind::Cubin), Ok(Code::Cubin));
+    assert_eq!(check(9, 0, ImageKind::Ptx), Ok(Code::Ptx));
+    let expected = "the pack is for sm_90a, whose machine code and PTX run on compute capability 9.0 alone, and the device has \
+                    10.0: use the pack for its target";
+    assert_eq!(check(10, 0, ImageKind::Cubin).unwrap_err().to_string(), expected);
+    assert_eq!(check(10, 0, ImageKind::Ptx).unwrap_err().to_string(), expected);
     assert!(refusal_of(|m| m.arch = "hopper".to_owned()).starts_with("arch: `hopper` is no architecture"));
+
+    let mut plain = manifest();
+    plain.arch = "sm_86".to_owned();
+    let folder = write(&plain);
+    let pack = Pack::open(folder.path()).unwrap();
+    let check = |major, minor| pack.check_device(ComputeCapability { major, minor }, None, ImageKind::Cubin);
+    assert_eq!(check(8, 9), Ok(Code::Cubin));
+    assert_eq!(check(12, 0), Ok(Code::Jit(JitReason::Arch)));
+    let expected = "the pack is for sm_86, and the device has compute capability 8.0: use the pack for its target";
+    assert_eq!(check(8, 0).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn versions_are_refused_by_name() {
+    let versioned = |ptx: &str, ptxas: &str, driver: &str| {
+        let mut manifest = manifest();
+        (manifest.toolchain.ptx_version, manifest.toolchain.ptxas) = (ptx.to_owned(), ptxas.to_owned());
+        let folder = write(&manifest);
+        let pack = Pack::open(folder.path()).unwrap();
+        let hopper = ComputeCapability { major: 9, minor: 0 };
+        pack.check_device(hopper, driver.parse().ok(), ImageKind::Cubin).map_err(|error| error.to_string())
+    };
+    assert_eq!(versioned("8.1", "13.0.88", "13.0"), Ok(Code::Cubin));
+    assert_eq!(versioned("8.1", "13.0.88", "12.1"), Ok(Code::Jit(JitReason::Driver)));
+    assert_eq!(versioned("8.1", "12.9.1", "12.1"), Ok(Code::Cubin), "a minor version of the assembler is no matter");
+    let error = versioned("8.8", "13.0.88", "12.4").unwrap_err();
+    assert_eq!(
+        error,
+        "the driver supports CUDA 12.4, and the pack's PTX 8.8 needs a driver for CUDA 12.9 or later (its machine code is of a \
+         later CUDA, too): update the driver"
+    );
+    let error = versioned("12.0", "13.0.88", "12.4").unwrap_err();
+    assert_eq!(error, "toolchain.ptx_version: PTX 12.0 is newer than this runtime knows: use the runtime the pack came with");
+    let error = refusal_of(|m| m.toolchain.ptx_version = "eight".to_owned());
+    assert_eq!(error, "toolchain.ptx_version: `eight` is no version: expected <major>.<minor>");
+    let error = refusal(|_| r#"{"schema": 9, "toolchain": {"tilewright": "3.1.0"}}"#.to_owned());
+    let here = env!("CARGO_PKG_VERSION");
+    assert!(error.starts_with(&format!("schema 9 of tilewright 3.1.0, but this runtime ({here}) reads schema ")), "{error}");
+}
+
+#[test]
+fn a_manifest_that_was_changed_is_refused_though_it_reads_well() {
+    let changed = refusal(|text| text.replacen("\"shared_bytes\":1", "\"shared_bytes\":2", 1));
+    assert_eq!(changed, "blake3: not that of the lines before it; copy the pack again, or have `gen` write it");
+    let unsealed = refusal(|text| format!("{}\n}}\n", text.rsplit_once(",\n").unwrap().0));
+    assert!(unsealed.starts_with("blake3: the last line with it is missing"), "{unsealed}");
+}
+
+#[test]
+fn a_refusal_is_one_short_line_whatever_a_file_says() {
+    let long = refusal_of(|m| m.kernels[0].id = "x\n".repeat(5000));
+    assert!(long.len() < 1500, "{} bytes", long.len());
+    let error = refusal(|text| text.replacen("\"entry\"", "\"en\\ntry\"", 1));
+    assert!(error.contains("unknown field `en\\ntry`"), "{error}");
 }
 
 #[test]
@@ -161,6 +217,9 @@ fn impossible_values_are_refused() {
         (|m| m.kernels[0].entry = String::new(), "kernels[gemm_128x256].entry: \"\" is no symbol"),
         (|m| m.kernels[0].ptx.path = "../x.ptx".into(), "kernels[gemm_128x256].ptx: path \"../x.ptx\" must be relative"),
         (|m| m.kernels[0].ptx.path = "/etc/passwd".into(), "kernels[gemm_128x256].ptx: path \"/etc/passwd\""),
+        (|m| m.kernels[0].ptx.path = "kernels.pack".into(), "kernels[gemm_128x256].ptx: path \"kernels.pack\" is used twice"),
+        (|m| m.kernels[1].ptx = m.kernels[0].ptx.clone(), "kernels[gemm_split].ptx: path \"gemm_128x256.ptx\" is used twice"),
+        (|m| m.kernels[0].ptx.bytes = 1 << 63, "kernels[gemm_128x256].ptx: 9223372036854775808 bytes, at most"),
         (|m| m.kernels[0].ptx.blake3 = "00".into(), "kernels[gemm_128x256].ptx: blake3 \"00\""),
         (|m| m.kernels[0].launch.block = [0, 1, 1], "kernels[gemm_128x256].launch.block: [0, 1, 1]"),
         (|m| m.kernels[0].launch.block = [1 << 31, 1 << 31, 4], "kernels[gemm_128x256].launch.block"),
