@@ -25,7 +25,7 @@ fn task(m: i64, n: i64, k: i64) -> Task {
 
 fn bench(task: &Task) -> Bench {
     let space = space::of(Arch::Sm80, &task.op, &task.class).unwrap();
-    let ranking = Ranking::new(&*space, &DeviceProfile::typical(Arch::Sm80), task).unwrap();
+    let ranking = Ranking::new(&*space, DeviceProfile::typical(Arch::Sm80), task).unwrap();
     let legal = ranking.points.iter().map(|p| &p.0).filter(|p| space.check(task, p).is_ok()).cloned().collect();
     let model = ranking.points.iter().cloned().collect();
     Bench { space, ranking, legal, model }
@@ -252,6 +252,6 @@ fn a_task_that_the_space_has_nothing_for_says_why() {
     let t = task(512, 4096, 4096);
     let space = space::of(Arch::Sm80, &t.op, &t.class).unwrap();
     let odd = Task { sizes: [("m".to_string(), 4)].into(), ..t };
-    let error = Ranking::new(&*space, &DeviceProfile::typical(Arch::Sm80), &odd).unwrap_err().to_string();
+    let error = Ranking::new(&*space, DeviceProfile::typical(Arch::Sm80), &odd).unwrap_err().to_string();
     assert!(error.contains("has no candidate") && error.contains("sizes: a gemm has sizes m, n and k"), "{error}");
 }

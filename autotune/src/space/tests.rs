@@ -3,6 +3,7 @@ use super::*;
 use std::collections::BTreeMap;
 use tilewright_ir::DType;
 
+use tilewright_templates::attention::{AttentionProblem, DecodeProblem};
 use tilewright_templates::gemm::GemmProblem;
 
 fn task(op: &str, class: &str, sizes: &[(&str, i64)]) -> Task {
@@ -25,6 +26,24 @@ fn samples() -> Vec<(Arch, Box<dyn Space>, Task)> {
         (Arch::Sm80, "gemm", dense(DType::F16), &gemm),
         (Arch::Sm90a, "gemm", dense(DType::E4M3), &gemm),
         (Arch::Sm90a, "gemm", packed(), &gemm),
+        (
+            Arch::Sm90a,
+            "gemm_grouped",
+            format!("{},groups=offsets", dense(DType::BF16)),
+            &[("tokens", 4096), ("e", 8), ("n", 4096), ("k", 4096)],
+        ),
+        (
+            Arch::Sm90a,
+            "attention",
+            AttentionProblem { causal: true, ..AttentionProblem::plain(DType::BF16, 128) }.class(),
+            &[("sq", 4096), ("hq", 32), ("hkv", 8)],
+        ),
+        (
+            Arch::Sm90a,
+            "attention_decode",
+            DecodeProblem::plain(DType::BF16, 128).class(),
+            &[("batch", 16), ("hq", 32), ("hkv", 8), ("page", 64), ("max_pages", 128)],
+        ),
     ];
     list.into_iter().map(|(arch, op, class, sizes)| (arch, of(arch, op, &class).unwrap(), task(op, &class, sizes))).collect()
 }
@@ -40,7 +59,7 @@ fn time() {
         let good: Vec<_> = points.iter().filter(|p| space.promising(&task, p).is_ok()).collect();
         let cheap = t.elapsed();
         let t = std::time::Instant::now();
-        good.iter().for_each(|p| assert!(space.estimate(&DeviceProfile::typical(arch), &task, p, None).seconds > 0.0));
+        good.iter().for_each(|p| assert!(space.estimate(DeviceProfile::typical(arch), &task, p, None).seconds > 0.0));
         let model = t.elapsed();
         let t = std::time::Instant::now();
         let mut why = BTreeMap::<_, (u32, String)>::new();
