@@ -16,6 +16,7 @@ mod promises;
 mod run;
 mod scene;
 mod show;
+mod tune;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -38,7 +39,9 @@ fn main() -> ExitCode {
             Some(Command::Scene(args)) => scene::scene(&args),
             Some(Command::Explain(args)) => explain::explain(&args),
             Some(Command::Show(args)) => show::show(&args),
+            Some(Command::Tune(args)) => tune::tune(&args),
             Some(Command::CodegenWorker) => return tilewright_codegen::worker::worker_main(),
+            Some(Command::TuneWorker) => return tune::worker(),
         }
         .map_or_else(
             |e| {

@@ -24,3 +24,4 @@ mod run;
 mod scene;
 mod sparse_conv;
 mod sparse_network;
+mod tune;

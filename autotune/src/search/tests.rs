@@ -1,5 +1,5 @@
 use super::*;
-use crate::device::DeviceProfile;
+use crate::device::{Capabilities, DeviceProfile};
 use crate::log::{DeviceId, Identity, Source, TrialLog, merge};
 use crate::random::hash;
 use crate::record::{Expected, Record, RecordError};
@@ -54,7 +54,8 @@ impl Bench {
 }
 
 fn identity(settings: &Settings) -> Identity {
-    let device = DeviceId { profile: "a100".into(), capabilities: [("sms".to_string(), 108)].into() };
+    let profile = DeviceProfile::typical(Arch::Sm80);
+    let device = DeviceId::new(&profile.name, &Capabilities::of(profile));
     Identity::new(Source::Simulated, "sm80", device, "gen 0".into(), PROTOCOL, settings.fingerprint())
 }
 
@@ -66,7 +67,7 @@ fn run(b: &Bench, settings: Settings, path: &Path) -> (Found, u64) {
 }
 
 #[test]
-fn the_best_is_found_within_two_percent_for_95_of_100_seeds() {
+fn the_best_is_found_within_two_percent_for_190_of_200_seeds() {
     let b = bench(&task(512, 4096, 4096));
     let near = (0..200).filter(|seed| b.regret(*seed, Hidden::default()) <= 0.02).count();
     assert!(near >= 190, "{near} of 200");
@@ -150,7 +151,11 @@ fn shards_merged_are_one_run_and_make_the_same_record() {
     let one = record(&found, &whole);
     assert_eq!(one.to_json(), record(&again, &path).to_json());
     assert_eq!(Record::from_json(&one.to_json()).unwrap(), one);
-    assert!(one.entries.len() == 4 && one.entries.iter().all(|e| e.p20_ns <= e.median_ns && e.median_ns <= e.p80_ns));
+    assert!(
+        one.entries.len() == 4
+            && one.entries.iter().all(|e| e.others.len() == 7 && !e.others.contains(&e.best))
+            && one.entries.iter().all(|e| e.p20_ns <= e.median_ns && e.median_ns <= e.p80_ns)
+    );
     refusals(&one, &*benches[&tasks[0]].space, folder.path());
 }
 
@@ -170,7 +175,7 @@ fn refusals(record: &Record, space: &dyn Space, folder: &Path) {
     };
     refused(&|e| e.op = "attention".into(), "of another op: gemm, not attention");
     refused(&|e| e.identity.target = "sm90a".into(), "of another target: sm80, not sm90a");
-    refused(&|e| e.identity.device.profile = "h200".into(), "of another device: a100, not h200");
+    refused(&|e| e.identity.device.profile = "h200".into(), "of another device: A100, not h200");
     refused(&|e| e.identity.source = Source::Measured, "are simulated, not measured");
     refused(&|e| e.identity.toolchain = "gen 1".into(), "stale: its toolchain is gen 0, now it is gen 1");
     refused(&|e| e.identity.protocol += 1, "stale: its protocol is 1, now it is 2");
@@ -254,4 +259,20 @@ fn a_task_that_the_space_has_nothing_for_says_why() {
     let odd = Task { sizes: [("m".to_string(), 4)].into(), ..t };
     let error = Ranking::new(&*space, DeviceProfile::typical(Arch::Sm80), &odd).unwrap_err().to_string();
     assert!(error.contains("has no candidate") && error.contains("sizes: a gemm has sizes m, n and k"), "{error}");
+}
+
+#[test]
+fn explore() {
+    for w in crate::workload::Workload::all() {
+        for t in w.tasks(Arch::Sm90a) { println!("{t:?}"); break; }
+    }
+    for m in [512, 16] {
+        let b = bench(&task(m, 4096, 4096));
+        for (spread, shared, noise) in [(0.15, 0.75, 0.01), (0.15, 0.0, 0.01), (0.2, 0.75, 0.01), (0.15, 0.75, 0.03)] {
+            let hidden = Hidden { spread, shared, noise, ..Hidden::default() };
+            let r: Vec<f64> = (0..200).map(|s| b.regret(s, hidden)).collect();
+            let t = b.search(Settings::default()).run(&mut b.device(1, hidden), &mut TrialLog::in_memory()).unwrap();
+            println!("{m}: {} legal; {spread} {shared} {noise}: {} of 200, {} trials, {} timed", b.legal.len(), r.iter().filter(|r| **r <= 0.02).count(), t.trials, t.timed.len());
+        }
+    }
 }

@@ -62,7 +62,12 @@ impl Family for Decode {
 
     fn complete(&self, task: &Task) -> Task {
         let m = task.size("hkv").zip(task.size("batch")).map(|(heads, batch)| heads * batch);
-        with_defaults(task, [("m", m), ("sq", Some(1)), ("splits", Some(0)), ("split_size", Some(0)), ("page", Some(64))])
+        // Each sequence has its own pages, unless the task says how many there are.
+        let pages = task.size("batch").zip(task.size("max_pages")).map(|(batch, pages)| batch * pages);
+        with_defaults(
+            task,
+            [("pages", pages), ("m", m), ("sq", Some(1)), ("splits", Some(0)), ("split_size", Some(0)), ("page", Some(64))],
+        )
     }
 
     fn kinds(&self) -> Vec<Kind> {

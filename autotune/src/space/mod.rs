@@ -54,7 +54,7 @@ pub struct Illegal {
 /// The configs of one class of an op on one target, as points.
 ///
 /// What is legal is the template's and the compiler's word: the same checks and the same estimate of resources that a build makes.
-pub trait Space: Sync {
+pub trait Space: Send + Sync {
     /// Its axes.
     fn axes(&self) -> Vec<Axis>;
 

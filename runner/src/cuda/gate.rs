@@ -82,7 +82,7 @@ pub(super) fn whole(
     for (_, buffer) in &outputs {
         device.fill(buffer.buffer(), POISON, stream.id()).map_err(crashed)?;
     }
-    timed.launch(engine, &problem.sets, 0, stream)?;
+    timed.launch(engine, 0, stream)?;
     stream.wait().map_err(crashed)?;
     let case = &problem.tuned.case;
     let found = collect(device, case, outputs.iter().map(|(name, b)| (*name, *b)))?;
@@ -97,7 +97,7 @@ pub(super) fn whole(
             None => agrees(&mut problem.first, &found).map_err(|e| Failure::Wrong(format!("at {}: {e}", case.sizes)))?,
         }
     }
-    problem.timed.insert(point.clone(), timed);
+    problem.keep(point, timed);
     Ok(())
 }
 

@@ -107,7 +107,7 @@ impl Device for Counter {
 }
 
 #[test]
-fn choosing_and_launching_allocate_nothing() {
+fn choosing_reshaping_and_launching_allocate_nothing() {
     let engine = Engine::new(pack(), Counter::default()).unwrap();
     let mut chosen = Vec::with_capacity(8);
     let count = allocations(|| {
@@ -120,10 +120,21 @@ fn choosing_and_launching_allocate_nothing() {
     assert_eq!(chosen, [1, 0, 0, 0, 2, 2].map(PlanIndex));
     assert_eq!(count, 0);
 
-    let problem = Problem { vars: Vars::gemm(16, 512, 4096), scalars: &[("alpha", 1.0)] };
-    let mut ready = [0, 1].map(|plan| engine.prepare(PlanIndex(plan), &problem).unwrap());
+    let class = engine.pack().dispatcher().class("gemm", CLASS).unwrap();
+    let count = allocations(|| {
+        for policy in [Policy::Fastest, Policy::BatchInvariant, Policy::Pinned("gemm_any")] {
+            chosen[0] = engine.select_in(class, &Vars::gemm(1, 512, 4096), policy).unwrap();
+        }
+    });
+    assert_eq!(count, 0);
+
+    let problem = |m| Problem { vars: Vars::gemm(m, 512, 4096), scalars: &[("alpha", 1.0)] };
+    let mut ready = [0, 1].map(|plan| engine.prepare(PlanIndex(plan), &problem(64)).unwrap());
     let count = allocations(|| {
         for ready in &mut ready {
+            for m in 1..=64 {
+                engine.reshape(ready, &problem(m)).unwrap();
+            }
             for base in [0x1000, 0x2000, 0x2000] {
                 engine.launch(ready, &[base, base + 16, base + 32], Stream::default()).unwrap();
             }

@@ -10,3 +10,4 @@ mod fixture;
 mod pack;
 mod reshape;
 mod table;
+mod threads;
