@@ -260,19 +260,3 @@ fn a_task_that_the_space_has_nothing_for_says_why() {
     let error = Ranking::new(&*space, DeviceProfile::typical(Arch::Sm80), &odd).unwrap_err().to_string();
     assert!(error.contains("has no candidate") && error.contains("sizes: a gemm has sizes m, n and k"), "{error}");
 }
-
-#[test]
-fn explore() {
-    for w in crate::workload::Workload::all() {
-        for t in w.tasks(Arch::Sm90a) { println!("{t:?}"); break; }
-    }
-    for m in [512, 16] {
-        let b = bench(&task(m, 4096, 4096));
-        for (spread, shared, noise) in [(0.15, 0.75, 0.01), (0.15, 0.0, 0.01), (0.2, 0.75, 0.01), (0.15, 0.75, 0.03)] {
-            let hidden = Hidden { spread, shared, noise, ..Hidden::default() };
-            let r: Vec<f64> = (0..200).map(|s| b.regret(s, hidden)).collect();
-            let t = b.search(Settings::default()).run(&mut b.device(1, hidden), &mut TrialLog::in_memory()).unwrap();
-            println!("{m}: {} legal; {spread} {shared} {noise}: {} of 200, {} trials, {} timed", b.legal.len(), r.iter().filter(|r| **r <= 0.02).count(), t.trials, t.timed.len());
-        }
-    }
-}
