@@ -1,18 +1,18 @@
 //! The analytic model that ranks plans where nothing has been measured: it fills the dispatch tables.
 //!
-//! Time of a plan = the slowest of tensor cores, shared memory, L2 and device memory for each k block, times the k blocks of a
-//! tile, times the waves of tiles, plus fixed costs. The formula follows DeepGEMM's heuristics (cycles = max of the levels,
-//! divided by wave efficiency) with device-memory and launch terms added. Device numbers stand in [`DeviceProfile`] with
-//! their sources. Nothing here has been fitted to measurements yet: the model orders candidates, it does not predict times.
+//! [`model`] says how long a kernel should take and what bounds it, from [`device`] profiles and published rates; nothing is fitted to
+//! measurements yet ([`model::fit`] does it once there are any). How far it is from [`published`] times stands in `docs/model.md`.
 
 pub mod cover;
 mod crossover;
 pub mod device;
 pub mod estimate;
+pub mod explain;
 mod files;
 pub mod ladder;
 pub mod log;
 pub mod model;
+pub mod published;
 mod random;
 pub mod record;
 pub mod search;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Version of the form.
 const SCHEMA: u32 = 1;
+/// Points after the best that are kept.
+const KEPT: usize = 7;
 
 /// The best points of an op's tasks on one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,9 @@ pub struct Entry {
     /// The next best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_up: Option<RunnerUp>,
+    /// The runner-up and what came after it, best first: what another device of the target ranks anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Point>,
 }
 
 /// A point that was not chosen.
@@ -276,6 +281,8 @@ impl Entry {
     fn new(found: &Found, numerics: String, artifact: Option<String>) -> Self {
         let (best, Times { median, p20, p80, samples }) = &found.best;
         let runner_up = found.runner_up.as_ref().map(|(p, t)| RunnerUp { point: p.clone(), median_ns: nanoseconds(t.median) });
+        let after = found.timed.iter().map(|t| &t.0).filter(|p| *p != best && runner_up.as_ref().is_none_or(|r| r.point != **p));
+        let others: Vec<Point> = runner_up.iter().map(|r| &r.point).chain(after).take(KEPT).cloned().collect();
         Entry {
             task: found.task.clone(),
             best: best.clone(),
@@ -287,6 +294,7 @@ impl Entry {
             samples: *samples,
             model_ns: nanoseconds(found.modelled),
             runner_up,
+            others,
         }
     }
 }

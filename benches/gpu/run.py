@@ -17,6 +17,8 @@ Phases, each in its own process, so that a crash or a hang costs one case and no
   sparse-check, sparse
            the same for sparse convolutions: every plan checked on pieces of scans, then layers and whole networks on scans
            against gather-GEMM-scatter with torch, spconv-triton and spconv; sparse.py has them
+  tune     where the kit has a tuning pack (`tuning/`), its runner finds the best candidate of each problem; the log,
+           trials.jsonl in --out, goes back to `gen tune --merge`. A run that time cuts short goes on from that log
   plans    every GEMM plan of the pack on 4096^3 and 8192^3, then on the LLM shapes, for tuning
 
 The report (gpu-report.json in --out, else $OUT, else here) is rewritten by rename after every case. Exit status: 0 all
@@ -37,11 +39,11 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBRARY = "libtilewright.so"
 REPORT = "gpu-report.json"
-PHASES = ("check", "sweep", "mixed-check", "mixed", "attention-check", "attention", "sparse-check", "sparse", "plans")
+PHASES = ("check", "sweep", "mixed-check", "mixed", "attention-check", "attention", "sparse-check", "sparse", "tune", "plans")
 # Share of the time left that a phase may use; the last takes what remains.
 SHARE = {
     "check": 0.15, "sweep": 0.25, "mixed-check": 0.2, "mixed": 0.5, "attention-check": 0.25, "attention": 0.5,
-    "sparse-check": 0.25, "sparse": 0.8, "plans": 1.0,
+    "sparse-check": 0.25, "sparse": 0.8, "tune": 0.7, "plans": 1.0,
 }
 
 OK, UNFIT = 0, 4
@@ -822,6 +824,25 @@ def run_phase(phase, arguments, part_path, deadline, merge):
         merge()
 
 
+def run_tune(out, deadline):
+    """Runs the tuning pack's runner until it is through or time is up; what it found by then is in its log."""
+    pack = os.path.join(HERE, "tuning")
+    if not os.path.isdir(pack):
+        print("  no tuning pack in this kit: cargo xtask gpu-pack --tune WORKLOAD adds one", flush=True)
+        return None
+    runner, log = os.path.join(pack, "tilewright-runner"), os.path.join(out, "trials.jsonl")
+    # The environment shows one device only.
+    child = subprocess.Popen([runner, "tune", "--pack", pack, "--device", "cuda:0", "--log", log])
+    try:
+        status = child.wait(timeout=max(1, deadline - time.time()))
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        print(f"  time is up; {log} holds what was measured", flush=True)
+        return None
+    return None if status == 0 else f"the runner ended with status {status}"
+
+
 def geomean(values):
     return math.exp(sum(map(math.log, values)) / len(values)) if values else None
 
@@ -923,7 +944,10 @@ def main():
         share = 1.0 if at + 1 == len(phases) else SHARE[phase]
         deadline = now + (begin + arguments.budget_s - now) * share
         print(f"{phase}: {max(0, deadline - now):.0f} s", flush=True)
-        problem = run_phase(phase, arguments, parts[phase], deadline, merge)
+        if phase == "tune":
+            problem = run_tune(out, deadline)
+        else:
+            problem = run_phase(phase, arguments, parts[phase], deadline, merge)
         if problem:
             report["problems"].append(f"{phase}: {problem}")
             if "manifest_hash" not in report:

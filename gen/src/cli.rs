@@ -26,7 +26,9 @@ pub enum Command {
     Run(RunArgs),
     /// Run any PTX file in the emulator.
     Emulate(EmulateArgs),
-    /// Say what is chosen for each part of a network, and why.
+    /// Find the fastest config of each problem on a device, or make a pack for a host that has one.
+    Tune(TuneArgs),
+    /// Say what is chosen for a problem or for each part of a network, and why.
     Explain(ExplainArgs),
     /// Show a kernel as Tile IR, Lane IR, LLVM IR, PTX or SASS, or what its SASS is made of.
     Show(ShowArgs),
@@ -35,6 +37,9 @@ pub enum Command {
     /// The LLVM process behind the others.
     #[command(hide = true)]
     CodegenWorker,
+    /// The process that measures.
+    #[command(hide = true)]
+    TuneWorker,
 }
 
 /// `gen --target`.
@@ -127,6 +132,64 @@ pub struct EmulateArgs {
     pub report: Option<PathBuf>,
 }
 
+/// `gen tune`.
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    /// The op: gemm, gemm_grouped, attention, attention_decode. With --workload, only its tasks.
+    pub op: Option<String>,
+    /// GPU target.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Sizes; several of one kind are a list, and every combination is a task: m=16,64 n=4096 k=4096.
+    #[arg(long = "set", value_name = "SIZE=N,..", num_args = 1.., conflicts_with = "workload")]
+    pub set: Vec<String>,
+    /// The op's class; the op's plainest where none is given.
+    #[arg(long, conflicts_with = "workload")]
+    pub class: Option<String>,
+    /// The problems of a model: a name, or a TOML file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub workload: Option<String>,
+    /// cuda:N, `emulator` (a true gate, the model's times) or simulated:SEED (for tests of the tuner).
+    #[arg(long, default_value = "cuda:0")]
+    pub device: String,
+    /// The device profile whose model chooses candidates; the target's usual one where none is given. A GPU here has its own.
+    #[arg(long, value_name = "NAME")]
+    pub device_profile: Option<String>,
+    /// Which random data and which candidates beside the model's best.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Candidates that the model ranks first and that are tried; 32 where not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(usize))]
+    pub shortlist: Option<usize>,
+    /// Most trials of a task.
+    #[arg(long, value_name = "N")]
+    pub budget: Option<usize>,
+    /// The log of trials, which a search that was killed goes on from; one under target/tune where none is given.
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Only the tasks of part i of n, from 1.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
+    /// Measure nothing: write a folder with all candidates and a runner, for a host with only a driver.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["log", "merge"])]
+    pub pack: Option<PathBuf>,
+    /// Measure nothing: turn logs, those of a pack's runner or of shards, into records.
+    #[arg(long, value_name = "LOG", num_args = 1.., conflicts_with_all = ["op", "workload", "set", "class", "shard", "log"])]
+    pub merge: Vec<PathBuf>,
+    /// Measure nothing: fit the model's coefficients to logs of one device, and print the table for its profile.
+    #[arg(long, value_name = "LOG", num_args = 1.., conflicts_with_all = ["op", "workload", "set", "class", "shard", "log", "pack", "merge"])]
+    pub fit: Vec<PathBuf>,
+    /// Where records go, in a folder for each device profile; records/ of the workspace where not given.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Kernels compiled at once; all cores where not given.
+    #[arg(long)]
+    pub jobs: Option<usize>,
+    /// Print what was found as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `gen show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
@@ -182,13 +245,17 @@ pub struct SceneArgs {
 /// `gen explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// What to explain: sparse_network.
+    /// What to explain: gemm, gemm_grouped, attention, attention_decode, or sparse_network.
     pub op: String,
-    /// Keys: network (a name or a TOML file), dtype (f16, bf16, f32), deterministic (true, false).
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    /// Keys. Of an op its sizes and the fields of its class, as in m=16 n=4096 k=4096 act=swiglu; of a network: network (a name
+    /// or a TOML file), dtype (f16, bf16, f32), deterministic (true, false).
+    #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
     pub set: Vec<String>,
-    /// The scene: a safetensors file with `coords` I32 [n,4] (batch, x, y, z).
-    #[arg(long, value_name = "FILE", required_unless_present = "work", conflicts_with = "work")]
+    /// GPU target of an op; that of --device-profile where not given.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// The scene of a network: a safetensors file with `coords` I32 [n,4] (batch, x, y, z).
+    #[arg(long, value_name = "FILE", conflicts_with = "work")]
     pub input: Option<PathBuf>,
     /// Layers and statistics of maps as JSON, as --save-work writes them, instead of a network and a scene.
     #[arg(long, value_name = "FILE")]
@@ -196,9 +263,9 @@ pub struct ExplainArgs {
     /// Where layers and statistics go.
     #[arg(long, value_name = "FILE")]
     pub save_work: Option<PathBuf>,
-    /// The GPU: h200, a100.
-    #[arg(long, value_name = "NAME", default_value = "h200")]
-    pub device_profile: String,
+    /// The GPU: a file of autotune/profiles, such as h200 or a100.
+    #[arg(long, value_name = "NAME")]
+    pub device_profile: Option<String>,
     /// Explain what this tuning record chose instead of what the model chooses.
     #[arg(long, value_name = "FILE", conflicts_with = "save_record")]
     pub record: Option<PathBuf>,

@@ -14,8 +14,10 @@ mod launch_file;
 mod list;
 mod promises;
 mod run;
+mod rung;
 mod scene;
 mod show;
+mod tune;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -38,7 +40,9 @@ fn main() -> ExitCode {
             Some(Command::Scene(args)) => scene::scene(&args),
             Some(Command::Explain(args)) => explain::explain(&args),
             Some(Command::Show(args)) => show::show(&args),
+            Some(Command::Tune(args)) => tune::tune(&args),
             Some(Command::CodegenWorker) => return tilewright_codegen::worker::worker_main(),
+            Some(Command::TuneWorker) => return tune::worker(),
         }
         .map_or_else(
             |e| {

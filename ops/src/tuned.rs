@@ -31,7 +31,7 @@ pub fn tuned(op: &str, class: &str, sizes: &BTreeMap<String, i64>, seed: u64) ->
     type Make = fn(&str, &Sizes<'_>, u64) -> Res<Tuned>;
     let rows: [(&str, &'static [&'static str], Make); 4] = [
         ("gemm", &["batch", "m", "n", "k"], gemm::tuned),
-        ("gemm_grouped", &["tokens", "e", "n", "k"], gemm::tuned_grouped),
+        ("gemm_grouped", &["tokens", "e", "m", "n", "k"], gemm::tuned_grouped),
         ("attention", &["batch", "sq", "sk", "hq", "hkv"], attention::tuned_forward),
         ("attention_decode", &["batch", "sq", "hq", "hkv", "page", "max_pages"], attention::tuned_decode),
     ];

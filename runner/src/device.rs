@@ -4,24 +4,6 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// What a driver tells of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Capabilities {
-    /// Compute capability, major and minor.
-    pub compute: [u32; 2],
-    /// Multiprocessors.
-    pub sms: u32,
-    /// Shared memory of an SM, bytes.
-    pub smem_per_sm_bytes: u32,
-    /// L2, bytes.
-    pub l2_bytes: u64,
-    /// Memory clock times width, bytes a second.
-    pub memory_bytes_per_second: f64,
-    /// Highest SM clock, Hz.
-    pub clock_hz: f64,
-}
-
 /// A device as `--device` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tilewright_autotune::search::Settings;
 use tilewright_autotune::space::Point;
 use tilewright_autotune::task::Task;
 use tilewright_runtime::dispatch::PlanIndex;
@@ -27,13 +28,34 @@ pub struct TuningPlan {
     pub toolchain: String,
     /// The device profile whose model chose the candidates.
     pub profile: String,
-    /// What draws and orders candidates.
-    pub seed: u64,
+    /// How candidates are searched.
+    pub search: SearchPlan,
     /// By ascending id.
     pub tasks: Vec<TaskPlan>,
     /// Candidates that could not be built, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedBuild>,
+}
+
+/// How candidates are searched, budgets apart: what [`Settings::fingerprint`] holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchPlan {
+    /// Draws candidates and data.
+    pub seed: u64,
+    /// Candidates that the model ranks first, at least.
+    pub shortlist: usize,
+    /// At most.
+    pub widest: usize,
+    /// How far above the model's best they may be, as text: a number that comes back as it was.
+    pub margin: String,
+    /// Candidates drawn from the others.
+    pub drawn: usize,
+    /// Steps to neighbours.
+    pub steps: usize,
+    /// Finalists.
+    pub finalists: usize,
+    /// Their rounds.
+    pub rounds: u32,
 }
 
 /// A problem and what may be tried for it.
@@ -129,14 +151,14 @@ pub struct Entry {
 
 impl TuningPlan {
     /// A plan without tasks.
-    pub fn new(target: &str, toolchain: String, profile: &str, seed: u64) -> Self {
+    pub fn new(target: &str, toolchain: String, profile: &str, search: SearchPlan) -> Self {
         TuningPlan {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").into(),
             target: target.into(),
             toolchain,
             profile: profile.into(),
-            seed,
+            search,
             tasks: Vec::new(),
             failed: Vec::new(),
         }
@@ -145,6 +167,22 @@ impl TuningPlan {
     /// Its text, the same for the same plan.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+}
+
+impl From<&Settings> for SearchPlan {
+    fn from(s: &Settings) -> Self {
+        let Settings { seed, shortlist, widest, margin, drawn, steps, finalists, rounds, trials: _, seconds: _ } = *s;
+        SearchPlan { seed, shortlist, widest, margin: margin.to_string(), drawn, steps, finalists, rounds }
+    }
+}
+
+impl From<SearchPlan> for Settings {
+    fn from(s: SearchPlan) -> Self {
+        let SearchPlan { seed, shortlist, widest, margin, drawn, steps, finalists, rounds } = s;
+        let rest = Settings::default();
+        let margin = margin.parse().unwrap_or(rest.margin);
+        Settings { seed, shortlist, widest, margin, drawn, steps, finalists, rounds, ..rest }
     }
 }
 

@@ -132,6 +132,15 @@ impl Supervisor {
         }
     }
 
+    fn times(&mut self, request: &Request, count: u32) -> Result<Vec<Sample>, Failure> {
+        // A fresh worker makes the data anew.
+        let deadline = if self.worker.is_some() { self.deadlines.time } else { self.deadlines.check };
+        match self.ask(request, deadline)? {
+            Reply::Times(samples) if samples.len() == count as usize => Ok(samples),
+            other => Err(unexpected(&mut self.worker, &other)),
+        }
+    }
+
     fn ask(&mut self, request: &Request, deadline: Duration) -> Result<Reply, Failure> {
         let mut tries = 0;
         while self.worker.is_none() {
@@ -177,12 +186,7 @@ impl Measure for Supervisor {
     }
 
     fn time(&mut self, task: &Task, point: &Point, from: u32, count: u32) -> Result<Vec<Sample>, Failure> {
-        // A fresh worker makes the data anew.
-        let deadline = if self.worker.is_some() { self.deadlines.time } else { self.deadlines.check };
-        match self.ask(&Request::Time { task: task.clone(), point: point.clone(), from, count }, deadline)? {
-            Reply::Times(samples) if samples.len() == count as usize => Ok(samples),
-            other => Err(unexpected(&mut self.worker, &other)),
-        }
+        self.times(&Request::Time { task: task.clone(), point: point.clone(), from, count }, count)
     }
 
     /// One question a run, so that whoever crashes is known; the worker keeps what it has prepared.
@@ -191,7 +195,7 @@ impl Measure for Supervisor {
         for round in from..from + rounds {
             for (point, result) in points.iter().zip(&mut results) {
                 let Ok(samples) = result else { continue };
-                match self.time(task, point, round, 1) {
+                match self.times(&Request::Turn { task: task.clone(), point: point.clone(), round }, 1) {
                     Ok(more) => samples.extend(more),
                     Err(failure) => *result = Err(failure),
                 }

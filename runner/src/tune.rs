@@ -2,11 +2,11 @@
 
 use crate::cuda::REVISION;
 use crate::device::DeviceName;
-use crate::pack::TuningPack;
+use crate::pack::{SearchPlan, TuningPack};
 use crate::supervise::{DeviceLost, Supervisor, caught};
 use crate::wire::Ready;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tilewright_autotune::log::{self, DeviceId, Identity, LogError, MergeError, Source, Trial, TrialLog};
 use tilewright_autotune::record::{Record, RecordError};
@@ -139,15 +139,15 @@ pub fn run(
 /// with what it had by then.
 pub fn replay(paths: &[PathBuf], told: Told<'_>) -> Result<(Identity, TrialLog, Vec<Found>), TuneError> {
     let merged = log::merge(paths)?;
+    let tasks: BTreeSet<Task> = merged.entries.iter().map(|e| e.trial.task().clone()).collect();
     let mut log = TrialLog::of(merged.entries);
-    let tasks = log.tasks();
     // What decides which trials are made stands in the identity; the budget is what was made.
-    let settings = serde_json::from_str::<Fingerprint>(&merged.identity.search).map(Settings::from).unwrap_or_default();
+    let settings = serde_json::from_str::<SearchPlan>(&merged.identity.search).map(Settings::from).unwrap_or_default();
     let mut found = Vec::new();
     for task in tasks {
         let trials = log.of_task(&task).count();
         let known = log.of_task(&task).map(|(t, _)| t.clone()).collect();
-        let mut device = Logged { known, asked: false };
+        let mut device = Logged { known };
         let one = run(&merged.identity, &[task], Settings { trials, ..settings }, &mut device, &mut log, told)?;
         found.extend(one);
     }
@@ -190,8 +190,11 @@ pub fn record_folder(identity: &Identity) -> String {
 /// Takes over entries of a record that is of the same, but for the tasks.
 fn join(record: &mut Record, before: Record) {
     let same = |a: &Record, b: &Record| {
-        let of = |r: &Record| (r.schema, r.op.clone(), r.target.clone(), r.source, r.toolchain.clone(), r.protocol, r.search.clone());
-        of(a) == of(b) && a.device == b.device && b.spaces.iter().all(|(class, hash)| a.spaces.get(class).is_none_or(|h| h == hash))
+        let of =
+            |r: &Record| (r.schema, r.op.clone(), r.target.clone(), r.source, r.toolchain.clone(), r.protocol, r.search.clone());
+        of(a) == of(b)
+            && a.device == b.device
+            && b.spaces.iter().all(|(class, hash)| a.spaces.get(class).is_none_or(|h| h == hash))
     };
     if !same(record, &before) {
         return;
@@ -203,10 +206,10 @@ fn join(record: &mut Record, before: Record) {
 }
 
 fn arch(identity: &Identity) -> Result<Arch, TuneError> {
-    identity.target.parse().map_err(|e: <Arch as std::str::FromStr>::Err| TuneError::Target {
-        target: identity.target.clone(),
-        why: e.to_string(),
-    })
+    identity
+        .target
+        .parse()
+        .map_err(|e: <Arch as std::str::FromStr>::Err| TuneError::Target { target: identity.target.clone(), why: e.to_string() })
 }
 
 /// Spaces by op and class, each made once.
@@ -235,48 +238,26 @@ impl Spaces {
     }
 }
 
-/// What is in the text of [`Settings::fingerprint`].
-#[derive(serde::Deserialize)]
-struct Fingerprint {
-    seed: u64,
-    shortlist: usize,
-    drawn: usize,
-    steps: usize,
-    finalists: usize,
-    rounds: u32,
-}
-
-impl From<Fingerprint> for Settings {
-    fn from(f: Fingerprint) -> Settings {
-        let Fingerprint { seed, shortlist, drawn, steps, finalists, rounds } = f;
-        Settings { seed, shortlist, drawn, steps, finalists, rounds, ..Settings::default() }
-    }
-}
-
 /// A log in the place of a device: what it does not know cannot be run.
 struct Logged {
-    known: Vec<Trial>,
-    asked: bool,
+    known: BTreeSet<Trial>,
 }
 
-impl Logged {
-    fn refuse<T>(&mut self) -> Result<T, Failure> {
-        self.asked = true;
-        Err(Failure::Refused("there is no device, only a log".into()))
-    }
+fn no_device<T>() -> Result<T, Failure> {
+    Err(Failure::Refused("there is no device, only a log".into()))
 }
 
 impl Measure for Logged {
     fn check(&mut self, _: &Task, _: &Point) -> Result<(), Failure> {
-        self.refuse()
+        no_device()
     }
 
     fn time(&mut self, _: &Task, _: &Point, _: u32, _: u32) -> Result<Vec<Sample>, Failure> {
-        self.refuse()
+        no_device()
     }
 
     fn interleaved(&mut self, _: &Task, points: &[Point], _: u32, _: u32) -> Vec<Result<Vec<Sample>, Failure>> {
-        points.iter().map(|_| self.refuse()).collect()
+        points.iter().map(|_| no_device()).collect()
     }
 
     fn available(&self, task: &Task, point: &Point) -> bool {

@@ -38,6 +38,15 @@ pub enum Request {
         /// Runs.
         count: u32,
     },
+    /// The time of a finalist's turn; answered with one.
+    Turn {
+        /// Problem.
+        task: Task,
+        /// Candidate.
+        point: Point,
+        /// Which round.
+        round: u32,
+    },
 }
 
 /// What a worker works on.
@@ -77,7 +86,7 @@ pub struct Ready {
     /// Name of the device.
     pub name: String,
     /// What the driver says it is; `None` where there is no driver.
-    pub capabilities: Option<crate::device::Capabilities>,
+    pub capabilities: Option<tilewright_autotune::Capabilities>,
     /// What it lacks or assumes, in words.
     pub notes: Vec<String>,
 }

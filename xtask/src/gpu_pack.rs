@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub const HELP: &str = "\
-Usage: cargo xtask gpu-pack [--target sm90] [--out DIR]
+Usage: cargo xtask gpu-pack [--target sm90] [--out DIR] [--tune WORKLOAD]
 
 Gathers in DIR (.gpu-kit by default) what a machine with a GPU and a driver needs to check and time the kernels: the
 C library, kernels-generated/<target>, random programs with the emulator's answers, scans as voxels (simulated, and
 the real one where `cargo xtask scans` has been), networks/, and the scripts of benches/gpu. Needs no LLVM. Prints the folder's name to stdout.
+
+--tune adds a tuning pack of the GEMMs of a workload (llama3_8b, ...), which phase `tune` of run.py measures. That compiles
+its candidates, so it needs LLVM.
 ";
 
 /// The most a kit may weigh, so that it goes anywhere in one piece.
@@ -43,6 +46,8 @@ const LIBRARY: &str = "libtilewright.so";
 struct Options {
     target: String,
     out: PathBuf,
+    /// The workload whose candidates come along.
+    tune: Option<String>,
 }
 
 pub fn run(args: &[String]) -> Result<ExitCode> {
@@ -69,6 +74,9 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
     for name in PACK {
         size += copy(&kernels.join(name), &pack.join(name))?;
     }
+    if let Some(workload) = &options.tune {
+        size += tuning_pack(&options, workload)?;
+    }
     if size >= LIMIT_BYTES {
         bail!("the kit has {} MiB, more than {} MiB: ship fewer kernels", size >> 20, LIMIT_BYTES >> 20);
     }
@@ -82,7 +90,7 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
 }
 
 fn parse(args: &[String]) -> Result<Options> {
-    let mut options = Options { target: "sm90".into(), out: ".gpu-kit".into() };
+    let mut options = Options { target: "sm90".into(), out: ".gpu-kit".into(), tune: None };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let (flag, value) = match arg.split_once('=') {
@@ -92,10 +100,31 @@ fn parse(args: &[String]) -> Result<Options> {
         match (flag, value) {
             ("--target", Some(value)) => options.target = value,
             ("--out", Some(value)) => options.out = value.into(),
+            ("--tune", Some(value)) => options.tune = Some(value),
             _ => return Err(Usage(format!("unexpected `{arg}`, or no value for it\n\n{HELP}")).into()),
         }
     }
     Ok(options)
+}
+
+/// Has `gen` build the candidates of a workload's GEMMs; it brings the runner with them.
+fn tuning_pack(options: &Options, workload: &str) -> Result<u64> {
+    let status = shell::cargo().args(["build", "--release", "-q", "-p", "tilewright-runner"]).status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the runner could not be built");
+    }
+    let folder = options.out.join("tuning");
+    let mut command = shell::cargo();
+    command.args(["run", "--release", "-q", "-p", "tilewright-gen", "--bin", "gen", "--", "tune", "gemm"]);
+    let status = command.args(["--workload", workload, "--target", &options.target, "--pack"]).arg(&folder).status();
+    if !status.context("cannot start cargo")?.success() {
+        bail!("gen could not make the tuning pack of `{workload}`");
+    }
+    let mut size = 0;
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))? {
+        size += entry?.metadata()?.len();
+    }
+    Ok(size)
 }
 
 /// Has the emulator write random programs and what they give.

@@ -1,5 +1,6 @@
-//! Chores: `cargo xtask setup | gen | test | scans | install-c | gpu-pack`. Links no LLVM, so that it can install it.
+//! Chores: `cargo xtask setup | gen | test | scans | install-c | gpu-pack | binary-size`. Links no LLVM, so that it can install it.
 
+mod binary_size;
 mod generate;
 mod gpu_pack;
 mod gpu_scenes;
@@ -29,6 +30,7 @@ const CHORES: &[Chore] = &[
     Chore { name: "scans", summary: "get two real LiDAR scans", help: scans::HELP, run: scans::run },
     Chore { name: "install-c", summary: "build and install the C library", help: install_c::HELP, run: install_c::run },
     Chore { name: "gpu-pack", summary: "gather what a machine with a GPU needs", help: gpu_pack::HELP, run: gpu_pack::run },
+    Chore { name: "binary-size", summary: "what the runtime adds to a program", help: binary_size::HELP, run: binary_size::run },
 ];
 
 fn main() -> ExitCode {
@@ -76,7 +78,7 @@ fn is_help(arg: &str) -> bool {
 }
 
 fn overview() -> String {
-    let lines: Vec<String> = CHORES.iter().map(|c| format!("  {:<10}{}\n", c.name, c.summary)).collect();
+    let lines: Vec<String> = CHORES.iter().map(|c| format!("  {:<12}{}\n", c.name, c.summary)).collect();
     format!(
         "Usage: cargo xtask <command> [arguments]\n\nCommands:\n{}\n`cargo xtask <command> --help` says more.\n",
         lines.concat()

@@ -1,6 +1,7 @@
 //! What the trials of a log are of.
 
 use super::lines::Header;
+use crate::device::Capabilities;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,10 +45,25 @@ pub struct Identity {
     pub device: DeviceId,
     /// What made them: versions of the generator, LLVM, ptxas.
     pub toolchain: String,
-    /// Revision of how times are taken.
+    /// Revision of how the device takes times.
     pub protocol: u32,
     /// Fingerprint of how candidates are searched, the seed with it and the budget without: a search goes on with a larger one.
     pub search: String,
+}
+
+impl DeviceId {
+    /// A device as its driver describes it, and the profile that stands for it.
+    pub fn new(profile: &str, c: &Capabilities) -> Self {
+        let capabilities = [
+            ("compute", u64::from(c.compute[0] * 10 + c.compute[1])),
+            ("sms", c.sms.into()),
+            ("smem_per_sm_bytes", c.smem_per_sm_bytes.into()),
+            ("l2_bytes", c.l2_bytes),
+            ("memory_bytes_per_second", c.memory_bytes_per_second as u64),
+            ("clock_hz", c.clock_hz as u64),
+        ];
+        DeviceId { profile: profile.into(), capabilities: capabilities.map(|(name, value)| (name.to_string(), value)).into() }
+    }
 }
 
 impl Identity {

@@ -148,13 +148,8 @@ fn tiles(p: &AttentionProblem, s: &Sizes, blocks: Vec<f64>, heads: f64, token: f
     Tiles::Dealt(runs)
 }
 
-/// What the softmax of a block takes: instructions of warps, and its cycles where nothing hides them.
-struct Softmax {
-    pipes: Pipes,
-    cycles: f64,
-}
-
-fn softmax(d: &DeviceProfile, co: &Coefficients, p: &AttentionProblem, [bm, bn]: [f64; 2], exp_fma: f64) -> Softmax {
+/// What the softmax of a block takes: instructions of warps.
+fn softmax(co: &Coefficients, p: &AttentionProblem, [bm, bn]: [f64; 2], exp_fma: f64) -> Pipes {
     let scores = bm * bn / 32.0;
     // Half of the exponentials' work as polynomials is ten instructions (FlashAttention-4), terms of the score are some.
     let terms = [p.softcap, p.alibi, p.bias.is_some()].iter().filter(|t| **t).count() as f64;
@@ -162,8 +157,7 @@ fn softmax(d: &DeviceProfile, co: &Coefficients, p: &AttentionProblem, [bm, bn]:
     let special = scores * (1.0 - exp_fma + if p.softcap { 1.0 } else { 0.0 });
     // The rescale of the output.
     let floats = floats + bm * f64::from(p.dv) / 32.0;
-    let pipes = Pipes { issued: floats + special, int: 0.0, float: floats, special };
-    Softmax { cycles: soft_cycles(d, &pipes), pipes }
+    Pipes { issued: floats + special, int: 0.0, float: floats, special }
 }
 
 fn wgmma(
@@ -177,7 +171,7 @@ fn wgmma(
     let bytes = f64::from(p.dtype.bytes());
     let token = f64::from(p.d + p.dv) * bytes;
     let tensor = 2.0 * bm * bn * f64::from(p.d + p.dv) / d.tensor_flops;
-    let soft = softmax(d, co, p, [bm, bn], f64::from(c.exp_fma) / 16.0);
+    let soft = softmax(co, p, [bm, bn], f64::from(c.exp_fma) / 16.0);
     let steps = bm / 64.0 / wgs * (f64::from(p.d) / 16.0 + bn / 16.0);
     let block = Block {
         tensor,
@@ -185,7 +179,7 @@ fn wgmma(
         shared: bm * f64::from(p.d) * bytes + bm / 64.0 * bn * token,
         copied: bn * token,
         l2: bn * token,
-        pipes: soft.pipes,
+        pipes: soft,
         tma: 2.0,
         serial: 0.0,
     };
@@ -205,13 +199,21 @@ fn wgmma(
     let both = multiplies.max(exponents).max(chain);
     // What is not arranged happens by chance only: products over a warpgroup's own softmax, and warpgroups that take turns.
     let chances = f64::from(u8::from(!c.overlap) + u8::from(!c.ping_pong));
-    block.serial = (both + chances * co.collide * multiplies.min(exponents) - multiplies).max(0.0);
-    // One CTA has an SM for itself: registers of all its warps.
-    let held = if c.warpgroups == 1 { 2.0 } else { 1.0 };
-    let smem = bm * f64::from(p.d) * bytes + f64::from(c.stages) * bn * token;
-    let held = f64::min(held, (f64::from(d.smem_capacity) / (smem + 2048.0)).floor()).max(1.0);
+    block.serial = (both + chances * co.collide * multiplies.min(exponents) - multiplies.max(exponents)).max(0.0);
+    let (producer, math) = c.registers(p);
+    let registers = 128.0 * (f64::from(producer) + wgs * f64::from(math));
+    let smem = bm * f64::from(p.d) * bytes + f64::from(c.stages) * bn * token + 2048.0;
+    let by_registers = f64::from(d.arch.caps().registers_per_sm) / registers;
+    let held = by_registers.min(f64::from(d.smem_capacity) / smem).floor().max(1.0);
+    block.pipes = in_turn(d, block.pipes);
     // The first block's softmax has nothing over it.
     (block, f64::from(c.stages) + 1.0, held, exponents / wgs + multiplies / wgs)
+}
+
+/// The same as a pipe that is busy for the sum: exponentials and what is made of them follow each other in every warp
+/// (FlashAttention-3 counts them so).
+pub(super) fn in_turn(d: &DeviceProfile, p: Pipes) -> Pipes {
+    Pipes { issued: 4.0 * soft_cycles(d, &p), ..p }
 }
 
 /// Cycles of a softmax with these instructions: exponentials and the others share warps, so they follow each other.
@@ -235,7 +237,7 @@ fn mma(
     let smem = (bm * f64::from(p.d)).max(bm * f64::from(p.dv)) * bytes + stages * bn * f64::from(p.d + p.dv) * bytes;
     let held = resident(d, [registers, 32.0 * warps, smem], counts);
     // Warps go their own ways: one's softmax hides under another's products where there are several on a scheduler.
-    (block, stages + 1.0, held, soft_cycles(d, &block.pipes))
+    (block, stages + 1.0, held, block.pipes.issued / 4.0)
 }
 
 /// A block of the mma.sync kernels, the forward's and decode's.
@@ -249,24 +251,24 @@ pub(super) fn mma_block(
     let [bm, bn, warps] = [c.bm, c.bn, c.warps].map(f64::from);
     let bytes = f64::from(p.dtype.bytes());
     let token = f64::from(p.d + p.dv) * bytes;
-    let soft = softmax(d, co, p, [bm, bn], 0.0);
+    let soft = softmax(co, p, [bm, bn], 0.0);
     let multiplies = bm * bn * f64::from(p.d + p.dv) / (16.0 * 8.0 * 16.0);
     // Every warp reads all keys and values for its rows, and queries again where they are not held.
     let shared = warps * bn * token + if p.d > 128 { bm * f64::from(p.d) * bytes } else { 0.0 };
-    let issued =
-        soft.pipes.issued + multiplies * co.multiply_instructions + shared / 512.0 + bn * token / 512.0 * co.copy_instructions;
+    let issued = soft.issued + multiplies * co.multiply_instructions + shared / 512.0 + bn * token / 512.0 * co.copy_instructions;
     let block = Block {
         tensor: 2.0 * bm * bn * f64::from(p.d + p.dv) / (d.tensor_flops * d.mma_sync_share),
         shared,
         copied: bn * token,
         l2: bn * token,
-        pipes: Pipes { issued, ..soft.pipes },
+        pipes: Pipes { issued, ..soft },
         ..Block::default()
     };
     let mut block = block.known(counts, multiplies / warps, warps);
-    // A warp's products wait for its softmax and the other way round; two warps of a scheduler fill half of each other's gaps.
-    let gaps = (warps / 4.0).max(1.0);
-    block.serial = soft.cycles / gaps;
+    block.pipes = in_turn(d, block.pipes);
+    // A warp's products wait for its softmax and the other way round: a CTA has as many ways through a block as warps on a scheduler.
+    let (products, rest) = (block.tensor / co.tensor, block.pipes.issued / 4.0);
+    block.serial = ((products + rest) / (warps / 4.0).max(1.0) - products.max(rest)).max(0.0);
     block
 }
 

@@ -1,6 +1,6 @@
 //! Attention of a few new tokens over a paged cache: bytes of keys and values, and how many CTAs fetch them.
 
-use super::attention::mma_block;
+use super::attention::{in_turn, mma_block};
 use super::coefficients::Coefficients;
 use super::gemm::resident;
 use super::memory::hand_over;
@@ -136,8 +136,9 @@ fn wgmma(
     let counts = counts.map(|n| Counts { shared_wavefronts: n.shared_wavefronts.map(|w| w + shared / 128.0), ..n.clone() });
     let steps = f64::from(p.d) / 16.0 + bn / 16.0;
     let mut block = block.known(counts.as_ref(), steps, 4.0);
+    block.pipes = in_turn(d, block.pipes);
     // One warpgroup has nobody to hide its softmax under.
-    block.serial = block.pipes.special * 32.0 / d.special_lanes + (block.pipes.issued - block.pipes.special) / 4.0;
+    block.serial = (block.tensor / co.tensor).min(block.pipes.issued / 4.0);
     (block, [bm, bn, stages, ctas])
 }
 

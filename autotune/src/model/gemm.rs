@@ -227,13 +227,18 @@ fn mma(d: &DeviceProfile, co: &Coefficients, p: &GemmProblem, c: &MmaConfig, cou
         pipes: Pipes { issued, ..Pipes::default() },
         ..Block::default()
     };
+    let mut block = block.known(counts, multiplies / warps, warps);
+    if counts.is_some_and(|c| c.main_loop.is_some()) && f64::from(c.load_align) * bytes < 4.0 {
+        // Too narrow for cp.async: a loop of its own copies, which the main loop's counts leave out.
+        block.pipes.issued += copies * co.copy_instructions;
+    }
     let threads = 32.0 * warps;
     let needs = [bm * bn / threads + 64.0, threads, stages * copied];
     Kernel {
         bm,
         bn,
         bk,
-        block: block.known(counts, multiplies / warps, warps),
+        block,
         stages,
         resident: resident(d, needs, counts),
         persistent: false,

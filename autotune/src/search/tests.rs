@@ -1,5 +1,5 @@
 use super::*;
-use crate::device::DeviceProfile;
+use crate::device::{Capabilities, DeviceProfile};
 use crate::log::{DeviceId, Identity, Source, TrialLog, merge};
 use crate::random::hash;
 use crate::record::{Expected, Record, RecordError};
@@ -25,7 +25,7 @@ fn task(m: i64, n: i64, k: i64) -> Task {
 
 fn bench(task: &Task) -> Bench {
     let space = space::of(Arch::Sm80, &task.op, &task.class).unwrap();
-    let ranking = Ranking::new(&*space, &DeviceProfile::typical(Arch::Sm80), task).unwrap();
+    let ranking = Ranking::new(&*space, DeviceProfile::typical(Arch::Sm80), task).unwrap();
     let legal = ranking.points.iter().map(|p| &p.0).filter(|p| space.check(task, p).is_ok()).cloned().collect();
     let model = ranking.points.iter().cloned().collect();
     Bench { space, ranking, legal, model }
@@ -41,9 +41,9 @@ impl Bench {
     }
 
     /// How much slower than the best of all the found one is.
-    fn regret(&self, seed: u64, hidden: Hidden) -> f64 {
+    fn regret(&self, seed: u64, hidden: Hidden, settings: Settings) -> f64 {
         let mut device = self.device(seed, hidden);
-        let search = self.search(Settings { seed, ..Settings::default() });
+        let search = self.search(Settings { seed, ..settings });
         let found = search.run(&mut device, &mut TrialLog::in_memory()).unwrap();
         let task = &self.ranking.task;
         assert_eq!(device.fault(task, &found.best.0), None, "seed {seed}");
@@ -54,8 +54,9 @@ impl Bench {
 }
 
 fn identity(settings: &Settings) -> Identity {
-    let device = DeviceId { profile: "a100".into(), capabilities: [("sms".to_string(), 108)].into() };
-    Identity::new(Source::Simulated, "sm80", device, "gen 0".into(), PROTOCOL, settings.fingerprint())
+    let profile = DeviceProfile::typical(Arch::Sm80);
+    let device = DeviceId::new(&profile.name, &Capabilities::of(profile));
+    Identity::new(Source::Simulated, "sm80", device, "gen 0".into(), 1, settings.fingerprint())
 }
 
 fn run(b: &Bench, settings: Settings, path: &Path) -> (Found, u64) {
@@ -66,9 +67,9 @@ fn run(b: &Bench, settings: Settings, path: &Path) -> (Found, u64) {
 }
 
 #[test]
-fn the_best_is_found_within_two_percent_for_95_of_100_seeds() {
+fn the_best_is_found_within_two_percent_for_190_of_200_seeds() {
     let b = bench(&task(512, 4096, 4096));
-    let near = (0..200).filter(|seed| b.regret(*seed, Hidden::default()) <= 0.02).count();
+    let near = (0..200).filter(|seed| b.regret(*seed, Hidden::default(), Settings::default()) <= 0.02).count();
     assert!(near >= 190, "{near} of 200");
 }
 
@@ -150,7 +151,11 @@ fn shards_merged_are_one_run_and_make_the_same_record() {
     let one = record(&found, &whole);
     assert_eq!(one.to_json(), record(&again, &path).to_json());
     assert_eq!(Record::from_json(&one.to_json()).unwrap(), one);
-    assert!(one.entries.len() == 4 && one.entries.iter().all(|e| e.p20_ns <= e.median_ns && e.median_ns <= e.p80_ns));
+    assert!(
+        one.entries.len() == 4
+            && one.entries.iter().all(|e| e.others.len() == 7 && !e.others.contains(&e.best))
+            && one.entries.iter().all(|e| e.p20_ns <= e.median_ns && e.median_ns <= e.p80_ns)
+    );
     refusals(&one, &*benches[&tasks[0]].space, folder.path());
 }
 
@@ -170,7 +175,7 @@ fn refusals(record: &Record, space: &dyn Space, folder: &Path) {
     };
     refused(&|e| e.op = "attention".into(), "of another op: gemm, not attention");
     refused(&|e| e.identity.target = "sm90a".into(), "of another target: sm80, not sm90a");
-    refused(&|e| e.identity.device.profile = "h200".into(), "of another device: a100, not h200");
+    refused(&|e| e.identity.device.profile = "h200".into(), "of another device: A100, not h200");
     refused(&|e| e.identity.source = Source::Measured, "are simulated, not measured");
     refused(&|e| e.identity.toolchain = "gen 1".into(), "stale: its toolchain is gen 0, now it is gen 1");
     refused(&|e| e.identity.protocol += 1, "stale: its protocol is 1, now it is 2");
@@ -252,6 +257,6 @@ fn a_task_that_the_space_has_nothing_for_says_why() {
     let t = task(512, 4096, 4096);
     let space = space::of(Arch::Sm80, &t.op, &t.class).unwrap();
     let odd = Task { sizes: [("m".to_string(), 4)].into(), ..t };
-    let error = Ranking::new(&*space, &DeviceProfile::typical(Arch::Sm80), &odd).unwrap_err().to_string();
+    let error = Ranking::new(&*space, DeviceProfile::typical(Arch::Sm80), &odd).unwrap_err().to_string();
     assert!(error.contains("has no candidate") && error.contains("sizes: a gemm has sizes m, n and k"), "{error}");
 }

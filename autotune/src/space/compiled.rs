@@ -45,13 +45,13 @@ fn illegal(e: &PassError) -> Illegal {
 }
 
 impl Compiled {
-    /// Whether the plan is right for a task's sizes, `defaults` where it names none, and its kernels fit a CTA.
-    pub fn check(&self, arch: Arch, task: &Task, defaults: &[(&str, i64)]) -> Result<(), Illegal> {
+    /// Whether the plan is right for a task's sizes and its kernels fit a CTA.
+    pub fn check(&self, arch: Arch, task: &Task) -> Result<(), Illegal> {
         let full = |what: &str| Illegal { rule: "requires", why: format!("{what} for {task}") };
         let mut vars = Vars::new();
         let sms = ("sms", i64::from(DeviceProfile::typical(arch).sms));
         let own = task.sizes.iter().map(|(name, value)| (name.as_str(), *value));
-        for (name, value) in defaults.iter().copied().chain([sms]).chain(own) {
+        for (name, value) in [sms].into_iter().chain(own) {
             vars.set(VarId::of(name), value).map_err(|e| full(&e.to_string()))?;
         }
         let holds = |e: &Expr, vars: &Vars| match e.holds(vars) {

@@ -3,11 +3,12 @@
 use super::Point;
 use super::gemm_point::{GemmPoint, dense_kinds, derive, tied};
 use super::gemm_rules::{self, Sized};
-use super::listed::Family;
+use super::listed::{Family, with_defaults};
 use super::rule::{Kind, Rule};
-use super::weight::{packed_kinds, unpacked};
+use super::weight::{packed_kinds, unpacked, unpacking};
 use crate::device::DeviceProfile;
 use crate::estimate::{Counts, Estimate};
+use crate::model;
 use crate::task::Task;
 use tilewright_ir::Arch;
 use tilewright_templates::gemm::weight::{WeightClass, dequantised_plan};
@@ -32,8 +33,7 @@ impl Gemm {
 
     fn sizes(&self, task: &Task) -> Option<Sized> {
         let [m, n, k] = ["m", "n", "k"].map(|name| task.size(name));
-        let batch = task.size("batch").unwrap_or(1);
-        Some(Sized { m: m?, n: n?, k: k?, batch, rows_known: true })
+        Some(Sized { m: m?, n: n?, k: k?, batch: task.size("batch").unwrap_or(1) })
     }
 }
 
@@ -56,8 +56,8 @@ impl Family for Gemm {
         ("gemm", self.class.class())
     }
 
-    fn defaults(&self) -> &'static [(&'static str, i64)] {
-        &[("batch", 1), ("split_k", 0)]
+    fn complete(&self, task: &Task) -> Task {
+        with_defaults(task, [("batch", Some(1)), ("split_k", Some(0))])
     }
 
     fn kinds(&self) -> Vec<Kind> {
@@ -87,8 +87,14 @@ impl Family for Gemm {
     }
 
     fn estimate(&self, device: &DeviceProfile, task: &Task, c: &GemmPoint, counts: Option<&Counts>) -> Estimate {
-        let never = Estimate { seconds: f64::INFINITY, terms: Vec::new() };
-        let problem = if c.unpack { unpacked(&self.class.problem) } else { self.class.problem };
-        self.sizes(task).map_or(never, |s| gemm_rules::estimate(device, &problem, c, &s, self.class.packed(), counts))
+        let p = if c.unpack { unpacked(&self.class.problem) } else { self.class.problem };
+        let Some(s) = self.sizes(task) else { return Estimate::never() };
+        // The batch's rows follow each other.
+        let sizes = model::Sizes { m: (s.m * s.batch) as f64, n: s.n as f64, k: s.k as f64 };
+        let product = model::gemm::estimate(device, &p, &c.config, c.splits, sizes, counts);
+        match self.class.packed().filter(|_| c.unpack) {
+            Some(packed) => unpacking(device, packed, (s.n * s.k * s.batch) as f64 * f64::from(p.gates())).then(product),
+            None => product,
+        }
     }
 }

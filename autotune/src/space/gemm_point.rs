@@ -5,6 +5,7 @@ use super::rule::{Kind, Line};
 use super::weight;
 use std::str::FromStr;
 use tilewright_ir::Arch;
+use tilewright_templates::gemm::weight::WeightWgmmaConfig;
 use tilewright_templates::gemm::{GemmConfig, GemmProblem, WgmmaConfig};
 
 /// A point, read.
@@ -124,18 +125,23 @@ pub(super) fn tied(p: &Point) -> Option<String> {
     None
 }
 
-/// Stages of Hopper's kernels: as many as fit.
+/// Stages of Hopper's kernels: as many as fit. A point that is none stays as it is.
 pub(super) fn derive(problem: &GemmProblem, p: Point) -> Point {
-    if p.get("kind") == Some("mma") || p.get("kind") == Some("weight_mma") {
-        return p;
-    }
-    let stages = match GemmPoint::read(&p.with("stages", "2")) {
-        Ok(GemmPoint { config: GemmConfig::Wgmma(c), unpack, .. }) => {
-            let problem = if unpack { weight::unpacked(problem) } else { *problem };
-            WgmmaConfig::deepest(c, &problem).stages
+    let number = |axis: &str| p.get(axis).and_then(|v| v.parse::<u32>().ok());
+    let stages = match (p.get("kind"), number("bm"), number("bn"), number("bk")) {
+        (Some("wgmma"), Some(bm), Some(bn), Some(bk)) if bm * bn * bk > 0 => {
+            let problem = if p.get("unpack").is_some() { weight::unpacked(problem) } else { *problem };
+            number("wgs").map(|wgs| WgmmaConfig::new([bm, bn, bk], 2, wgs).deepest(&problem).stages)
         }
-        Ok(GemmPoint { config: GemmConfig::WeightWgmma(c), .. }) => weight::deepest(problem, c),
-        Ok(_) | Err(_) => return p,
+        (Some("weight_wgmma"), Some(bm), Some(bn), _) if bm * bn > 0 => {
+            let (raster, stream) = (8, false);
+            number("n_align")
+                .map(|n_align| weight::deepest(problem, WeightWgmmaConfig { bm, bn, stages: 2, raster, n_align, stream }))
+        }
+        _ => None,
     };
-    p.with("stages", stages.to_string())
+    match stages {
+        Some(stages) => p.with("stages", stages.to_string()),
+        None => p,
+    }
 }

@@ -3,11 +3,9 @@
 use super::gemm_point::GemmPoint;
 use super::weight::unpacked;
 use crate::device::DeviceProfile;
-use crate::estimate::{Counts, Estimate};
-use crate::model::{Candidate, Sizes, seconds};
 use tilewright_ir::Arch;
 use tilewright_templates::gemm::weight::WeightWgmmaConfig;
-use tilewright_templates::gemm::{BLayout, GemmConfig, GemmProblem, Packed};
+use tilewright_templates::gemm::{BLayout, GemmConfig, GemmProblem};
 
 /// Sizes of a multiplication.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,8 +18,6 @@ pub(super) struct Sized {
     pub k: i64,
     /// How many.
     pub batch: i64,
-    /// Rows are the host's to know; else their number is on the device.
-    pub rows_known: bool,
 }
 
 /// Whether the target has the instructions.
@@ -91,24 +87,6 @@ pub(super) fn parts(arch: Arch, p: &GemmProblem, c: &GemmPoint, s: &Sized) -> Op
         return Some(format!("{} parts of {blocks} blocks of k: fewer than two each", c.splits));
     }
     (tiles >= 2 * sms).then(|| format!("{tiles} tiles keep {sms} SMs busy: parts only add traffic"))
-}
-
-/// The model's word.
-pub(super) fn estimate(
-    device: &DeviceProfile,
-    p: &GemmProblem,
-    c: &GemmPoint,
-    s: &Sized,
-    packed: Option<Packed>,
-    _counts: Option<&Counts>,
-) -> Estimate {
-    let sizes = Sizes { m: (s.m * s.batch) as f64, n: s.n as f64, k: s.k as f64 };
-    let candidate = Candidate { id: "", problem: p, config: &c.config, splits: c.splits };
-    let unpacking = packed.filter(|_| c.unpack).map_or(0.0, |w| {
-        let weights = (s.n * s.k) as f64 * f64::from(p.gates());
-        weights * (f64::from(w.bits) / 8.0 + 4.0) / device.memory_bytes + device.launch_seconds
-    });
-    Estimate { seconds: seconds(device, sizes, &candidate) + unpacking, terms: Vec::new() }
 }
 
 fn gcd(a: i64, b: i64) -> i64 {

@@ -26,8 +26,8 @@ pub(super) trait Family: Send + Sync + Sized + 'static {
     /// The op and the class its tasks have.
     fn op_and_class(&self) -> (&'static str, String);
 
-    /// Sizes that tasks need not name.
-    fn defaults(&self) -> &'static [(&'static str, i64)];
+    /// The task with the sizes that it need not name.
+    fn complete(&self, task: &Task) -> Task;
 
     /// The kernels and their axes.
     fn kinds(&self) -> Vec<Kind>;
@@ -132,14 +132,15 @@ impl<F: Family> Space for Listed<F> {
 
     fn promising(&self, task: &Task, p: &Point) -> Result<(), Illegal> {
         let c = self.read(task, p)?;
-        rule::first_broken(F::RULES, &self.family, task, p, &c)
+        rule::first_broken(F::RULES, &self.family, &self.family.complete(task), p, &c)
     }
 
     fn check(&self, task: &Task, p: &Point) -> Result<(), Illegal> {
         let c = self.read(task, p)?;
+        let task = &self.family.complete(task);
         rule::first_broken(F::RULES, &self.family, task, p, &c)?;
         match &*self.compiled(p, &c) {
-            Ok(compiled) => compiled.check(self.family.arch(), task, self.family.defaults()),
+            Ok(compiled) => compiled.check(self.family.arch(), task),
             Err(illegal) => Err(illegal.clone()),
         }
     }
@@ -158,8 +159,18 @@ impl<F: Family> Space for Listed<F> {
     }
 
     fn estimate(&self, device: &DeviceProfile, task: &Task, p: &Point, counts: Option<&Counts>) -> Estimate {
+        let task = self.family.complete(task);
         // A point that is none is slower than all that are.
-        let never = Estimate { seconds: f64::INFINITY, terms: Vec::new() };
-        self.family.config(p).map_or(never, |c| self.family.estimate(device, task, &c, counts))
+        self.family.config(p).map_or_else(|_| Estimate::never(), |c| self.family.estimate(device, &task, &c, counts))
     }
+}
+
+/// A task with values for sizes that it does not name.
+pub(super) fn with_defaults(task: &Task, defaults: impl IntoIterator<Item = (&'static str, Option<i64>)>) -> Task {
+    let mut task = task.clone();
+    for (name, value) in defaults {
+        let Some(value) = value else { continue };
+        task.sizes.entry(name.to_string()).or_insert(value);
+    }
+    task
 }

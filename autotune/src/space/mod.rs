@@ -6,11 +6,16 @@
 //! | `rule`, `listed` | kinds of kernels with their axes, rules with reasons; a space made of them |
 //! | `compiled` | the compiler's word on a plan: what it requires, whether its kernels fit |
 //! | `gemm`, `gemm_point`, `gemm_rules`, `weight` | matrix multiplication, dense and of packed weights |
+//! | `grouped` | rows sorted by expert |
+//! | `attention`, `decode` | the forward, and over a paged cache |
 
+mod attention;
 mod compiled;
+mod decode;
 mod gemm;
 mod gemm_point;
 mod gemm_rules;
+mod grouped;
 mod listed;
 mod point;
 mod rule;
@@ -49,7 +54,7 @@ pub struct Illegal {
 /// The configs of one class of an op on one target, as points.
 ///
 /// What is legal is the template's and the compiler's word: the same checks and the same estimate of resources that a build makes.
-pub trait Space: Sync {
+pub trait Space: Send + Sync {
     /// Its axes.
     fn axes(&self) -> Vec<Axis>;
 
@@ -95,12 +100,15 @@ pub enum SpaceError {
 }
 
 /// Ops with spaces.
-pub const OPS: [&str; 1] = ["gemm"];
+pub const OPS: [&str; 4] = ["attention", "attention_decode", "gemm", "gemm_grouped"];
 
 /// The space of a class of an op on a target.
 pub fn of(arch: Arch, op: &str, class: &str) -> Result<Box<dyn Space>, SpaceError> {
     let refused = |why: String| SpaceError::Class { op: op.into(), why };
     Ok(match op {
+        "attention" => Box::new(Listed::new(attention::Attention::new(arch, class).map_err(refused)?)),
+        "attention_decode" => Box::new(Listed::new(decode::Decode::new(arch, class).map_err(refused)?)),
+        "gemm_grouped" => Box::new(Listed::new(grouped::Grouped::new(arch, class).map_err(refused)?)),
         "gemm" => Box::new(Listed::new(gemm::Gemm::new(arch, class).map_err(refused)?)),
         _ => return Err(SpaceError::Op { op: op.into() }),
     })

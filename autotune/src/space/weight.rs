@@ -2,13 +2,23 @@
 
 use super::gemm_point::dense_kinds;
 use super::rule::{Kind, Line};
+use crate::device::DeviceProfile;
+use crate::estimate::{Estimate, Term};
+use crate::model::weight::bytes_a_weight;
 use tilewright_ir::Arch;
 use tilewright_templates::gemm::weight::{self, WeightWgmmaConfig};
-use tilewright_templates::gemm::{GemmProblem, Weight};
+use tilewright_templates::gemm::{GemmProblem, Packed, Weight};
 
 /// The class that is left when the weight is unpacked first.
 pub(super) fn unpacked(p: &GemmProblem) -> GemmProblem {
     weight::dense(p)
+}
+
+/// Unpacking so many weights: codes and scales in, 16 bits out.
+pub(super) fn unpacking(device: &DeviceProfile, p: Packed, weights: f64) -> Estimate {
+    let memory = weights * (bytes_a_weight(p) + 2.0) / device.memory_bytes;
+    let terms = vec![(Term::Memory, memory), (Term::Launch, device.launch_seconds)];
+    Estimate { seconds: 0.0, terms: Vec::new() }.then(Estimate { seconds: memory + device.launch_seconds, terms })
 }
 
 /// Stages that fit.

@@ -14,9 +14,14 @@ pub(super) struct Guarded<D: Device> {
 }
 
 impl<D: Device> Guarded<D> {
+    /// Memory for a tensor and its guards, which somebody else poisons.
+    pub fn raw(device: &D, bytes: u64) -> Result<Self, DeviceError> {
+        Ok(Guarded { buffer: device.alloc(bytes + 2 * GUARD)?, bytes })
+    }
+
     /// Memory for a tensor, poisoned with its guards.
     pub fn new(device: &D, bytes: u64) -> Result<Self, DeviceError> {
-        let made = Guarded { buffer: device.alloc(bytes + 2 * GUARD)?, bytes };
+        let made = Guarded::raw(device, bytes)?;
         device.upload(&made.buffer, 0, &vec![POISON; (bytes + 2 * GUARD) as usize])?;
         Ok(made)
     }

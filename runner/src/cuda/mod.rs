@@ -29,12 +29,13 @@ mod tests;
 pub use sensors::{Nvml, Reading, Sensors};
 pub use timing::Protocol;
 
-use crate::device::Capabilities;
 use crate::pack::{Entry, TuningPack};
 use gate::Outputs;
 use sets::Sets;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
+use tilewright_autotune::Capabilities;
 use tilewright_autotune::search::{Failure, Sample};
 use tilewright_autotune::space::Point;
 use tilewright_autotune::task::Task;
@@ -58,6 +59,8 @@ pub struct Gpu {
     sensors: Option<Box<dyn Sensors>>,
     engines: BTreeMap<PathBuf, Engine<CudaDevice>>,
     problem: Option<Problem>,
+    /// When it was busy last.
+    last: Option<Instant>,
 }
 
 /// The problem that candidates are tried on.
@@ -66,7 +69,22 @@ struct Problem {
     tuned: Tuned,
     sets: Sets,
     first: Option<Outputs>,
-    timed: BTreeMap<Point, Timed>,
+    /// Candidates ready to be timed, the one used last behind.
+    timed: Vec<(Point, Timed)>,
+}
+
+/// Candidates that are kept ready, finalists above all: each has workspaces of its own.
+const KEPT: usize = 8;
+
+impl Problem {
+    /// Keeps a candidate ready; the one that was used the longest ago makes room.
+    fn keep(&mut self, point: &Point, timed: Timed) {
+        self.timed.retain(|t| t.0 != *point);
+        if self.timed.len() == KEPT {
+            self.timed.remove(0);
+        }
+        self.timed.push((point.clone(), timed));
+    }
 }
 
 impl Gpu {
@@ -74,7 +92,7 @@ impl Gpu {
     pub fn open(ordinal: u32, seed: u64, protocol: Protocol, sensors: Option<Box<dyn Sensors>>) -> Result<Self, DeviceError> {
         let device = CudaDevice::open(ordinal)?;
         let (facts, stream) = (device.facts()?, device.stream()?);
-        Ok(Gpu { ordinal, seed, protocol, device, facts, stream, sensors, engines: BTreeMap::new(), problem: None })
+        Ok(Gpu { ordinal, seed, protocol, device, facts, stream, sensors, engines: BTreeMap::new(), problem: None, last: None })
     }
 
     /// The name the driver has for it.
@@ -105,7 +123,7 @@ impl Gpu {
 
     /// The gate.
     pub fn check(&mut self, pack: &TuningPack, task: &Task, point: &Point, entry: Entry) -> Result<(), Failure> {
-        self.prepare(pack, task)?;
+        self.prepare(pack, task, entry)?;
         let Gpu { engines, problem: Some(problem), stream, seed, .. } = self else { return Err(lost()) };
         let engine = engines.get(pack.folder()).ok_or_else(lost)?;
         gate::small(engine, entry.plan, *seed)?;
@@ -122,21 +140,19 @@ impl Gpu {
         entry: Entry,
         count: u32,
     ) -> Result<Vec<Sample>, Failure> {
-        self.prepare(pack, task)?;
-        let Gpu { engines, problem: Some(problem), stream, sensors, protocol, .. } = self else { return Err(lost()) };
+        self.prepare(pack, task, entry)?;
+        let Gpu { engines, problem: Some(problem), stream, sensors, protocol, last, .. } = self else { return Err(lost()) };
         let engine = engines.get(pack.folder()).ok_or_else(lost)?;
-        let timed = match problem.timed.entry(point.clone()) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(Timed::new(engine, entry.plan, &problem.tuned.case, &problem.sets)?)
-            }
-        };
-        let mut run = timing::Run { engine, stream, sets: &problem.sets, sensors: sensors.as_deref(), protocol };
-        (0..count).map(|_| timed.sample(&mut run)).collect()
+        let kept = problem.timed.iter().position(|t| t.0 == *point).map(|at| problem.timed.remove(at).1);
+        let mut timed = kept.map_or_else(|| Timed::new(engine, entry.plan, &problem.tuned.case, &problem.sets), Ok)?;
+        let mut run = timing::Run { engine, stream, sensors: sensors.as_deref(), protocol, last };
+        let samples = (0..count).map(|_| timed.sample(&mut run)).collect();
+        problem.keep(point, timed);
+        samples
     }
 
     /// Kernels of a pack and data of a problem; those of the problem before are dropped.
-    fn prepare(&mut self, pack: &TuningPack, task: &Task) -> Result<(), Failure> {
+    fn prepare(&mut self, pack: &TuningPack, task: &Task, entry: Entry) -> Result<(), Failure> {
         if !self.engines.contains_key(pack.folder()) {
             let kernels = pack.kernels().map_err(refused)?;
             let device = CudaDevice::open(self.ordinal).map_err(crashed)?;
@@ -148,10 +164,8 @@ impl Gpu {
         self.problem = None;
         let tuned = tuned(&task.op, &task.class, &task.sizes, self.seed).map_err(refused)?;
         let engine = self.engines.get(pack.folder()).ok_or_else(lost)?;
-        let plan = pack.plan().tasks.iter().find(|t| t.task == *task).and_then(|t| t.candidates.first());
-        let entry = plan.and_then(|c| pack.entry(task, &c.point)).ok_or_else(lost)?;
-        let sets = Sets::new(&self.device, engine, entry.plan, &tuned.case, self.facts.l2_bytes)?;
-        self.problem = Some(Problem { task: task.clone(), tuned, sets, first: None, timed: BTreeMap::new() });
+        let sets = Sets::new(&self.device, &self.stream, engine, entry.plan, &tuned.case, self.facts.l2_bytes)?;
+        self.problem = Some(Problem { task: task.clone(), tuned, sets, first: None, timed: Vec::new() });
         Ok(())
     }
 }

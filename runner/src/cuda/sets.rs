@@ -1,12 +1,12 @@
 //! The tensors of a problem several times over.
 
-use super::guarded::Guarded;
+use super::guarded::{Guarded, POISON};
 use super::{crashed, refused};
 use tilewright_autotune::search::Failure;
 use tilewright_ops::case::Case;
-use tilewright_runtime::cuda::CudaDevice;
+use tilewright_runtime::cuda::{CudaDevice, CudaStream};
 use tilewright_runtime::dispatch::PlanIndex;
-use tilewright_runtime::engine::{Engine, Problem};
+use tilewright_runtime::engine::{Engine, Problem, TensorInfo};
 use tilewright_runtime::plan::Role;
 
 /// Most sets: tiny problems would need thousands, whose launches cost more than they tell.
@@ -17,7 +17,6 @@ pub(super) struct Sets {
     names: Vec<(String, Role)>,
     /// By set, then in the order of `names`.
     sets: Vec<Vec<Guarded<CudaDevice>>>,
-    addresses: Vec<Vec<u64>>,
 }
 
 impl Sets {
@@ -26,6 +25,7 @@ impl Sets {
     /// All plans of a class take the same tensors, so any of them says which.
     pub fn new(
         device: &CudaDevice,
+        stream: &CudaStream,
         engine: &Engine<CudaDevice>,
         plan: PlanIndex,
         case: &Case,
@@ -38,12 +38,14 @@ impl Sets {
         if one.saturating_mul(count) > free / 4 * 3 {
             return Err(Failure::Refused(format!("{count} sets of {one} bytes do not fit the {free} free bytes of the device")));
         }
-        let mut made = Sets { names: Vec::new(), sets: Vec::new(), addresses: Vec::new() };
-        made.names = ready.tensors().iter().map(|t| (t.name.clone(), t.role)).collect();
+        let names = ready.tensors().iter().map(|t| (t.name.clone(), t.role)).collect();
+        let mut made = Sets { names, sets: Vec::new() };
         for _ in 0..count {
             let mut set = Vec::new();
             for t in ready.tensors() {
-                let buffer = Guarded::new(device, t.bytes).map_err(refused)?;
+                let buffer = Guarded::raw(device, t.bytes).map_err(refused)?;
+                device.fill(buffer.buffer(), POISON, stream.id()).map_err(crashed)?;
+                stream.wait().map_err(crashed)?;
                 if t.role == Role::Input {
                     let input = case.inputs.get(&t.name).filter(|i| i.data.len() as u64 == t.bytes);
                     let missing = || Failure::Refused(format!("the problem has no tensor `{}` of {} bytes", t.name, t.bytes));
@@ -51,7 +53,6 @@ impl Sets {
                 }
                 set.push(buffer);
             }
-            made.addresses.push(set.iter().map(|b| b.address(device)).collect());
             made.sets.push(set);
         }
         Ok(made)
@@ -62,9 +63,14 @@ impl Sets {
         self.sets.len()
     }
 
-    /// Addresses of a set, in the order of plans' tensors.
-    pub fn addresses(&self, set: usize) -> &[u64] {
-        &self.addresses[set % self.addresses.len()]
+    /// Addresses of a plan's tensors in each set, in the plan's own order.
+    pub fn addresses(&self, device: &CudaDevice, tensors: &[TensorInfo]) -> Result<Vec<Vec<u64>>, Failure> {
+        let at = |t: &TensorInfo| {
+            let known = self.names.iter().position(|(name, _)| *name == t.name);
+            known.ok_or_else(|| Failure::Refused(format!("the plan takes a tensor `{}` that others of its class do not", t.name)))
+        };
+        let order = tensors.iter().map(at).collect::<Result<Vec<usize>, _>>()?;
+        Ok(self.sets.iter().map(|set| order.iter().map(|i| set[*i].address(device)).collect()).collect())
     }
 
     /// Outputs of a set by name.

@@ -41,15 +41,18 @@ impl Default for Protocol {
 
 /// Clock readings within this part of each other are steady.
 const STEADY: f64 = 0.01;
+/// As many readings at least say that it is.
+const READINGS: usize = 5;
 /// Launches of a burst.
 const BURST: std::ops::RangeInclusive<usize> = 3..=1000;
 
 /// A candidate ready to be timed: a launchable a set, as a workspace is a buffer too.
 pub(super) struct Timed {
     launchables: Vec<Launchable<CudaDevice>>,
+    /// What each is launched on.
+    addresses: Vec<Vec<u64>>,
     /// The burst, once it is known how long a launch takes.
     burst: Option<Burst>,
-    last: Option<Instant>,
     /// Which set is next.
     turn: usize,
 }
@@ -63,22 +66,26 @@ struct Burst {
 pub(super) struct Run<'a> {
     pub engine: &'a Engine<CudaDevice>,
     pub stream: &'a CudaStream,
-    pub sets: &'a Sets,
     pub sensors: Option<&'a dyn Sensors>,
     pub protocol: &'a Protocol,
+    /// When the GPU was busy last.
+    pub last: &'a mut Option<Instant>,
 }
 
 impl Timed {
     /// Prepares a plan for every set.
     pub fn new(engine: &Engine<CudaDevice>, plan: PlanIndex, case: &Case, sets: &Sets) -> Result<Self, Failure> {
         let problem = Problem { vars: case.vars, scalars: &case.scalars };
-        let launchables = (0..sets.count()).map(|_| engine.prepare(plan, &problem).map_err(refused)).collect::<Result<_, _>>()?;
-        Ok(Timed { launchables, burst: None, last: None, turn: 0 })
+        let ready = (0..sets.count()).map(|_| engine.prepare(plan, &problem).map_err(refused));
+        let launchables = ready.collect::<Result<Vec<Launchable<CudaDevice>>, _>>()?;
+        let tensors = launchables.first().map_or(&[][..], Launchable::tensors);
+        let addresses = sets.addresses(engine.device(), tensors)?;
+        Ok(Timed { launchables, addresses, burst: None, turn: 0 })
     }
 
     /// Queues one launch on a set.
-    pub fn launch(&mut self, engine: &Engine<CudaDevice>, sets: &Sets, set: usize, stream: &CudaStream) -> Result<(), Failure> {
-        self.queue(engine, sets, set, stream).map_err(launched)
+    pub fn launch(&mut self, engine: &Engine<CudaDevice>, set: usize, stream: &CudaStream) -> Result<(), Failure> {
+        self.queue(engine, set, stream).map_err(launched)
     }
 
     /// The mean time of the launches of a burst.
@@ -86,11 +93,11 @@ impl Timed {
         if self.burst.is_none() {
             self.burst = Some(self.measure_burst(run)?);
         }
-        if self.last.is_none_or(|at| at.elapsed() > run.protocol.still_warm) {
+        if run.last.is_none_or(|at| at.elapsed() > run.protocol.still_warm) {
             self.warm(run)?;
         }
         let (seconds, reading) = self.burst(run)?;
-        self.last = Some(Instant::now());
+        *run.last = Some(Instant::now());
         Ok(Sample {
             seconds,
             sm_clock_mhz: reading.sm_clock_mhz,
@@ -100,14 +107,14 @@ impl Timed {
         })
     }
 
-    fn queue(&mut self, engine: &Engine<CudaDevice>, sets: &Sets, set: usize, stream: &CudaStream) -> Result<(), EngineError> {
+    fn queue(&mut self, engine: &Engine<CudaDevice>, set: usize, stream: &CudaStream) -> Result<(), EngineError> {
         let at = set % self.launchables.len();
-        engine.launch(&mut self.launchables[at], sets.addresses(at), stream.id())
+        engine.launch(&mut self.launchables[at], &self.addresses[at], stream.id())
     }
 
     fn rotate(&mut self, run: &Run<'_>, launches: usize) -> Result<(), EngineError> {
         for _ in 0..launches {
-            self.queue(run.engine, run.sets, self.turn, run.stream)?;
+            self.queue(run.engine, self.turn, run.stream)?;
             self.turn += 1;
         }
         Ok(())
@@ -120,7 +127,7 @@ impl Timed {
         let one = self.between(run, |s| s.rotate(run, few).map_err(launched))? / few as f64;
         let launches = (run.protocol.burst.as_secs_f64() / one.max(1e-9)).ceil() as usize;
         // Whole rounds of the sets, so that every burst is the same.
-        let launches = launches.clamp(*BURST.start(), *BURST.end()).next_multiple_of(run.sets.count());
+        let launches = launches.clamp(*BURST.start(), *BURST.end()).next_multiple_of(self.launchables.len());
         if one >= run.protocol.graph_below.as_secs_f64() {
             return Ok(Burst { launches, graph: None });
         }
@@ -165,10 +172,10 @@ impl Timed {
             let (_, reading) = self.burst(run)?;
             let now = Instant::now();
             clocks.extend(reading.sm_clock_mhz.map(|clock| (now, f64::from(clock))));
-            let recent = clocks.iter().filter(|(at, _)| now - *at <= run.protocol.steady).map(|c| c.1);
-            let (low, high) = recent.fold((f64::MAX, 0.0f64), |(low, high), c| (low.min(c), high.max(c)));
+            let recent: Vec<f64> = clocks.iter().filter(|(at, _)| now - *at <= run.protocol.steady).map(|c| c.1).collect();
+            let (low, high) = recent.iter().fold((f64::MAX, 0.0f64), |(low, high), c| (low.min(*c), high.max(*c)));
             let long = clocks.first().is_some_and(|(at, _)| now - *at >= run.protocol.steady);
-            if long && high <= low * (1.0 + STEADY) {
+            if long && recent.len() >= READINGS && high <= low * (1.0 + STEADY) {
                 break;
             }
         }

@@ -30,6 +30,11 @@ trait Bench {
 
     /// Times of runs `from..from + count`.
     fn time(&mut self, found: &Found<'_>, from: u32, count: u32) -> Result<Vec<Sample>, Failure>;
+
+    /// The time of a finalist's turn.
+    fn turn(&mut self, found: &Found<'_>, round: u32) -> Result<Vec<Sample>, Failure> {
+        self.time(found, round, 1)
+    }
 }
 
 /// A candidate that was asked for.
@@ -114,6 +119,7 @@ fn answer(o: &mut Opened, request: &Request) -> Result<Reply, Failure> {
         Request::Open(_) => Ok(Reply::Refused("a device is open already".into())),
         Request::Check { task, point } => bench.check(&found(task, point)?).map(|()| Reply::Right),
         Request::Time { task, point, from, count } => bench.time(&found(task, point)?, *from, *count).map(Reply::Times),
+        Request::Turn { task, point, round } => bench.turn(&found(task, point)?, *round).map(Reply::Times),
         Request::Add(folder) => match TuningPack::open(folder) {
             Ok(pack) => {
                 packs.push(pack);

@@ -1,18 +1,12 @@
-//! No device: what the simulated device of `autotune` says, as a process that shows it. Whoever it says crashes ends by a signal,
+//! No device: what the simulated device of `autotune` says, as a process that shows it. Whoever it says crashes is ended by a signal,
 //! whoever hangs is silent until it is killed.
 
 use super::{Bench, Found};
 use crate::wire::Ready;
 use std::time::Duration;
-use tilewright_autotune::search::{Failure, Sample};
-
-/// One candidate in so many crashes, hangs or is wrong.
-const CRASHES: u64 = 23;
-const HANGS: u64 = 29;
-const WRONG: u64 = 19;
-/// How far the model is off for a candidate, and a run from the next, at most.
-const MODEL_OFF: f64 = 0.15;
-const NOISE: f64 = 0.01;
+use tilewright_autotune::search::{Failure, Hidden, Measure, Sample, Simulated as Device};
+use tilewright_autotune::space::Point;
+use tilewright_autotune::task::Task;
 
 pub(super) struct Simulated {
     seed: u64,
@@ -23,15 +17,10 @@ impl Simulated {
         Simulated { seed }
     }
 
-    fn draw(&self, found: &Found<'_>, what: &str) -> u64 {
-        let text = format!("{} {} {} {what}", self.seed, found.task, found.point);
-        let hash = blake3::hash(text.as_bytes());
-        hash.as_bytes()[..8].iter().fold(0, |all, b| all << 8 | u64::from(*b))
-    }
-
-    /// A number in -1..1.
-    fn unit(&self, found: &Found<'_>, what: &str) -> f64 {
-        (self.draw(found, what) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    /// The device for a candidate: its times are around the model's.
+    fn device(&self, found: &Found<'_>) -> Device<impl Fn(&Task, &Point) -> f64> {
+        let seconds = found.entry.model_seconds;
+        Device::new(self.seed, Hidden::default(), move |_, _| seconds)
     }
 }
 
@@ -42,23 +31,27 @@ impl Bench for Simulated {
     }
 
     fn check(&mut self, found: &Found<'_>) -> Result<(), Failure> {
-        if self.draw(found, "crash").is_multiple_of(CRASHES) {
-            std::process::abort();
-        }
-        if self.draw(found, "hang").is_multiple_of(HANGS) {
-            loop {
-                std::thread::sleep(Duration::from_secs(3600));
-            }
-        }
-        if self.draw(found, "wrong").is_multiple_of(WRONG) {
-            return Err(Failure::Wrong("element 0 of d".into()));
-        }
-        Ok(())
+        self.device(found).check(found.task, found.point).map_err(shown)
     }
 
     fn time(&mut self, found: &Found<'_>, from: u32, count: u32) -> Result<Vec<Sample>, Failure> {
-        let truth = found.entry.model_seconds * (1.0 + MODEL_OFF * self.unit(found, "truth"));
-        let run = |n: u32| Sample::of(truth * (1.0 + NOISE * self.unit(found, &format!("run {n}"))));
-        Ok((from..from + count).map(run).collect())
+        self.device(found).time(found.task, found.point, from, count).map_err(shown)
+    }
+
+    fn turn(&mut self, found: &Found<'_>, round: u32) -> Result<Vec<Sample>, Failure> {
+        let point = std::slice::from_ref(found.point);
+        let turns = self.device(found).interleaved(found.task, point, round, 1);
+        turns.into_iter().next().unwrap_or_else(|| Ok(Vec::new())).map_err(shown)
+    }
+}
+
+/// Shows a failure where it can be shown.
+fn shown(failure: Failure) -> Failure {
+    match failure {
+        Failure::Crashed(_) => std::process::abort(),
+        Failure::Hung(_) => loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        },
+        other => other,
     }
 }
