@@ -104,7 +104,7 @@ impl Summary {
         let worst = logs.iter().copied().fold(0.0f64, |w, l| if l.abs() > w.abs() { l } else { w });
         let rates = |i: usize| list.iter().map(|c| c.rates[i]).collect::<Vec<_>>();
         // Times of the configs of one problem.
-        let mut same: BTreeMap<&BTreeMap<String, i64>, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
+        let mut same: BTreeMap<_, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
         for (p, c) in g.points.iter().zip(list).filter(|(p, _)| p.config.is_some()) {
             let times = same.entry(&p.sizes).or_default();
             times.0.push(1.0 / c.rates[1]);
