@@ -56,7 +56,7 @@ impl Bench {
 fn identity(settings: &Settings) -> Identity {
     let profile = DeviceProfile::typical(Arch::Sm80);
     let device = DeviceId::new(&profile.name, &Capabilities::of(profile));
-    Identity::new(Source::Simulated, "sm80", device, "gen 0".into(), 1, settings.fingerprint())
+    Identity::new(Source::Simulated, "sm80", device, "gen 0".into(), PROTOCOL, settings.fingerprint())
 }
 
 fn run(b: &Bench, settings: Settings, path: &Path) -> (Found, u64) {
