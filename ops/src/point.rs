@@ -22,8 +22,12 @@ fn point(op: &str, launches: &[PlanLaunch], configs: &[&BTreeMap<String, String>
     // Whether k is split follows from the parts.
     let axes = configs[main].iter().filter(|(axis, _)| *axis != "split");
     let mut p = Point::new(axes.map(|(axis, value)| (axis.as_str(), value.as_str())));
-    if op == "gemm" && p.get("kind") != Some("weight_wgmma") {
-        p = p.with("splits", launches[main].sets.get("splits").map_or("1", |e| e.text()));
+    if op == "gemm" {
+        // Kernels that share blocks, or multiply an unpacked weight, have no such axis where k is whole.
+        let splits = launches[main].sets.get("splits").map_or("1", |e| e.text());
+        if splits != "1" || !has("unpack") && p.get("kind") != Some("weight_wgmma") {
+            p = p.with("splits", splits);
+        }
     }
     if op == "attention_decode" {
         p = p.with("split", if launches.len() > 1 { "1" } else { "0" });

@@ -5,6 +5,9 @@ use crate::task::Task;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// Revision of how times are taken: cold L2, random data, what a sample is. Times of different ones are not compared.
+pub const PROTOCOL: u32 = 1;
+
 /// A device that candidates run on.
 ///
 /// Whoever implements it keeps what goes wrong away from the search: a kernel that crashes or hangs runs in a process of its own.

@@ -16,7 +16,7 @@ mod settings;
 mod simulate;
 
 pub use found::{End, Found, SearchError, Times};
-pub use measure::{Failure, Measure, Sample};
+pub use measure::{Failure, Measure, PROTOCOL, Sample};
 pub use rank::Ranking;
 pub use run::{Search, shard};
 pub use settings::Settings;

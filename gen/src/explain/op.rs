@@ -90,6 +90,6 @@ fn of_library(root: &Path, arch: Arch, device: &DeviceProfile, task: &Task) -> R
 /// The library's plan as a choice.
 fn with_point(space: &dyn Space, device: &DeviceProfile, task: &Task, point: Option<Point>, known: &[Known]) -> Choice {
     let own = |k: &&Known| k.profile == device.name && k.task == *task && Some(&k.best.0) == point.as_ref();
-    let estimate = point.as_ref().map(|p| space.estimate(device, task, p, None));
+    let estimate = point.as_ref().map(|p| space.estimate(device, task, p, None)).filter(|e| e.seconds.is_finite());
     Choice { rung: Rung::Library, measured: known.iter().find(own).map(|k| k.best.1), estimate, point, passed: Vec::new() }
 }

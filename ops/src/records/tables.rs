@@ -230,7 +230,7 @@ mod tests {
     fn tuned() -> Collapsed {
         let list = [
             known("H200", 16, NARROW, 9.0, &[]),
-            known("H200", 4096, WIDE, 200.0, &[]),
+            known("H200", 4096, WIDE, 200.0, &[(LIKE, 220.0)]),
             // Within three percent of the plan that is there already.
             known("H200", 8192, LIKE, 400.0, &[(WIDE, 404.0)]),
             // Another device of the target knows better of its own.
