@@ -153,7 +153,7 @@ fn shards_merged_are_one_run_and_make_the_same_record() {
     assert_eq!(Record::from_json(&one.to_json()).unwrap(), one);
     assert!(
         one.entries.len() == 4
-            && one.entries.iter().all(|e| e.others.len() == 7 && !e.others.contains(&e.best))
+            && one.entries.iter().all(|e| e.next_best().count() == 7 && e.next_best().all(|r| r.point != e.best))
             && one.entries.iter().all(|e| e.p20_ns <= e.median_ns && e.median_ns <= e.p80_ns)
     );
     refusals(&one, &*benches[&tasks[0]].space, folder.path());
