@@ -1,5 +1,5 @@
-//! What the model needs besides the device profile and the coefficients of dense kernels ([`crate::model::Coefficients`]), and where each
-//! number comes from.
+//! What the model needs besides the device profile and the coefficients of dense kernels ([`crate::model::Coefficients`]),
+//! and where each number comes from.
 
 /// A number of the model.
 #[derive(Clone, Copy, Debug, PartialEq)]
