@@ -1,4 +1,5 @@
-//! What was found for an op on a device: a JSON file to commit, the same text for the same log, and refused where it does not serve.
+//! What was found for an op on a device: a JSON file to commit, the same text for the same log, and refused where it does not
+//! serve.
 
 use crate::log::{DeviceId, Identity, Outcome, Source, Trial, TrialLog};
 use crate::search::{Found, Times};

@@ -36,9 +36,9 @@ pub(super) const NEAR: f64 = 0.03;
 /// Candidates whose neighbours are tried.
 pub(super) const PARENTS: usize = 3;
 
-/// Sized on the simulated device (`search/tests.rs`), whose model is off by 15 % a point and whose runs are by 1 %: 199 of 200 seeds
-/// end within 2 % of the best where the model tells points apart (m = 512 on sm80), 166 where it calls nearly all 368 legal points
-/// equal (m = 16, bound by memory), since a quarter of them is tried. There `widest` is what buys more.
+/// Sized on the simulated device (`search/tests.rs`), whose model is off by 15 % a point and whose runs are by 1 %: 199 of 200
+/// seeds end within 2 % of the best where the model tells points apart (m = 512 on sm80), 166 where it calls nearly all 368 legal
+/// points equal (m = 16, bound by memory), since a quarter of them is tried. There `widest` is what buys more.
 impl Default for Settings {
     fn default() -> Self {
         Settings {
