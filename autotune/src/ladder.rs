@@ -53,8 +53,10 @@ pub struct Known {
     pub task: Task,
     /// The best point and its median, seconds.
     pub best: (Point, f64),
-    /// What came next, best first.
-    pub others: Vec<Point>,
+    /// What came next and their medians, best first.
+    pub others: Vec<(Point, f64)>,
+    /// Identity of the best point's kernels, where it was noted.
+    pub artifact: Option<String>,
 }
 
 /// A config and how it was come by.
@@ -73,11 +75,16 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// `rung: model (record: no record of gemm for H200)`.
+    /// `rung: model (record: no record of gemm m=16 for H200)`.
     pub fn line(&self) -> String {
-        let passed: Vec<String> = self.passed.iter().map(|(rung, why)| format!("{rung}: {why}")).collect();
-        if passed.is_empty() { format!("rung: {}", self.rung) } else { format!("rung: {} ({})", self.rung, passed.join("; ")) }
+        line(self.rung, &self.passed)
     }
+}
+
+/// The rung and why it was none above it, in a line.
+pub fn line(rung: Rung, passed: &[(Rung, String)]) -> String {
+    let passed: Vec<String> = passed.iter().map(|(rung, why)| format!("{rung}: {why}")).collect();
+    if passed.is_empty() { format!("rung: {rung}") } else { format!("rung: {rung} ({})", passed.join("; ")) }
 }
 
 /// The size of an op that varies in a server, and those that follow from it.
@@ -113,6 +120,27 @@ pub fn serving(tuned: impl IntoIterator<Item = i64>, value: i64) -> Option<i64> 
 
 /// The config of a task on a device. `known` is what records that serve say, `refused` why others do not.
 pub fn choose(space: &dyn Space, device: &DeviceProfile, task: &Task, known: &[Known], refused: &[String]) -> Choice {
+    let mut passed = match recorded(space, device, task, known, refused) {
+        Ok(choice) => return choice,
+        Err(passed) => passed,
+    };
+    match modelled(space, device, task).next() {
+        Some(p) => made(space, device, task, p, Rung::Model, None, passed),
+        None => {
+            passed.push((Rung::Model, format!("no point of the space takes {task}")));
+            Choice { point: None, rung: Rung::Default, measured: None, estimate: None, passed }
+        }
+    }
+}
+
+/// The rungs that rest on records; where neither has anything, why not.
+pub fn recorded(
+    space: &dyn Space,
+    device: &DeviceProfile,
+    task: &Task,
+    known: &[Known],
+    refused: &[String],
+) -> Result<Choice, Vec<(Rung, String)>> {
     let mut passed = Vec::new();
     let (own, other): (Vec<&Known>, Vec<&Known>) =
         known.iter().filter(|k| k.arch == device.arch).partition(|k| k.profile == device.name);
@@ -123,29 +151,23 @@ pub fn choose(space: &dyn Space, device: &DeviceProfile, task: &Task, known: &[K
             Err(why) => passed.push((Rung::Record, format!("{}: {why}", k.best.0))),
             Ok(()) => {
                 let measured = (k.task == *task).then_some(k.best.1);
-                return made(space, device, task, k.best.0.clone(), Rung::Record, measured, passed);
+                return Ok(made(space, device, task, k.best.0.clone(), Rung::Record, measured, passed));
             }
         },
     }
     match for_task(task, &other) {
         None => passed.push((Rung::Reranked, format!("no record of another {} device either", device.arch.caps().name))),
         Some(k) => {
-            let points = std::iter::once(&k.best.0).chain(&k.others).take(RERANKED);
+            let points = std::iter::once(&k.best).chain(&k.others).map(|p| &p.0).take(RERANKED);
             let legal: Vec<&Point> = points.filter(|p| space.check(task, p).is_ok()).collect();
             let seconds = |p: &Point| space.estimate(device, task, p, None).seconds;
             match legal.into_iter().min_by(|a, b| seconds(a).total_cmp(&seconds(b)).then_with(|| a.cmp(b))) {
-                Some(p) => return made(space, device, task, p.clone(), Rung::Reranked, None, passed),
+                Some(p) => return Ok(made(space, device, task, p.clone(), Rung::Reranked, None, passed)),
                 None => passed.push((Rung::Reranked, format!("none of the points of {} can be built", k.profile))),
             }
         }
     }
-    match modelled(space, device, task).next() {
-        Some(p) => made(space, device, task, p, Rung::Model, None, passed),
-        None => {
-            passed.push((Rung::Model, format!("no point of the space takes {task}")));
-            Choice { point: None, rung: Rung::Default, measured: None, estimate: None, passed }
-        }
-    }
+    Err(passed)
 }
 
 fn layer(task: &Task) -> String {
@@ -204,7 +226,8 @@ mod tests {
             arch: Arch::Sm90a,
             task: task(m),
             best: (best.parse().unwrap(), 5e-6),
-            others: others.iter().map(|p| p.parse().unwrap()).collect(),
+            others: others.iter().map(|p| (p.parse().unwrap(), 6e-6)).collect(),
+            artifact: None,
         }
     }
 

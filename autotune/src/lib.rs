@@ -7,6 +7,7 @@ pub mod cover;
 mod crossover;
 pub mod device;
 pub mod estimate;
+pub mod explain;
 mod files;
 pub mod ladder;
 pub mod log;

@@ -28,7 +28,7 @@ pub enum Command {
     Emulate(EmulateArgs),
     /// Find the fastest config of each problem on a device, or make a pack for a host that has one.
     Tune(TuneArgs),
-    /// Say what is chosen for each part of a network, and why.
+    /// Say what is chosen for a problem or for each part of a network, and why.
     Explain(ExplainArgs),
     /// Show a kernel as Tile IR, Lane IR, LLVM IR, PTX or SASS, or what its SASS is made of.
     Show(ShowArgs),
@@ -245,13 +245,17 @@ pub struct SceneArgs {
 /// `gen explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// What to explain: sparse_network.
+    /// What to explain: gemm, gemm_grouped, attention, attention_decode, or sparse_network.
     pub op: String,
-    /// Keys: network (a name or a TOML file), dtype (f16, bf16, f32), deterministic (true, false).
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    /// Keys. Of an op its sizes and the fields of its class, as in m=16 n=4096 k=4096 act=swiglu; of a network: network (a name
+    /// or a TOML file), dtype (f16, bf16, f32), deterministic (true, false).
+    #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
     pub set: Vec<String>,
-    /// The scene: a safetensors file with `coords` I32 [n,4] (batch, x, y, z).
-    #[arg(long, value_name = "FILE", required_unless_present = "work", conflicts_with = "work")]
+    /// GPU target of an op; that of --device-profile where not given.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// The scene of a network: a safetensors file with `coords` I32 [n,4] (batch, x, y, z).
+    #[arg(long, value_name = "FILE", conflicts_with = "work")]
     pub input: Option<PathBuf>,
     /// Layers and statistics of maps as JSON, as --save-work writes them, instead of a network and a scene.
     #[arg(long, value_name = "FILE")]
@@ -259,9 +263,9 @@ pub struct ExplainArgs {
     /// Where layers and statistics go.
     #[arg(long, value_name = "FILE")]
     pub save_work: Option<PathBuf>,
-    /// The GPU: h200, a100.
-    #[arg(long, value_name = "NAME", default_value = "h200")]
-    pub device_profile: String,
+    /// The GPU: a file of autotune/profiles, such as h200 or a100.
+    #[arg(long, value_name = "NAME")]
+    pub device_profile: Option<String>,
     /// Explain what this tuning record chose instead of what the model chooses.
     #[arg(long, value_name = "FILE", conflicts_with = "save_record")]
     pub record: Option<PathBuf>,

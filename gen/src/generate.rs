@@ -13,12 +13,14 @@ use tilewright_emulator_device::Found;
 use tilewright_ir::Arch;
 use tilewright_ops::error::{Fail, Res, bad_input, failed, failure, usage};
 use tilewright_ops::level::Level;
+use tilewright_ops::records::{self, Collapsed};
 use tilewright_ops::{dispatch, files, library};
 use tilewright_runner::verify::{Verdict, verify};
 use tilewright_runtime::archive::ARCHIVE;
 use tilewright_runtime::dispatch::PlanIndex;
 use tilewright_runtime::manifest::{Verification, Verifier};
 use tilewright_runtime::pack::MANIFEST;
+use tilewright_templates::plan::OpPlan;
 
 /// Runs the command.
 pub fn generate(args: &GenerateArgs) -> Res<()> {
@@ -30,6 +32,10 @@ pub fn generate(args: &GenerateArgs) -> Res<()> {
     let start = Instant::now();
     let root = library::root()?;
     let mut plans = library::plans(&root, arch)?;
+    let mut tuned = tuned(&root, arch, args.only.is_some())?;
+    let known = |p: &OpPlan| plans.iter().any(|q: &OpPlan| q.plan.id == p.plan.id);
+    let more: Vec<OpPlan> = std::mem::take(&mut tuned.plans).into_iter().filter(|p| !known(p)).collect();
+    plans.extend(more);
     if let Some(glob) = &args.only {
         plans.retain(|p| matches(glob, &p.plan.id));
     }
@@ -55,6 +61,9 @@ pub fn generate(args: &GenerateArgs) -> Res<()> {
         verify_all(&mut built, args.verify)?;
     }
     built.manifest.dispatch = dispatch::tables(arch, &built.plans)?;
+    tuned.drop_changed(&built.manifest).iter().for_each(|why| eprintln!("records: refused: {why}"));
+    let ids: Vec<&str> = built.plans.iter().map(|p| p.plan.id.as_str()).collect();
+    records::enter(&mut built.manifest.dispatch, &ids, &tuned.tuned)?;
     built.manifest.validate(MANIFEST).map_err(failure)?;
     let contents = built.contents()?;
     let out = args.out.clone().unwrap_or_else(|| root.join("kernels-generated").join(arch.caps().name));
@@ -88,6 +97,22 @@ pub fn generate(args: &GenerateArgs) -> Res<()> {
         println!("{}", serde_json::json!({"target": target, "out": out, "kernels": list, "changed": differing}));
     }
     Ok(())
+}
+
+/// What the workspace's records add to the library; nothing to a part of it. Says which it used and which not.
+fn tuned(root: &Path, arch: Arch, part: bool) -> Res<Collapsed> {
+    if part {
+        return Ok(Collapsed::default());
+    }
+    let found = records::read(root, arch)?;
+    found.refused.iter().for_each(|why| eprintln!("records: refused: {why}"));
+    found.used.iter().for_each(|what| eprintln!("records: used: {what}"));
+    if found.known.is_empty() {
+        eprintln!("records: none for {}: tables are in the model's order", arch.caps().name);
+    }
+    let collapsed = records::collapse(arch, &found.known)?;
+    collapsed.told.iter().for_each(|line| eprintln!("records: {line}"));
+    Ok(collapsed)
 }
 
 /// Runs every plan in the emulator and notes the verdict with its kernels.

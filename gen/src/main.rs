@@ -14,6 +14,7 @@ mod launch_file;
 mod list;
 mod promises;
 mod run;
+mod rung;
 mod scene;
 mod show;
 mod tune;

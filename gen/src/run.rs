@@ -2,7 +2,10 @@
 
 use crate::build::{build, compiler};
 use crate::cli::RunArgs;
+use crate::rung::{self, Stood};
 use serde_json::{Value, json};
+use tilewright_autotune::DeviceProfile;
+use tilewright_autotune::ladder::{self, Rung};
 use tilewright_codegen::{Compiler, Inspect};
 use tilewright_emulator_device::{self as emulator_device, EmulatorDevice, Found, SMS};
 use tilewright_ir::Arch;
@@ -27,20 +30,27 @@ pub fn run(args: &RunArgs) -> Res<()> {
     let arch: Arch = args.target.parse().map_err(bad_input)?;
     let cuda = device_ordinal(&args.device)?;
     let request = (family.request)(Ask::new(&args.set, tensors::read(&args.input)?)?)?;
-    let chosen = choose(arch, family, &request)?;
-    let mut outcome = match cuda {
-        None => emulated(arch, &request, &chosen)?,
+    let typical = DeviceProfile::typical(arch);
+    let (chosen, mut outcome) = match cuda {
+        None => {
+            let chosen = choose(arch, typical, family, &request)?;
+            let outcome = emulated(arch, &request, &chosen)?;
+            (chosen, outcome)
+        }
         Some(ordinal) => {
             let device = CudaDevice::open(ordinal).map_err(failure)?;
+            let chosen = choose(arch, &rung::profile(&device, typical)?, family, &request)?;
             let engine = Engine::new(chosen.open()?, device).map_err(failure)?;
-            run_on(&engine, &request, &chosen, true)?
+            let outcome = run_on(&engine, &request, &chosen, true)?;
+            (chosen, outcome)
         }
     };
     if let Some(path) = &args.report {
         let mut report = json!({
             "findings": outcome.findings, "kernel": outcome.kernels, "plan": outcome.plan, "counters": outcome.counters,
             "verified_against": outcome.verified.as_ref().map_or_else(|e| json!({"failed": e.to_string()}), Clone::clone),
-            "device": args.device, "source": chosen.source,
+            "device": args.device, "source": chosen.source, "rung": chosen.stood.as_ref().map(|s| s.rung),
+            "rung_passed": chosen.stood.as_ref().map(|s| &s.passed),
         });
         outcome.facts.iter().for_each(|(name, value)| report[*name] = value.clone());
         files::write_whole(path, format!("{report:#}\n").as_bytes())?;
@@ -52,6 +62,9 @@ pub fn run(args: &RunArgs) -> Res<()> {
     outcome.verified?;
     outcome.outputs.retain(|name, _| !request.case.more.internal.contains(&name.as_str()));
     tensors::write(&args.output, &outcome.outputs)?;
+    if let Some(stood) = &chosen.stood {
+        eprintln!("{}", ladder::line(stood.rung, &stood.passed));
+    }
     eprintln!("{} ({})", outcome.plan, chosen.source);
     Ok(())
 }
@@ -88,6 +101,8 @@ struct Chosen {
     _temporary: Option<tempfile::TempDir>,
     plan: PlanIndex,
     source: &'static str,
+    /// How it was come by; nothing where the caller named it.
+    stood: Option<Stood>,
 }
 
 impl Chosen {
@@ -96,8 +111,9 @@ impl Chosen {
     }
 }
 
-/// The library's best plan, unless a config or a split is asked for or the library has none.
-fn choose(arch: Arch, family: &Family, r: &Request) -> Res<Chosen> {
+/// The library's best plan, unless a config or a split is asked for or the library has none; then what records say, then the op's
+/// own list.
+fn choose(arch: Arch, device: &DeviceProfile, family: &Family, r: &Request) -> Res<Chosen> {
     if !r.pinned
         && let Ok(root) = library::root()
     {
@@ -111,15 +127,24 @@ fn choose(arch: Arch, family: &Family, r: &Request) -> Res<Chosen> {
                     let kernel = pack.manifest().kernel(&launch.kernel).map(|i| &pack.manifest().kernels[i]);
                     kernel.map(|k| pack.verify(k)).transpose().map_err(bad_input)?;
                 }
-                return Ok(Chosen { folder, _temporary: None, plan, source: "library" });
+                let stood = Some(Stood { rung: Rung::Library, passed: Vec::new() });
+                return Ok(Chosen { folder, _temporary: None, plan, source: "library", stood });
             }
         }
     }
     let compiler = compiler(Some(1), Inspect::WhenPtxasComplains)?;
     let mut why = failure(format!("no plan of {} for class {} on {arch}", family.op, r.case.class));
+    let (recorded, mut stood) =
+        if r.pinned { (None, None) } else { rung::recorded(device, family.op, r).map(|(p, s)| (p, Some(s)))? };
+    if let Some(plan) = recorded {
+        match try_plan(arch, plan, r, &compiler) {
+            Ok(chosen) => return Ok(Chosen { stood, ..chosen }),
+            Err(e) => stood = stood.map(|s| s.failed(family.op, &e)),
+        }
+    }
     for plan in (r.plans)(arch)? {
         match try_plan(arch, plan, r, &compiler) {
-            Ok(chosen) => return Ok(chosen),
+            Ok(chosen) => return Ok(Chosen { stood, ..chosen }),
             Err(e) => why = e,
         }
     }
@@ -132,7 +157,13 @@ fn try_plan(arch: Arch, plan: OpPlan, r: &Request, compiler: &Compiler) -> Res<C
     built.manifest.dispatch = dispatch::tables(arch, &built.plans)?;
     let folder = tempfile::tempdir().map_err(failure)?;
     built.write(folder.path())?;
-    let chosen = Chosen { folder: folder.path().to_path_buf(), _temporary: Some(folder), plan: PlanIndex(0), source: "built" };
+    let chosen = Chosen {
+        folder: folder.path().to_path_buf(),
+        _temporary: Some(folder),
+        plan: PlanIndex(0),
+        source: "built",
+        stood: None,
+    };
     chosen.open()?.dispatcher().check(chosen.plan, &with_sms(r.case.vars)?).map_err(failure)?;
     Ok(chosen)
 }

@@ -1,4 +1,4 @@
-//! `gen explain sparse_network`: what is chosen for each group of a network, from a scene or from its statistics.
+//! `gen explain`: what is chosen for a problem, and for each group of a network from a scene or from its statistics.
 
 use crate::common::attention::i32_bytes;
 use crate::common::*;
@@ -91,6 +91,49 @@ fn what_cannot_be_explained_says_why() {
     refused(&["--work", &input], "scene: ");
     refused(&["--work", &at("none")], "none: No such file");
     refused(&["--input", &input, "--set", "network=second", "--save-record", "/none/r.json"], "there is no folder /none");
-    let (code, line) = outcome(&gen_in(&root(), &["explain", "gemm", "--input", &input]));
-    assert!(code == 2 && line.contains("gemm: expected sparse_network"), "{line}");
+    let (code, line) = outcome(&gen_in(&root(), &["explain", "quantize", "--input", &input]));
+    assert!(code == 2 && line.contains("quantize: expected sparse_network, gemm"), "{line}");
+}
+
+fn gemm(args: &[&str]) -> std::process::Output {
+    gen_in(&root(), &[&["explain", "gemm", "--set", "m=16", "n=4096", "k=4096"], args].concat())
+}
+
+#[test]
+fn a_gemm_is_explained_by_its_sizes_alone() {
+    let json: Value = serde_json::from_str(&text(&gemm(&["--json"]))).unwrap();
+    assert_eq!((json["rung"].as_str(), json["device"].as_str()), (Some("library"), Some("H200")));
+    let plan = json["plan"]["id"].as_str().unwrap();
+    assert!(plan.starts_with("gemm_bf16_bf16_nk_") && json["measured_us"].is_null(), "{json}");
+    let terms = json["terms"].as_array().unwrap();
+    assert_eq!(terms[0]["term"], json["bound"]);
+    assert!(terms.windows(2).all(|w| w[0]["us"].as_f64() >= w[1]["us"].as_f64()));
+    // No kernel is faster than its bytes, and each neighbour says where it loses.
+    let [tensor, memory] = [0, 1].map(|i| json["roofs"][i].as_f64().unwrap());
+    assert!(tensor > 0.0 && tensor < memory && memory <= 1.0, "{json}");
+    let why =
+        |n: &Value| n["why"].as_str().is_some_and(|w| !w.is_empty()) && n["change"].as_str().is_some_and(|c| c.contains(" -> "));
+    assert!(json["neighbours"].as_array().is_some_and(|n| !n.is_empty() && n.iter().all(why)), "{json}");
+    let words = text(&gemm(&[]));
+    for word in ["  plan      gemm_", "  rung      library", "bound by", "roofs", "one step away", "other kernels", "points"] {
+        assert!(words.contains(word), "`{word}` is not in:\n{words}");
+    }
+}
+
+#[test]
+fn a_class_that_the_library_lacks_is_the_models_and_the_rungs_above_say_so() {
+    let words = text(&gemm(&["act=relu", "residual=true", "--device-profile", "a100"]));
+    assert!(words.contains(" on A100") && words.contains("  rung      model\n"), "{words}");
+    assert!(words.contains("not library: no plan of sm80") && words.contains("not record: no record of gemm"), "{words}");
+    for (args, why) in [
+        (&["acts=relu"][..], "unknown key `acts`: expected class, m, n, k"),
+        (&["--device-profile", "v100"], "--device-profile v100: expected h200, a100"),
+        (&["--target", "sm80", "--device-profile", "h200"], "--device-profile H200: it runs sm90"),
+        (&["--work", "x.json"], "--work goes with sparse_network"),
+        (&["act=tanh"], "class: act = `tanh`"),
+    ] {
+        let out = gemm(args);
+        let (code, line) = outcome(&out);
+        assert!(code == 2 && line.contains(why) && out.stdout.is_empty(), "{args:?}: {line}");
+    }
 }

@@ -19,6 +19,7 @@ mod gemm_scaled;
 mod gemm_weight;
 mod gemm_weight_refusals;
 mod grouped;
+mod records;
 mod refusals;
 mod run;
 mod scene;

@@ -5,6 +5,7 @@ use crate::level::Level;
 use crate::tensors::{Tensors, to_f64};
 use safetensors::Dtype;
 use serde_json::Value;
+use tilewright_autotune::DeviceProfile;
 use tilewright_ir::Arch;
 use tilewright_runtime::dispatch::PlanIndex;
 use tilewright_runtime::expr::{VarId, Vars};
@@ -41,7 +42,12 @@ pub struct More {
     pub internal: Vec<&'static str>,
     /// What a report says beside the comparison.
     pub facts: Option<Facts>,
+    /// The plan that the text of a tuning record has for this very problem, where a record is of more than sizes.
+    pub from_record: Option<FromRecord>,
 }
+
+/// A plan from the text of a tuning record for a device; refused where the record does not serve.
+pub type FromRecord = Box<dyn Fn(&DeviceProfile, &str) -> Res<OpPlan>>;
 
 /// Names and values for a report, of a plan that ran.
 pub type Facts = Box<dyn Fn(&Run<'_>) -> Res<Vec<(&'static str, Value)>>>;

@@ -3,7 +3,8 @@
 //! | file | holds |
 //! |---|---|
 //! | `error`, `files`, `tensors`, `level` | what commands share: two ways to fail, files that appear whole, safetensors |
-//! | `task` | problems without tensors: from keys, as variables |
+//! | `task`, `point` | problems without tensors: from keys, as variables; plans as points of their spaces |
+//! | `records` | what was tuned, as plans and entries of dispatch tables |
 //! | `library`, `dispatch` | `library.toml` as plans; plans as dispatch tables |
 //! | `execute` | a case on a device |
 //! | `ask` | keys and tensors of `gen run`, and the refusals every op shares |
@@ -25,7 +26,9 @@ pub mod files;
 mod gemm;
 pub mod level;
 pub mod library;
+pub mod point;
 mod quantize;
+pub mod records;
 mod sparse_conv;
 mod sparse_network;
 pub mod task;

@@ -47,7 +47,17 @@ pub fn of_keys(op: &str, set: &[String]) -> Res<Task> {
     for name in ask.keys() {
         keys.insert(name.to_string(), ask.key(name).unwrap_or_default().to_string());
     }
+    // `chunk=1` says that there are chunks, `chunk=512` also of how many tokens.
+    let says_no_size = |v: &String| ["0", "1", "true", "false"].contains(&v.as_str());
+    let chunk = keys.get("chunk").cloned();
+    if chunk.as_ref().is_some_and(says_no_size) {
+        keys.remove("chunk");
+    }
     let mut sizes = sizes(op, &mut keys)?;
+    keys.extend(chunk.map(|v| ("chunk".to_string(), v)));
+    for side in ["window_left", "window_right"].into_iter().filter(|side| sizes.contains_key(*side)) {
+        keys.entry("window".into()).or_insert_with(|| side.into());
+    }
     let class = match keys.remove("class") {
         Some(class) => class,
         None => match op {
@@ -136,12 +146,9 @@ fn gemm_class(op: &str, keys: &mut BTreeMap<String, String>) -> Res<String> {
 
 fn attention_class(op: &str, keys: &mut BTreeMap<String, String>) -> Res<String> {
     // `gen run` gives tokens and numbers where a class says that there are such.
-    let sides = ["window_left", "window_right"].map(|side| keys.remove(side));
-    if let Some(side) = sides.into_iter().flatten().next() {
-        keys.entry("window".into()).or_insert(side);
-    }
     for key in ["window", "chunk", "softcap"] {
-        if keys.get(key).is_some_and(|v| v.parse::<f64>().is_ok_and(|v| v > 0.0)) {
+        let given = keys.get(key).is_some_and(|v| v.starts_with("window_") || v.parse::<f64>().is_ok_and(|v| v > 0.0));
+        if given {
             keys.insert(key.into(), "1".into());
         }
     }
@@ -232,7 +239,17 @@ mod tests {
                 "batch=1 sq=512 hq=32 hkv=8 causal=true d=192",
                 "d=192,dv=128,causal=1,window=0,chunk=0,softcap=0,alibi=0,sink=0,bias=none,varlen=0,sparse=none batch=1 hkv=8 hq=32 sk=512 sq=512",
             ),
-            ("attention", "batch=1 sq=512 hq=8 hkv=8 window_left=100 softcap=30", "causal=0,window=1,chunk=0,softcap=1"),
+            (
+                "attention",
+                "batch=1 sq=512 hq=8 hkv=8 window_left=100 softcap=30",
+                "sparse=none batch=1 hkv=8 hq=8 sk=512 sq=512 window_left=100",
+            ),
+            (
+                "attention",
+                "batch=1 sq=512 hq=8 hkv=8 window_left=100 softcap=30 chunk=true",
+                "causal=0,window=1,chunk=1,softcap=1",
+            ),
+            ("attention", "batch=1 sq=512 hq=8 hkv=8 chunk=64", "sparse=none batch=1 chunk=64 hkv=8"),
             (
                 "attention_decode",
                 "batch=4 hq=32 hkv=8 tokens=1000",

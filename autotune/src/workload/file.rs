@@ -20,7 +20,8 @@
 //! | `weight` | calls in one forward step of the model |
 //!
 //! Sizes are m, n, k and perhaps batch of `gemm`; tokens (rows of all experts), e, n, k of `gemm_grouped`; batch, sq, hq, hkv and
-//! perhaps sk of `attention`; batch, sq, hq, hkv, page, max_pages of `attention_decode`; none of `sparse_network`.
+//! perhaps sk of `attention`; batch, sq, hq, hkv, page, max_pages of `attention_decode`; window_left, window_right and chunk of both
+//! where the class has them; none of `sparse_network`.
 
 use super::sizes::{MAX_SIZE, TaskError, task};
 use crate::task::Task;

@@ -97,7 +97,7 @@ const OPS: [Op; 5] = [
     Op {
         name: "attention",
         needs: &["batch", "sq", "hq", "hkv"],
-        may: &["sk"],
+        may: &["sk", "window_left", "window_right", "chunk"],
         class: |text| told(AttentionProblem::from_class(text.strip_suffix(",prefix=1").unwrap_or(text))),
         complete: |sizes| {
             let queries = sizes["sq"];
@@ -107,7 +107,7 @@ const OPS: [Op; 5] = [
     Op {
         name: "attention_decode",
         needs: &["batch", "sq", "hq", "hkv", "page", "max_pages"],
-        may: &[],
+        may: &["window_left", "window_right", "chunk"],
         class: |text| told(DecodeProblem::from_class(text)),
         complete: |_| (),
     },

@@ -1,10 +1,12 @@
-//! `gen explain`: what is chosen for each group of a network's layers, and why.
+//! `gen explain`: what is chosen for a problem, or for each group of a network's layers, and why.
 //!
 //! | file | holds |
 //! |---|---|
+//! | `op` | problems of ops without tensors |
 //! | `scene` | from a network and its voxels to layers and statistics of maps |
 //! | `text` | an explanation in words |
 
+mod op;
 mod scene;
 mod text;
 
@@ -19,28 +21,38 @@ use tilewright_ops::ask::Ask;
 use tilewright_ops::error::{Fail, Res, bad_input, failure, usage};
 use tilewright_ops::files::{check_folder, write_whole};
 
-/// What there is to explain.
-const OP: &str = "sparse_network";
+/// The op that is explained with a scene, group by group.
+const NETWORK: &str = "sparse_network";
+/// Other ops that are explained.
+const OPS: [&str; 4] = ["gemm", "gemm_grouped", "attention", "attention_decode"];
+/// The GPU of networks where none is named.
+const TYPICAL: &str = "h200";
 const KEYS: [&str; 3] = ["network", "dtype", "deterministic"];
 
 /// Runs the command.
 pub fn explain(args: &ExplainArgs) -> Res<()> {
-    if args.op != OP {
-        return usage(format!("{}: expected {OP}", args.op));
+    if OPS.contains(&args.op.as_str()) {
+        return op::explain(args);
+    }
+    if args.op != NETWORK {
+        return usage(format!("{}: expected {NETWORK}, {}", args.op, OPS.join(", ")));
+    }
+    if let Some(target) = &args.target {
+        return usage(format!("--target {target}: a network's is that of --device-profile"));
     }
     [&args.save_work, &args.save_record].into_iter().flatten().try_for_each(|p| check_folder(p))?;
-    let device = device(&args.device_profile)?;
+    let device = device(args.device_profile.as_deref().unwrap_or(TYPICAL))?;
     let ask = Ask::new(&args.set, Default::default())?;
     ask.only_keys(&KEYS)?;
     let work = work(args, &ask)?;
     let deterministic = ask.value("deterministic", "true or false", |_: &bool| true)?.unwrap_or(false);
     let space = Space { deterministic, ..Space::new(device.arch) };
-    let search = Search::new(&work, Model { device: &device }, space, Settings::default()).map_err(bad_input)?;
+    let search = Search::new(&work, Model { device }, space, Settings::default()).map_err(bad_input)?;
     let (choice, from) = match &args.record {
         None => (search.modelled(), From { source: Source::Model, fit: Fit::Same, record_us: None }),
         Some(path) => {
             let record = at(path, Record::from_json(&read(path)?))?;
-            let (choice, fit) = at(path, record.choices(&work, &device, &space))?;
+            let (choice, fit) = at(path, record.choices(&work, device, &space))?;
             (choice, From { source: record.source, fit, record_us: Some(record.microseconds) })
         }
     };

@@ -100,7 +100,7 @@ fn case(
         outputs,
         unused: Vec::new(),
         check,
-        more: More { internal, facts: Some(facts) },
+        more: More { internal, facts: Some(facts), from_record: None },
     })
 }
 

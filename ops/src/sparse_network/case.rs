@@ -1,18 +1,21 @@
 //! A network with its data: what the plan takes and gives, and the comparison with f64.
 
 use super::super::ask::safetensors_dtype;
-use super::super::case::{Case, Check, Facts, More, Output, numbers, set, whole};
-use super::class;
-use crate::error::{Res, failed, failure};
+use super::super::case::{Case, Check, Facts, FromRecord, More, Output, numbers, set, whole};
+use super::{class, plan};
+use crate::error::{Res, bad_input, failed, failure, usage};
 use crate::tensors::{Tensor, Tensors};
 use safetensors::Dtype;
 use serde_json::json;
 use std::collections::BTreeMap;
+use tilewright_autotune::DeviceProfile;
+use tilewright_autotune::sparse::{NetworkWork, Precision, Record, Source, Space};
 use tilewright_ir::DType;
 use tilewright_runtime::expr::Vars;
+use tilewright_templates::plan::OpPlan;
 use tilewright_templates::sparse_conv::Dataflow;
 use tilewright_templates::sparse_conv::network::{
-    GroupChoice, Kind, Layer, LevelId, Network, NetworkChoice, NetworkMaps, network_reference,
+    GroupChoice, GroupId, Kind, Layer, LevelId, Network, NetworkChoice, NetworkMaps, network_reference,
 };
 
 /// Work (multiply-adds) up to which a network is compared with the reference.
@@ -38,6 +41,8 @@ pub fn case(network: &Network, d: DType, maps: NetworkMaps, mut inputs: Tensors)
     }
     let levels: Vec<usize> = maps.levels.iter().map(|l| l.rows().len()).collect();
     let pairs: Vec<usize> = maps.maps.iter().map(|m| m.pairs()).collect();
+    let (own_network, own_maps) = (network.clone(), maps.clone());
+    let from_record: FromRecord = Box::new(move |device, text| recorded(device, text, &own_network, &own_maps, d));
     let facts: Facts = Box::new(move |_| Ok(vec![("levels", json!(levels)), ("pairs", json!(pairs))]));
     Ok(Case {
         sizes: format!("{} voxels", n),
@@ -48,8 +53,26 @@ pub fn case(network: &Network, d: DType, maps: NetworkMaps, mut inputs: Tensors)
         outputs,
         unused: Vec::new(),
         check: check(network.clone(), d, maps),
-        more: More { internal, facts: Some(facts) },
+        more: More { internal, facts: Some(facts), from_record: Some(from_record) },
     })
+}
+
+/// The plan of what a record chose for each group, where it was measured and is of this network, device and about this scene.
+fn recorded(device: &DeviceProfile, text: &str, network: &Network, maps: &NetworkMaps, d: DType) -> Res<OpPlan> {
+    let precision = match d {
+        DType::F16 => Precision::F16,
+        DType::BF16 => Precision::Bf16,
+        _ => Precision::Tf32,
+    };
+    let record = Record::from_json(text).map_err(bad_input)?;
+    if record.source != Source::Measured {
+        return usage("the times of the record were not measured: they choose nothing here");
+    }
+    let work = NetworkWork::exact(network, maps, precision).map_err(failure)?;
+    let (choice, _) = record.choices(&work, device, &Space::new(device.arch)).map_err(bad_input)?;
+    let groups = choice.iter().enumerate().map(|(i, c)| (GroupId(i), c.choice())).collect();
+    let otherwise = GroupChoice::plain(d, Dataflow::Implicit);
+    plan(device.arch, network, d, &NetworkChoice { groups, otherwise })
 }
 
 fn check(network: Network, d: DType, maps: NetworkMaps) -> Check {

@@ -167,8 +167,8 @@ fn agrees(first: &mut Option<Outputs>, found: &Tensors) -> Result<(), String> {
         let size = (finite.clone().map(|x| x * x).sum::<f64>() / finite.count().max(1) as f64).sqrt();
         for (i, (x, y)) in values.iter().zip(others).enumerate() {
             // Equal infinities agree; a NaN agrees with nothing.
-            let agree = x == y || (x - y).abs() <= APART * (y.abs() + 4.0 * size);
-            if !agree {
+            let close = x == y || (x - y).abs() <= APART * (y.abs() + 4.0 * size);
+            if !close {
                 return Err(format!("element {i} of {name} is {x}, the first right candidate has {y}"));
             }
         }
