@@ -108,12 +108,14 @@ fn a_gemm_is_explained_by_its_sizes_alone() {
     let terms = json["terms"].as_array().unwrap();
     assert_eq!(terms[0]["term"], json["bound"]);
     assert!(terms.windows(2).all(|w| w[0]["us"].as_f64() >= w[1]["us"].as_f64()));
-    // No kernel is faster than its bytes, and each neighbour says where it loses.
+    // No kernel is faster than its bytes.
     let [tensor, memory] = [0, 1].map(|i| json["roofs"][i].as_f64().unwrap());
     assert!(tensor > 0.0 && tensor < memory && memory <= 1.0, "{json}");
-    let why =
-        |n: &Value| n["why"].as_str().is_some_and(|w| !w.is_empty()) && n["change"].as_str().is_some_and(|c| c.contains(" -> "));
-    assert!(json["neighbours"].as_array().is_some_and(|n| !n.is_empty() && n.iter().all(why)), "{json}");
+    let large = text(&gen_in(&root(), &["explain", "gemm", "--json", "--set", "m=4096", "n=4096", "k=4096"]));
+    let large: Value = serde_json::from_str(&large).unwrap();
+    let has = |n: &Value, key: &str, word: &str| n[key].as_str().is_some_and(|text| text.contains(word));
+    let told = |n: &Value| has(n, "change", " -> ") && has(n, "why", " ");
+    assert!(large["neighbours"].as_array().is_some_and(|n| !n.is_empty() && n.iter().all(told)), "{large}");
     let words = text(&gemm(&[]));
     for word in ["  plan      gemm_", "  rung      library", "bound by", "roofs", "one step away", "other kernels", "points"] {
         assert!(words.contains(word), "`{word}` is not in:\n{words}");
@@ -128,7 +130,7 @@ fn a_class_that_the_library_lacks_is_the_models_and_the_rungs_above_say_so() {
     for (args, why) in [
         (&["acts=relu"][..], "unknown key `acts`: expected class, m, n, k"),
         (&["--device-profile", "v100"], "--device-profile v100: expected h200, a100"),
-        (&["--target", "sm80", "--device-profile", "h200"], "--device-profile H200: it runs sm90"),
+        (&["--target", "sm80", "--device-profile", "h200"], "--device-profile H200: it runs sm_90a"),
         (&["--work", "x.json"], "--work goes with sparse_network"),
         (&["act=tanh"], "class: act = `tanh`"),
     ] {
