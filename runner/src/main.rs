@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tilewright_autotune::DeviceProfile;
 use tilewright_autotune::log::TrialLog;
-use tilewright_autotune::search::Settings;
+use tilewright_autotune::search::{SearchError, Settings};
 use tilewright_autotune::task::Task;
 use tilewright_ir::Arch;
 use tilewright_runner::device::DeviceName;
 use tilewright_runner::pack::{self, TuningPack};
 use tilewright_runner::report;
-use tilewright_runner::supervise::{Deadlines, Supervisor, WorkerCommand};
+use tilewright_runner::supervise::{Deadlines, DeviceLost, Supervisor, WorkerCommand};
 use tilewright_runner::tune::{self, Packed, TuneError};
 use tilewright_runner::wire::{Open, VERSION};
 
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("tilewright-runner: {}", e.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
-            let failed = e.downcast_ref::<TuneError>().is_some_and(|e| matches!(e, TuneError::Device(_)));
+            let failed = e.is::<DeviceLost>() || matches!(e.downcast_ref(), Some(TuneError::Search(SearchError::Lost(_))));
             ExitCode::from(if failed { 1 } else { 2 })
         }
     }
@@ -106,7 +106,7 @@ fn tune(args: &TuneArgs) -> Done {
     }
     let open = Open { version: VERSION, device: args.device, packs: vec![folder.clone()], seed: plan.search.seed };
     let worker = WorkerCommand { program: own, args: vec!["worker".into()] };
-    let device = Supervisor::start(worker, open, deadlines).map_err(TuneError::from)?;
+    let device = Supervisor::start(worker, open, deadlines)?;
     eprintln!("{}: {}", args.device, device.ready().name);
     device.ready().notes.iter().for_each(|note| eprintln!("note: {note}"));
     let identity = tune::identity(args.device, device.ready(), arch, made_for, &plan.toolchain, &settings)?;

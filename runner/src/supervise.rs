@@ -72,6 +72,7 @@ pub struct Supervisor {
     open: Open,
     deadlines: Deadlines,
     worker: Option<Worker>,
+    lost: Option<DeviceLost>,
     ready: Ready,
     started: u32,
 }
@@ -90,7 +91,7 @@ impl Supervisor {
     /// Where it cannot: no such program, no device, no such pack.
     pub fn start(command: WorkerCommand, open: Open, deadlines: Deadlines) -> Result<Self, DeviceLost> {
         let nothing = Ready { name: String::new(), capabilities: None, notes: Vec::new() };
-        let mut s = Supervisor { command, open, deadlines, worker: None, ready: nothing, started: 0 };
+        let mut s = Supervisor { command, open, deadlines, worker: None, lost: None, ready: nothing, started: 0 };
         let (worker, ready) = s.begin()?;
         (s.worker, s.ready) = (Some(worker), ready);
         Ok(s)
@@ -146,9 +147,9 @@ impl Supervisor {
                 Err(lost) => {
                     tries += 1;
                     if tries == OPENINGS {
-                        // No fact about the candidate: unwinds to whoever drives the search, past it, so that no log gets a
-                        // trial that was none. `caught` is the other end.
-                        std::panic::resume_unwind(Box::new(lost));
+                        let failure = Failure::Crashed(lost.to_string());
+                        self.lost = Some(lost);
+                        return Err(failure);
                     }
                 }
             }
@@ -166,15 +167,11 @@ impl Supervisor {
     }
 }
 
-/// Runs a search over a supervisor; the device's loss ends it as an error.
-pub fn caught<T>(search: impl FnOnce() -> T) -> Result<T, DeviceLost> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(search)).map_err(|payload| match payload.downcast::<DeviceLost>() {
-        Ok(lost) => *lost,
-        Err(other) => std::panic::resume_unwind(other),
-    })
-}
-
 impl Measure for Supervisor {
+    fn lost(&self) -> Option<String> {
+        self.lost.as_ref().map(DeviceLost::to_string)
+    }
+
     fn check(&mut self, task: &Task, point: &Point) -> Result<(), Failure> {
         match self.ask(&Request::Check { task: task.clone(), point: point.clone() }, self.deadlines.check)? {
             Reply::Right => Ok(()),

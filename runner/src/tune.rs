@@ -3,7 +3,7 @@
 use crate::cuda::REVISION;
 use crate::device::DeviceName;
 use crate::pack::{SearchPlan, TuningPack};
-use crate::supervise::{DeviceLost, Supervisor, caught};
+use crate::supervise::Supervisor;
 use crate::wire::Ready;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,8 +26,6 @@ pub type Told<'a> = &'a mut dyn FnMut(&Task, Result<&Found, &str>);
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages say what each field is
 pub enum TuneError {
-    #[error(transparent)]
-    Device(#[from] DeviceLost),
     #[error(transparent)]
     Space(#[from] SpaceError),
     #[error(transparent)]
@@ -119,16 +117,14 @@ pub fn run(
     for task in tasks {
         let space = spaces.of(task)?;
         let result = Ranking::new(space, profile, task).and_then(|ranking| {
-            let search = Search { space, ranking: &ranking, settings };
-            caught(|| search.run(&mut *measure, &mut *log)).map_or_else(|lost| Ok(Err(lost)), |found| found.map(Ok))
+            Search { space, ranking: &ranking, settings }.run(&mut *measure, &mut *log)
         });
         match result {
             Ok(found) => {
-                let found = found?;
                 told(task, Ok(&found));
                 list.push(found);
             }
-            Err(e @ (SearchError::Log(_) | SearchError::Changed { .. })) => return Err(e.into()),
+            Err(e @ (SearchError::Lost(_) | SearchError::Log(_) | SearchError::Changed { .. })) => return Err(e.into()),
             Err(e) => told(task, Err(&e.to_string())),
         }
     }
@@ -274,6 +270,10 @@ pub struct Packed {
 }
 
 impl Measure for Packed {
+    fn lost(&self) -> Option<String> {
+        self.device.lost()
+    }
+
     fn check(&mut self, task: &Task, point: &Point) -> Result<(), Failure> {
         self.device.check(task, point)
     }

@@ -54,6 +54,9 @@ pub enum SearchError {
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The device. What was found so far is in the log.
+    #[error("the device is lost: {0}")]
+    Lost(String),
     /// A task that the space has nothing for.
     #[error("{task} has no candidate: {why}")]
     NoCandidate {

@@ -29,6 +29,12 @@ pub trait Measure {
         true
     }
 
+    /// Why the device cannot be used any more, where that is so: what it answered last is no fact about a candidate, and the search
+    /// ends without noting it.
+    fn lost(&self) -> Option<String> {
+        None
+    }
+
     /// The identity of the kernels that are run for a point (BLAKE3 of their PTX), where it is known. It is noted in the log, and
     /// a log that knows the point by another one is refused.
     fn artifact(&mut self, _task: &Task, _point: &Point) -> Option<String> {

@@ -4,7 +4,7 @@ use super::found::{End, Found, SearchError, Times};
 use super::measure::{Failure, Measure, Sample};
 use super::rank::Ranking;
 use super::settings::{HEATS, NEAR, PARENTS, Settings, TIE};
-use crate::log::{LogError, Outcome, Trial, TrialLog};
+use crate::log::{Outcome, Trial, TrialLog};
 use crate::space::{Point, Space};
 use crate::task::Task;
 use std::collections::{BTreeMap, BTreeSet};
@@ -209,7 +209,7 @@ impl Run<'_> {
     }
 
     /// Looks a trial up, or makes it where the budget has room.
-    fn trial(&mut self, trial: Trial, make: impl FnOnce(&mut dyn Measure) -> Outcome) -> Result<Option<Outcome>, LogError> {
+    fn trial(&mut self, trial: Trial, make: impl FnOnce(&mut dyn Measure) -> Outcome) -> Result<Option<Outcome>, SearchError> {
         let settings = &self.s.settings;
         if self.used >= settings.trials || settings.seconds.is_some_and(|s| self.seconds >= s) {
             self.spent = true;
@@ -220,6 +220,9 @@ impl Run<'_> {
             Some(known) => known.clone(),
             None => {
                 let outcome = make(self.measure);
+                if let Some(why) = self.measure.lost() {
+                    return Err(SearchError::Lost(why));
+                }
                 self.log.push(trial, outcome.clone())?;
                 outcome
             }

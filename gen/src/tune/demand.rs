@@ -92,6 +92,10 @@ impl<'a> OnDemand<'a> {
 }
 
 impl Measure for OnDemand<'_> {
+    fn lost(&self) -> Option<String> {
+        self.supervisor.lost()
+    }
+
     fn check(&mut self, task: &Task, point: &Point) -> Result<(), Failure> {
         self.ready(task, point)?;
         self.supervisor.check(task, point)

@@ -168,7 +168,7 @@ fn default_log(device: DeviceName, identity: &Identity) -> Res<PathBuf> {
 /// A failure of the device ends with status 1, what was given wrong with 2.
 fn told(e: TuneError) -> tilewright_ops::error::Fail {
     match e {
-        TuneError::Device(_) | TuneError::Search(_) | TuneError::Record(_) => failure(e),
+        TuneError::Search(_) | TuneError::Record(_) => failure(e),
         other => bad_input(other),
     }
 }
