@@ -47,12 +47,12 @@ pub fn explain(args: &ExplainArgs) -> Res<()> {
     let work = work(args, &ask)?;
     let deterministic = ask.value("deterministic", "true or false", |_: &bool| true)?.unwrap_or(false);
     let space = Space { deterministic, ..Space::new(device.arch) };
-    let search = Search::new(&work, Model { device: &device }, space, Settings::default()).map_err(bad_input)?;
+    let search = Search::new(&work, Model { device }, space, Settings::default()).map_err(bad_input)?;
     let (choice, from) = match &args.record {
         None => (search.modelled(), From { source: Source::Model, fit: Fit::Same, record_us: None }),
         Some(path) => {
             let record = at(path, Record::from_json(&read(path)?))?;
-            let (choice, fit) = at(path, record.choices(&work, &device, &space))?;
+            let (choice, fit) = at(path, record.choices(&work, device, &space))?;
             (choice, From { source: record.source, fit, record_us: Some(record.microseconds) })
         }
     };
