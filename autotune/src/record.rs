@@ -1,4 +1,5 @@
-//! What was found for an op on a device: a JSON file to commit, the same text for the same log, and refused where it does not serve.
+//! What was found for an op on a device: a JSON file to commit, the same text for the same log, and refused where it does not
+//! serve.
 
 use crate::log::{DeviceId, Identity, Outcome, Source, Trial, TrialLog};
 use crate::search::{Found, Times};
@@ -10,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Version of the form.
 const SCHEMA: u32 = 1;
-/// Points after the best that are kept.
-const KEPT: usize = 7;
+/// Points after the runner-up that are kept.
+const KEPT: usize = 6;
 
 /// The best points of an op's tasks on one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,9 +66,9 @@ pub struct Entry {
     /// The next best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_up: Option<RunnerUp>,
-    /// The runner-up and what came after it, best first: what another device of the target ranks anew.
+    /// What came after it, best first: with the best and the runner-up what another device of the target ranks anew.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<Point>,
+    pub others: Vec<RunnerUp>,
 }
 
 /// A point that was not chosen.
@@ -278,11 +279,17 @@ impl Record {
 }
 
 impl Entry {
+    /// What came after the best, best first.
+    pub fn next_best(&self) -> impl Iterator<Item = &RunnerUp> {
+        self.runner_up.iter().chain(&self.others)
+    }
+
     fn new(found: &Found, numerics: String, artifact: Option<String>) -> Self {
         let (best, Times { median, p20, p80, samples }) = &found.best;
         let runner_up = found.runner_up.as_ref().map(|(p, t)| RunnerUp { point: p.clone(), median_ns: nanoseconds(t.median) });
-        let after = found.timed.iter().map(|t| &t.0).filter(|p| *p != best && runner_up.as_ref().is_none_or(|r| r.point != **p));
-        let others: Vec<Point> = runner_up.iter().map(|r| &r.point).chain(after).take(KEPT).cloned().collect();
+        let passed = |p: &Point| p != best && runner_up.as_ref().is_none_or(|r| r.point != *p);
+        let after = found.timed.iter().filter(|t| passed(&t.0)).take(KEPT);
+        let others = after.map(|(p, t)| RunnerUp { point: p.clone(), median_ns: nanoseconds(*t) }).collect();
         Entry {
             task: found.task.clone(),
             best: best.clone(),

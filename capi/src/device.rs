@@ -145,11 +145,7 @@ impl Device for AnyDevice {
     }
 
     fn workspaces(&self) -> Workspaces {
-        match self {
-            AnyDevice::Cuda(device, _) => device.workspaces(),
-            #[cfg(feature = "emulator")]
-            AnyDevice::Emulator(device) => device.workspaces(),
-        }
+        whichever!(self, device => device.workspaces())
     }
 
     fn address(&self, buffer: &AnyBuffer) -> u64 {

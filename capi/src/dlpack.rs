@@ -26,6 +26,7 @@ const ALIGNMENT: u64 = 16;
 
 const CUDA: c_int = 2;
 /// `kDLExtDev`, which DLPack keeps for trying out devices: what addresses of the emulator are called.
+#[cfg(feature = "emulator")]
 const EXTENSION: c_int = 12;
 const CUDA_MANAGED: c_int = 13;
 

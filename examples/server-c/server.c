@@ -93,22 +93,18 @@ static bool attention(const char *query, shape *shape, bytes *bytes, http_reply 
     return true;
 }
 
-// Runs a prepared op on a body that holds its inputs one after another; the reply gets the first output.
-static int32_t launch(pool *pool, ready *ready, const http_request *request, http_reply *reply) {
-    size_t at = 0;
+// Runs a prepared op on a body that holds its inputs one after another; its first output becomes the result.
+static int32_t launch(pool *pool, ready *ready, const uint8_t *body, uint8_t *result, uint64_t bytes) {
     for (uint32_t i = 0; i < ready->n_tensors; i++) {
         if (ready->tensors[i].role != TW_INPUT) continue;
-        int32_t status = tw_upload(pool->pack, ready->addresses[i], request->body + at, ready->tensors[i].bytes);
+        int32_t status = tw_upload(pool->pack, ready->addresses[i], body, ready->tensors[i].bytes);
         if (status != TW_OK) return status;
-        at += ready->tensors[i].bytes;
+        body += ready->tensors[i].bytes;
     }
     // The default stream serves an example. Where requests shall overlap on a GPU, each thread brings a stream of its own.
     int32_t status = tw_run(ready->op, ready->addresses, ready->n_tensors, NULL);
-    for (uint32_t i = 0; status == TW_OK && i < ready->n_tensors; i++) {
-        if (ready->tensors[i].role != TW_OUTPUT) continue;
-        status = tw_download(pool->pack, reply->body, ready->addresses[i], reply->length);
-        break;
-    }
+    for (uint32_t i = 0; status == TW_OK && i < ready->n_tensors; i++)
+        if (ready->tensors[i].role == TW_OUTPUT) return tw_download(pool->pack, result, ready->addresses[i], bytes);
     return status;
 }
 
@@ -139,22 +135,23 @@ static void answer(pool *pool, const http_request *request, http_reply *reply) {
         http_say(reply, 400, "the body has %zu bytes, the sizes say %" PRIu64, request->length, bytes.in);
         return;
     }
+    uint8_t *result = malloc(bytes.out);
+    if (result == NULL) {
+        http_say(reply, 503, "no memory for a result of %" PRIu64 " bytes", bytes.out);
+        return;
+    }
     ready *ready;
     int32_t status = pool_take(pool, &shape, &ready);
+    if (status == TW_OK) status = launch(pool, ready, request->body, result, bytes.out);
     if (status == TW_OK) {
-        reply->length = bytes.out;
-        reply->body = malloc(bytes.out);
-        status = reply->body == NULL ? TW_FAILED : launch(pool, ready, request, reply);
-        if (status == TW_OK) {
-            reply->status = 200;
-            pool_give(pool, ready);
-            return;
-        }
-        free(reply->body);
-        reply->body = NULL;
+        pool_give(pool, ready);
+        *reply = (http_reply){.status = 200, .body = result, .length = bytes.out};
+        return;
     }
+    // Before the calls below leave words of their own.
     http_say(reply, status == TW_UNFIT ? 422 : status == TW_INVALID ? 400 : 500, "%s", tw_last_error());
     if (ready != NULL) pool_drop(pool, ready);
+    free(result);
 }
 
 static void *serve(void *argument) {

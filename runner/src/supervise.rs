@@ -118,11 +118,8 @@ impl Supervisor {
     }
 
     fn begin(&mut self) -> Result<(Worker, Ready), DeviceLost> {
-        let program = || DeviceLost::Program { program: self.command.program.clone(), why: String::new() };
-        let mut worker = Worker::spawn(&self.command).map_err(|e| match program() {
-            DeviceLost::Program { program, .. } => DeviceLost::Program { program, why: e.to_string() },
-            other => other,
-        })?;
+        let mut worker = Worker::spawn(&self.command)
+            .map_err(|e| DeviceLost::Program { program: self.command.program.clone(), why: e.to_string() })?;
         self.started += 1;
         match worker.ask(&Request::Open(self.open.clone()), self.deadlines.open) {
             Ok(Reply::Ready(ready)) => Ok((worker, ready)),

@@ -1,7 +1,8 @@
 //! Plans: an op as a chain of launches over named tensors, workspaces and shape expressions.
 //!
 //! Launches run in list order. What must wait for what follows from the tensors they read and write
-//! ([`Plan::dependencies`]), so a caller with several streams may overlap the rest.
+//! ([`Plan::dependencies`]), so a caller with several streams and workspaces of its own may overlap the rest; the engine, which
+//! packs workspaces, runs them on one stream.
 //!
 //! Expressions of a plan see the problem's variables and `sms`. Expressions of a launched kernel see those plus the
 //! launch's `sets`, which replace a problem variable of the same name: a plan with a fixed split sets `split_k` to `4`,

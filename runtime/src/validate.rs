@@ -8,6 +8,7 @@ use crate::arch::Arch;
 use crate::archive::{ARCHIVE, MAX_FILE_BYTES, check_path};
 use crate::compat::PtxVersion;
 use crate::device::MAX_RANK;
+use crate::expr::Sharing;
 use crate::manifest::{File, Kernel, Launch, Manifest, ParamKind, SCHEMA, TensorMapSpec};
 use crate::pack::MANIFEST;
 use crate::plan::PlanError;
@@ -87,7 +88,10 @@ impl Manifest {
     /// Reads and checks a manifest; `file` is its name in errors.
     pub fn parse(text: &str, file: &str) -> Result<Self, ManifestError> {
         let (text, seal) = seal::open(text);
-        let manifest = match serde_json::from_str::<Manifest>(&text) {
+        let sharing = Sharing::new();
+        let read = serde_json::from_str::<Manifest>(&text);
+        drop(sharing);
+        let manifest = match read {
             Ok(manifest) => manifest,
             Err(error) => {
                 let why = || match seal {

@@ -66,5 +66,6 @@ fn arrows_point_down() {
     never("tilewright-autotune", &["llvm-sys", "inkwell", "tilewright-codegen"]);
     never("tilewright-codegen", &["tilewright-templates", "tilewright-emulator", "tilewright-runtime"]);
     never("tilewright-kernels", &["llvm-sys", "inkwell", "tilewright-ir"]);
+    never("tilewright-c", &["llvm-sys", "inkwell", "tilewright-ir", "tilewright-codegen"]);
     never("xtask", &["llvm-sys", "inkwell"]);
 }

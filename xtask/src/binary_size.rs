@@ -40,7 +40,9 @@ pub fn run(args: &[String]) -> Result<ExitCode> {
     let added = with.saturating_sub(without);
     println!("{added} bytes: {with} with the runtime, {without} without, both stripped; at most {LIMIT_BYTES}");
     if added > LIMIT_BYTES {
-        bail!("the runtime adds more than it may: `cargo bloat --release -p tilewright-runtime --example size_runtime` says what");
+        bail!(
+            "the runtime adds more than it may: `cargo bloat --release -p tilewright-runtime --example size_runtime` says what"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -109,7 +109,8 @@ fn parse(args: &[String]) -> Result<Options> {
 
 /// Has `gen` build the candidates of a workload's GEMMs; it brings the runner with them.
 fn tuning_pack(options: &Options, workload: &str) -> Result<u64> {
-    let status = shell::cargo().args(["build", "--release", "-q", "-p", "tilewright-runner"]).status().context("cannot start cargo")?;
+    let status =
+        shell::cargo().args(["build", "--release", "-q", "-p", "tilewright-runner"]).status().context("cannot start cargo")?;
     if !status.success() {
         bail!("the runner could not be built");
     }

@@ -1,4 +1,5 @@
-//! Which profile is a device's. By what it can do, never by its marketing name: tables keyed by names miss the same GPU under another.
+//! Which profile is a device's. By what it can do, never by its marketing name: tables keyed by names miss the same GPU under
+//! another.
 
 use super::profile::DeviceProfile;
 use serde::{Deserialize, Serialize};
@@ -99,7 +100,8 @@ impl DeviceProfile {
         }
     }
 
-    /// The profile with what a driver says of a device put in its place: rates that follow from clock and memory are scaled along.
+    /// The profile with what a driver says of a device put in its place: rates that follow from clock and memory are scaled
+    /// along.
     pub fn with(&self, caps: &Capabilities) -> DeviceProfile {
         let by_clock = caps.clock_hz / self.boost_hz;
         let by_memory = caps.memory_bytes_per_second / self.memory_peak;

@@ -45,7 +45,7 @@ pub struct Identity {
     pub device: DeviceId,
     /// What made them: versions of the generator, LLVM, ptxas.
     pub toolchain: String,
-    /// Revision of how times are taken.
+    /// Revision of how the device takes times.
     pub protocol: u32,
     /// Fingerprint of how candidates are searched, the seed with it and the budget without: a search goes on with a larger one.
     pub search: String,

@@ -42,7 +42,8 @@ pub enum MergeError {
 pub struct Merged {
     /// Of all of them.
     pub identity: Identity,
-    /// Their lines: tasks by ascending id, those of a task in the order they were made. One search over all tasks writes the same.
+    /// Their lines: tasks by ascending id, those of a task in the order they were made. One search over all tasks writes the
+    /// same.
     pub entries: Vec<Entry>,
     /// Trials that stood in more than one log.
     pub repeated: usize,

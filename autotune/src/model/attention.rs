@@ -266,7 +266,8 @@ pub(super) fn mma_block(
     };
     let mut block = block.known(counts, multiplies / warps, warps);
     block.pipes = in_turn(d, block.pipes);
-    // A warp's products wait for its softmax and the other way round: a CTA has as many ways through a block as warps on a scheduler.
+    // A warp's products wait for its softmax and the other way round: a CTA has as many ways through a block as warps on a
+    // scheduler.
     let (products, rest) = (block.tensor / co.tensor, block.pipes.issued / 4.0);
     block.serial = ((products + rest) / (warps / 4.0).max(1.0) - products.max(rest)).max(0.0);
     block

@@ -64,6 +64,7 @@ coefficients! {
     smem_copies = 1.0, [0.0, 2.0], "share", "part of the bytes copied into shared memory that gets in the way of reads", "DeepGEMM's heuristics count them whole";
     l2 = 1.0, [0.2, 1.5], "share", "part of L2's rate that kernels reach", "the profile's rate is DeepGEMM's";
     memory = 1.0, [0.4, 1.1], "share", "part of what copies reach of device memory", "the profile's rate is that of copies";
+    unhidden = 0.02, [0.0, 0.5], "share", "part of what the other parts of an SM take that the slowest does not hide", "estimate: little, so that of two kernels with one bound the one that asks less of the rest comes first";
     latency = 1.0, [0.3, 3.0], "factor", "time until a load's bytes come over the profile's", "the profile's";
     control = 70.0, [0.0, 400.0], "cycles", "chain of barriers of a block", "microbenchmarks: mbarrier arrive 29, try_wait to predicate 32 to 36";
     tma_issue = 32.0, [0.0, 128.0], "cycles", "time between two TMA instructions of an SM", "microbenchmarks: at least 32";

@@ -1,8 +1,8 @@
 //! Coefficients from measured trials: least squares of the logarithm of times, within the bounds of each coefficient.
 //!
-//! Gauss and Newton with Marquardt's damping; the quadratic problem of a step is solved coordinate by coordinate within the bounds,
-//! which for positive bounds is non-negative least squares. A weak pull towards the literature's values decides between
-//! coefficients that the trials cannot tell apart, and what no trial depends on stays where it is.
+//! Gauss and Newton with Marquardt's damping; the quadratic problem of a step is solved coordinate by coordinate within the
+//! bounds, which for positive bounds is non-negative least squares. A weak pull towards the literature's values decides
+//! between coefficients that the trials cannot tell apart, and what no trial depends on stays where it is.
 
 use super::coefficients::Coefficients;
 use super::quality::Quality;

@@ -26,7 +26,7 @@ impl Work {
         let end = once + self.end(&t, sms, resident, edges);
         // What an SM would do if all of them did the same.
         let [each_blocks, each_tiles] = [blocks / sms, tiles / sms];
-        let busy = each_blocks * t.shared_by_all();
+        let busy = each_blocks * t.together;
         let hz = clock(d, &co, each_blocks * t.tensor / end);
         let memory = self.memory / (d.memory_bytes * co.memory);
         let work = (end / hz).max(memory + fill / hz);

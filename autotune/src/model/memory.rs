@@ -21,8 +21,9 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Bytes of a and b from device memory: each once where L2 holds both; once a, and b for each band of `raster` rows of tiles,
-    /// where it holds a band's rows of a; else, for each wave, the rows and columns that its tiles share as they go along k together.
+    /// Bytes of a and b from device memory: each once where L2 holds both; once a, and b for each band of `raster` rows of
+    /// tiles, where it holds a band's rows of a; else, for each wave, the rows and columns that its tiles share as they go
+    /// along k together.
     pub fn bytes(&self, d: &DeviceProfile, co: &Coefficients) -> f64 {
         let holds = co.l2_holds * d.l2_capacity;
         let [a, b] = [0, 1].map(|i| self.extent[i] * self.row_bytes[i]);

@@ -1,10 +1,10 @@
 //! The analytic model: seconds of a launch from what it asks of the machine.
 //!
-//! A block of a tile (of k, of keys) takes the slowest of tensor cores, shared memory, L2, issue and pipes, copies started, and what
-//! its loads' latency leaves; tiles are scheduled over the SMs; device memory bounds the whole, and the clock falls with tensor
-//! load. The terms follow DeepGEMM's heuristics, FlashAttention-3 (arXiv 2407.08608) and published microbenchmarks. Rates are the
-//! device profile's; all other numbers are rows of [`Coefficients::TABLE`] with their source. How far it is from published times
-//! stands in `docs/model.md`.
+//! A block of a tile (of k, of keys) takes the slowest of tensor cores, shared memory, L2, issue and pipes, copies started,
+//! and what its loads' latency leaves; tiles are scheduled over the SMs; device memory bounds the whole, and the clock falls
+//! with tensor load. The terms follow DeepGEMM's heuristics, FlashAttention-3 (arXiv 2407.08608) and published
+//! microbenchmarks. Rates are the device profile's; all other numbers are rows of [`Coefficients::TABLE`] with their source.
+//! How far it is from published times stands in `docs/model.md`.
 //!
 //! | file | holds |
 //! |---|---|

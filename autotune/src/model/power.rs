@@ -3,8 +3,8 @@
 use super::coefficients::Coefficients;
 use crate::device::DeviceProfile;
 
-/// Clock while the tensor cores work `busy` of the time, Hz. Power, not issue, limits dense multiplies of random data (8192^3 in
-/// bf16 on an H200: 788 TFLOP/s, of zeros 894), so the clock falls in a line from the highest to the loaded one.
+/// Clock while the tensor cores work `busy` of the time, Hz. Power, not issue, limits dense multiplies of random data (8192^3
+/// in bf16 on an H200: 788 TFLOP/s, of zeros 894), so the clock falls in a line from the highest to the loaded one.
 pub fn clock(d: &DeviceProfile, co: &Coefficients, busy: f64) -> f64 {
     let drop = co.power * (d.boost_hz - d.clock_hz) * busy.clamp(0.0, 1.0);
     (d.boost_hz - drop).max(0.1 * d.boost_hz)

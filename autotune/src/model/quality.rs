@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-/// Kendall's tau-b of two lists: 1 where they order alike, -1 where the other way round, 0 where one says nothing. `None` below two
-/// different values in either (M. G. Kendall, The Treatment of Ties in Ranking Problems, Biometrika 33, 1945).
+/// Kendall's tau-b of two lists: 1 where they order alike, -1 where the other way round, 0 where one says nothing. `None`
+/// below two different values in either (M. G. Kendall, The Treatment of Ties in Ranking Problems, Biometrika 33, 1945).
 pub fn kendall(a: &[f64], b: &[f64]) -> Option<f64> {
     let (mut same, mut ties_a, mut ties_b, mut pairs) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
     for i in 0..a.len().min(b.len()) {
@@ -21,8 +21,8 @@ pub fn kendall(a: &[f64], b: &[f64]) -> Option<f64> {
     (of > 0.0).then(|| same / of)
 }
 
-/// What choosing by `modelled` costs: the best measured of the `top` it ranks first, over the best of all, less 1. Of equal ones the
-/// first. `None` below two.
+/// What choosing by `modelled` costs: the best measured of the `top` it ranks first, over the best of all, less 1. Of equal
+/// ones the first. `None` below two.
 pub fn regret(modelled: &[f64], measured: &[f64], top: usize) -> Option<f64> {
     let n = modelled.len().min(measured.len());
     if n < 2 {

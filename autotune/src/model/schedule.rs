@@ -24,8 +24,8 @@ impl PartialOrd for Load {
 /// When the last of `workers` is done with runs of equal items `(time, how many)` that go in order to whoever is free first, as
 /// the hardware hands out CTAs.
 ///
-/// Exact, and the cost of a run does not grow with its length: once no two workers are further apart than one item, a round of one
-/// item for each changes all times by the same.
+/// Exact, and the cost of a run does not grow with its length: once no two workers are further apart than one item, a round
+/// of one item for each changes all times by the same.
 pub fn greedy(runs: impl IntoIterator<Item = (f64, u64)>, workers: usize) -> f64 {
     let workers = workers.max(1);
     let mut heap: BinaryHeap<Load> = vec![Load(0.0); workers].into();

@@ -110,8 +110,8 @@ impl Pipes {
 }
 
 impl Block {
-    /// The block with what is known of it in place of what its template promises: `multiplies` of a warp and block, `warps` that
-    /// multiply.
+    /// The block with what is known of it in place of what its template promises: `multiplies` of a warp and block, `warps`
+    /// that multiply.
     pub fn known(mut self, counts: Option<&Counts>, multiplies: f64, warps: f64) -> Self {
         let Some(counts) = counts else { return self };
         if let Some(main_loop) = counts.main_loop.as_ref().filter(|l| l.multiplies > 0) {

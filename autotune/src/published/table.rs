@@ -104,13 +104,12 @@ impl Summary {
         let worst = logs.iter().copied().fold(0.0f64, |w, l| if l.abs() > w.abs() { l } else { w });
         let rates = |i: usize| list.iter().map(|c| c.rates[i]).collect::<Vec<_>>();
         // Times of the configs of one problem.
-        let mut same: BTreeMap<&BTreeMap<String, i64>, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
+        let mut same: BTreeMap<_, Vec<[f64; 2]>> = BTreeMap::new();
         for (p, c) in g.points.iter().zip(list).filter(|(p, _)| p.config.is_some()) {
-            let times = same.entry(&p.sizes).or_default();
-            times.0.push(1.0 / c.rates[1]);
-            times.1.push(1.0 / c.rates[0]);
+            same.entry(&p.sizes).or_default().push(c.rates.map(|r| 1.0 / r));
         }
-        let regrets = same.values().filter_map(|(modelled, measured)| regret(modelled, measured, 1));
+        let of = |times: &[[f64; 2]], i: usize| times.iter().map(|t| t[i]).collect::<Vec<_>>();
+        let regrets = same.values().filter_map(|times| regret(&of(times, 1), &of(times, 0), 1));
         Summary {
             geomean: (logs.iter().sum::<f64>() / logs.len().max(1) as f64).exp(),
             worst: worst.exp(),

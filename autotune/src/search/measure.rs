@@ -20,8 +20,8 @@ pub trait Measure {
     /// Runs `from .. from + count` of a candidate, a sample each.
     fn time(&mut self, task: &Task, point: &Point, from: u32, count: u32) -> Result<Vec<Sample>, Failure>;
 
-    /// Finalists in turns: each once, then each again, rounds `from .. from + rounds`. One answer a point, in their order; one that
-    /// fails leaves the others theirs.
+    /// Finalists in turns: each once, then each again, rounds `from .. from + rounds`. One answer a point, in their order; one
+    /// that fails leaves the others theirs.
     fn interleaved(&mut self, task: &Task, points: &[Point], from: u32, rounds: u32) -> Vec<Result<Vec<Sample>, Failure>>;
 
     /// Whether a point can be run here: a pack holds some of a space's points only. Points that cannot are passed over.
@@ -29,8 +29,8 @@ pub trait Measure {
         true
     }
 
-    /// The identity of the kernels that are run for a point (BLAKE3 of their PTX), where it is known. It is noted in the log, and a
-    /// log that knows the point by another one is refused.
+    /// The identity of the kernels that are run for a point (BLAKE3 of their PTX), where it is known. It is noted in the log, and
+    /// a log that knows the point by another one is refused.
     fn artifact(&mut self, _task: &Task, _point: &Point) -> Option<String> {
         None
     }

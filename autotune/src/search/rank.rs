@@ -6,6 +6,7 @@ use crate::device::DeviceProfile;
 use crate::random::hash;
 use crate::space::{Point, Space};
 use crate::task::Task;
+use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 
 /// The points of a task that pass the rules without a compiler, with the model's seconds, best first; of ties the smaller id.
@@ -22,7 +23,7 @@ impl Ranking {
     /// Ranks a space for a task.
     pub fn new(space: &dyn Space, device: &DeviceProfile, task: &Task) -> Result<Self, SearchError> {
         let all = space.points();
-        let promising = all.iter().filter(|p| space.promising(task, p).is_ok());
+        let promising = all.par_iter().filter(|p| space.promising(task, p).is_ok());
         let mut points: Vec<_> = promising.map(|p| (p.clone(), space.estimate(device, task, p, None).seconds)).collect();
         points.retain(|p| p.1.is_finite());
         if points.is_empty() {

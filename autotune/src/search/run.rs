@@ -94,8 +94,8 @@ impl Run<'_> {
     /// Gates and times candidates: one sample of each, three of those that may still win, nine of the rest of them.
     ///
     /// A heat drops a candidate whose *fastest* run is slower than the best median by more than chance explains: 30 % after one
-    /// sample, 5 % after three, each with the noise of this device on top. One sample may be an outlier, of which a device has a few
-    /// percent: one that is 30 % slower than the model and the others make expect is not believed, and the candidate stays.
+    /// sample, 5 % after three, each with the noise of this device on top. One sample may be an outlier, of which a device has a
+    /// few percent: one that is 30 % slower than the model and the others make expect is not believed, and the candidate stays.
     fn race(&mut self, points: Vec<Point>) -> Result<(), SearchError> {
         let (mut running, mut from) = (points, 0);
         for (heat, to) in HEATS.into_iter().enumerate() {

@@ -13,8 +13,8 @@ use std::time::Duration;
 pub struct Hidden {
     /// Deviation of the logarithm of a point's factor: how far off the model is.
     pub spread: f64,
-    /// The part of its variance that points share: each value of an axis, and each pair of values of two axes, has a factor of its
-    /// own, as a cost has that the model does not know. The rest is the point's alone.
+    /// The part of its variance that points share: each value of an axis, and each pair of values of two axes, has a factor of
+    /// its own, as a cost has that the model does not know. The rest is the point's alone.
     pub shared: f64,
     /// Deviation of the logarithm of a run's time.
     pub noise: f64,

@@ -41,9 +41,9 @@ impl Bench {
     }
 
     /// How much slower than the best of all the found one is.
-    fn regret(&self, seed: u64, hidden: Hidden) -> f64 {
+    fn regret(&self, seed: u64, hidden: Hidden, settings: Settings) -> f64 {
         let mut device = self.device(seed, hidden);
-        let search = self.search(Settings { seed, ..Settings::default() });
+        let search = self.search(Settings { seed, ..settings });
         let found = search.run(&mut device, &mut TrialLog::in_memory()).unwrap();
         let task = &self.ranking.task;
         assert_eq!(device.fault(task, &found.best.0), None, "seed {seed}");
@@ -69,7 +69,7 @@ fn run(b: &Bench, settings: Settings, path: &Path) -> (Found, u64) {
 #[test]
 fn the_best_is_found_within_two_percent_for_190_of_200_seeds() {
     let b = bench(&task(512, 4096, 4096));
-    let near = (0..200).filter(|seed| b.regret(*seed, Hidden::default()) <= 0.02).count();
+    let near = (0..200).filter(|seed| b.regret(*seed, Hidden::default(), Settings::default()) <= 0.02).count();
     assert!(near >= 190, "{near} of 200");
 }
 
@@ -153,7 +153,7 @@ fn shards_merged_are_one_run_and_make_the_same_record() {
     assert_eq!(Record::from_json(&one.to_json()).unwrap(), one);
     assert!(
         one.entries.len() == 4
-            && one.entries.iter().all(|e| e.others.len() == 7 && !e.others.contains(&e.best))
+            && one.entries.iter().all(|e| e.next_best().count() == 7 && e.next_best().all(|r| r.point != e.best))
             && one.entries.iter().all(|e| e.p20_ns <= e.median_ns && e.median_ns <= e.p80_ns)
     );
     refusals(&one, &*benches[&tasks[0]].space, folder.path());

@@ -53,7 +53,8 @@ pub struct Illegal {
 
 /// The configs of one class of an op on one target, as points.
 ///
-/// What is legal is the template's and the compiler's word: the same checks and the same estimate of resources that a build makes.
+/// What is legal is the template's and the compiler's word: the same checks and the same estimate of resources that a build
+/// makes.
 pub trait Space: Send + Sync {
     /// Its axes.
     fn axes(&self) -> Vec<Axis>;
@@ -75,8 +76,8 @@ pub trait Space: Send + Sync {
     /// The plan of a legal point: its launches and kernels, ready to be compiled.
     fn plan(&self, point: &Point) -> Result<OpPlan, Illegal>;
 
-    /// What the model says of a legal point. `counts` are what its machine code and the emulator are known to do; without them the
-    /// model uses what the template promises.
+    /// What the model says of a legal point. `counts` are what its machine code and the emulator are known to do; without them
+    /// the model uses what the template promises.
     fn estimate(&self, device: &DeviceProfile, task: &Task, point: &Point, counts: Option<&Counts>) -> Estimate;
 }
 

@@ -98,7 +98,8 @@ impl Kind {
     }
 }
 
-/// The axes of some kinds, values in the order of the lines and each once; those that follow from others have the values that occur.
+/// The axes of some kinds, values in the order of the lines and each once; those that follow from others have the values that
+/// occur.
 pub(super) fn axes(kinds: &[Kind], derived: &[&'static str], points: &[Point]) -> Vec<Axis> {
     let mut list: Vec<Axis> = Vec::new();
     let mut add = |name: &'static str, value: &str| {

@@ -6,7 +6,8 @@ use crate::estimate::{Counts, Estimate, Term};
 use crate::task::Task;
 use tilewright_templates::plan::OpPlan;
 
-/// Tiles of bm rows with stages; 256 rows do not fit, 5 rows of a problem suit no tile. Wider tiles waste rows, fewer stages wait.
+/// Tiles of bm rows with stages; 256 rows do not fit, 5 rows of a problem suit no tile. Wider tiles waste rows, fewer stages
+/// wait.
 pub struct Toy;
 
 /// A task of the toy.

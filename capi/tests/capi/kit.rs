@@ -126,7 +126,7 @@ fn what_is_missing_is_said_in_one_line() {
     let phase = refusal(folder.path(), &["--phases", "check,measure"]).unwrap();
     assert_eq!(
         phase,
-        "run.py: no phase measure: there are check, sweep, mixed-check, mixed, attention-check, attention, sparse-check, sparse, plans"
+        "run.py: no phase measure: there are check, sweep, mixed-check, mixed, attention-check, attention, sparse-check, sparse, tune, plans"
     );
 
     // A torch that finds no GPU, whether or not the machine has the real one.

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::StatusCode;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Query, State};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use clap::Parser;
 use tilewright_emulator_device::{EmulatorDevice, SMS};
@@ -27,14 +28,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use ops::{Asks, Attention, Gemm, MOST_BYTES, Refusal};
 use pool::Pool;
 
 /// Requests that run at once; more of them wait.
 const THREADS: usize = 8;
-/// How long a stop waits for requests under way.
+/// How long a body may take to come, and how long a stop waits for requests under way.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers GEMM and attention requests.
@@ -78,7 +79,6 @@ where
         .route("/attention", post(run::<Attention, D>))
         .route("/health", get(|| async { health }))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there are POST /gemm, POST /attention and GET /health\n") })
-        .layer(DefaultBodyLimit::max(MOST_BYTES))
         .with_state(Arc::new(Pool::new(engine)));
     let listener = TcpListener::bind(("127.0.0.1", options.port)).await?;
     println!("listening on {}", listener.local_addr()?);
@@ -100,7 +100,12 @@ where
 }
 
 /// Answers a request of either op.
-async fn run<A, D>(State(pool): State<Arc<Pool<D>>>, Query(query): Query<A>, body: Bytes) -> Result<Vec<u8>, (StatusCode, String)>
+async fn run<A, D>(
+    State(pool): State<Arc<Pool<D>>>,
+    Query(query): Query<A>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Vec<u8>, (StatusCode, String)>
 where
     A: Asks,
     D: Device + Send + Sync + 'static,
@@ -108,13 +113,27 @@ where
     D::Buffer: Send,
 {
     let ask = query.ask().map_err(refuse)?;
-    if body.len() as u64 != ask.bytes_in {
-        return Err(refuse((400, format!("the body has {} bytes, the sizes say {}", body.len(), ask.bytes_in))));
-    }
+    let body = read(&headers, body, ask.bytes_in).await.map_err(refuse)?;
     let ran = spawn_blocking(move || pool.run(ask.shape, &body)).await;
     // A thread that panicked has lost its op, not the server.
     let ran = ran.map_err(|error| refuse((500, error.to_string())))?;
     ran.map_err(|error| refuse((if matches!(error, EngineError::Select(_)) { 422 } else { 500 }, error.to_string())))
+}
+
+/// A body of `expected` bytes. One that announces another length is refused before any of it is read.
+async fn read(headers: &HeaderMap, body: Body, expected: u64) -> Result<Bytes, Refusal> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match announced {
+        None => return Err((411, "send the body with Content-Length".to_owned())),
+        Some(length) if length > MOST_BYTES as u64 => return Err((413, format!("the body has more than {MOST_BYTES} bytes"))),
+        Some(length) if length != expected => {
+            return Err((400, format!("the body has {length} bytes, the sizes say {expected}")));
+        }
+        Some(_) => {}
+    }
+    let body = timeout(PATIENCE, to_bytes(body, MOST_BYTES)).await;
+    let body = body.map_err(|_| (408, format!("the body did not come within {} s", PATIENCE.as_secs())))?;
+    body.map_err(|error| (400, error.to_string()))
 }
 
 fn refuse((status, why): Refusal) -> (StatusCode, String) {

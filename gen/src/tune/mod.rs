@@ -98,9 +98,9 @@ fn here(args: &TuneArgs, what: &What, device: DeviceName) -> Res<()> {
     let command = WorkerCommand { program, args: vec!["tune-worker".into()] };
     let open = Open { version: VERSION, device, packs: Vec::new(), seed: what.settings.seed };
     let supervisor = Supervisor::start(command, open, Deadlines::default()).map_err(|e| match e {
-        DeviceLost::Refused(why) if device.measures() => failure(format!(
-            "{why}; without a GPU there are --pack DIR for a host with one, --device emulator and --device simulated"
-        )),
+        DeviceLost::Refused(why) if device.measures() => {
+            failure(format!("{why}, or --device simulated, or --pack DIR for a host that has a GPU"))
+        }
         other => failure(other),
     })?;
     eprintln!("{device}: {}", supervisor.ready().name);

@@ -77,7 +77,7 @@ fn one(path: &Path, op: &str, device: &DeviceProfile, arch: Arch) -> Result<Vec<
         task: e.task.clone(),
         best: (e.best.clone(), seconds(e.median_ns)),
         artifact: e.artifact.clone(),
-        others: e.runner_up.iter().map(|r| (r.point.clone(), seconds(r.median_ns))).collect(),
+        others: e.next_best().map(|r| (r.point.clone(), seconds(r.median_ns))).collect(),
     };
     Ok(record.entries.iter().map(known).collect())
 }

@@ -5,9 +5,10 @@ use super::timing::Timed;
 use super::{Problem, crashed, launched, refused};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use tilewright_autotune::search::Failure;
 use tilewright_autotune::space::Point;
-use tilewright_ops::case::{Case, Trial};
+use tilewright_ops::case::{Case, Run, Trial};
 use tilewright_ops::level::Level;
 use tilewright_ops::tensors::{Tensor, Tensors, to_f64};
 use tilewright_runtime::cuda::{CudaDevice, CudaStream};
@@ -35,12 +36,8 @@ pub(super) fn small<D: Device>(engine: &Engine<D>, plan: PlanIndex, seed: u64) -
         return Err(Failure::Refused(format!("plan {}: no test shape meets its requirements", entry.id)));
     }
     for case in cases {
-        let at = |failure| match failure {
-            Failure::Wrong(why) => Failure::Wrong(format!("at {}: {why}", case.sizes)),
-            other => other,
-        };
-        let outputs = run(engine, plan, &case).map_err(at)?;
-        case.compare(&outputs, manifest, plan, true).map_err(|e| at(Failure::Wrong(e.to_string())))?;
+        let outputs = run(engine, plan, &case).map_err(|failure| at(&case, failure))?;
+        case.compare(&outputs, manifest, plan, true).map_err(|e| wrong(&case, e))?;
     }
     Ok(())
 }
@@ -85,20 +82,32 @@ pub(super) fn whole(
     timed.launch(engine, 0, stream)?;
     stream.wait().map_err(crashed)?;
     let case = &problem.tuned.case;
-    let found = collect(device, case, outputs.iter().map(|(name, b)| (*name, *b)))?;
+    let found = collect(device, case, outputs.iter().map(|(name, b)| (*name, *b))).map_err(|failure| at(case, failure))?;
     let manifest = engine.pack().manifest();
-    let wrong = |e: tilewright_ops::error::Fail| Failure::Wrong(format!("at {}: {e}", case.sizes));
-    let verdict = case.compare(&found, manifest, plan, true).map_err(wrong)?;
+    let verdict = case.compare(&found, manifest, plan, true).map_err(|e| wrong(case, e))?;
     if verdict["reference"].is_null() {
         match &problem.tuned.sample {
             Some(sample) => {
-                sample(&case.inputs, &found, &tilewright_ops::case::Run::new(manifest, plan, true)).map_err(wrong)?;
+                sample(&case.inputs, &found, &Run::new(manifest, plan, true)).map_err(|e| wrong(case, e))?;
             }
-            None => agrees(&mut problem.first, &found).map_err(|e| Failure::Wrong(format!("at {}: {e}", case.sizes)))?,
+            None => agrees(&mut problem.first, &found).map_err(|e| wrong(case, e))?,
         }
     }
     problem.keep(point, timed);
     Ok(())
+}
+
+/// A wrong number, with the sizes it is wrong at.
+fn wrong(case: &Case, why: impl Display) -> Failure {
+    Failure::Wrong(format!("at {}: {why}", case.sizes))
+}
+
+/// The same for what a run says.
+fn at(case: &Case, failure: Failure) -> Failure {
+    match failure {
+        Failure::Wrong(why) => wrong(case, why),
+        other => other,
+    }
 }
 
 /// Downloads outputs; guards that changed and elements that nobody wrote are failures.
@@ -158,7 +167,8 @@ fn agrees(first: &mut Option<Outputs>, found: &Tensors) -> Result<(), String> {
         let size = (finite.clone().map(|x| x * x).sum::<f64>() / finite.count().max(1) as f64).sqrt();
         for (i, (x, y)) in values.iter().zip(others).enumerate() {
             // Equal infinities agree; a NaN agrees with nothing.
-            if x != y && !((x - y).abs() <= APART * (y.abs() + 4.0 * size)) {
+            let close = x == y || (x - y).abs() <= APART * (y.abs() + 4.0 * size);
+            if !close {
                 return Err(format!("element {i} of {name} is {x}, the first right candidate has {y}"));
             }
         }

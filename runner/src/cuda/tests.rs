@@ -163,6 +163,6 @@ fn with_stand_in(log: &Path, mode: &Path) {
     }
     fs::write(mode, "fault").unwrap();
     assert!(matches!(gpu.check(&pack, &small, &a, entry(64, &a)), Err(Failure::Crashed(why)) if why.contains("gemm_128x256")));
-    let strange = gpu.check(&pack, &task(65), &a, entry(64, &a));
+    let strange = gpu.check(&pack, &Task { op: "page_stats".into(), ..small }, &a, entry(64, &a));
     assert!(matches!(strange, Err(Failure::Refused(_))), "{strange:?}");
 }

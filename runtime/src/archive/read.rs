@@ -33,6 +33,10 @@ impl Archive {
             io::ErrorKind::NotFound => ArchiveError::Missing { file: name.clone() },
             _ => ArchiveError::Io { file: name.clone(), why: error.to_string() },
         };
+        // Before opening: to open a pipe is to wait for whoever writes to it.
+        if !fs::metadata(path).map_err(refuse)?.is_file() {
+            return Err(ArchiveError::Io { file: name, why: "not a file".to_owned() });
+        }
         let file = fs::File::open(path).map_err(refuse)?;
         let length = file.metadata().map_err(refuse)?.len();
         Self::new(name, Bytes::File(Mutex::new(file)), length)

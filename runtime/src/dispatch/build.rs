@@ -7,7 +7,7 @@ use super::table::{CellIndex, ChosenBy, Dispatch, Exact, PlanIndex};
 use super::tree::{MAX_DEPTH, MAX_NODES, Node, Tree};
 
 /// Most regions of neighbouring buckets that the search for a tree may look at; a grid of 13 x 5 x 4 has 13,650.
-const MAX_REGIONS: usize = 2_000_000;
+const MAX_REGIONS: usize = 300_000;
 
 /// Makes a [`Dispatch`].
 ///

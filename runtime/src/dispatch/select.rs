@@ -121,7 +121,10 @@ impl Dispatcher {
     }
 
     pub(crate) fn check_in(&self, plan: PlanIndex, scope: Scope<'_>) -> Result<(), SelectError> {
-        let candidate = &self.plans[plan.0 as usize];
+        let Some(candidate) = self.plans.get(plan.0 as usize) else {
+            let (op, class) = ("any op".to_owned(), "of any kind".to_owned());
+            return Err(SelectError::UnknownPlan { id: format!("number {}", plan.0), op, class });
+        };
         match candidate.unmet(scope)? {
             None => Ok(()),
             Some(requirement) => Err(SelectError::Unfit {

@@ -198,6 +198,16 @@ impl<D: Device> Launchable<D> {
         if self.bound.iter().zip(addresses).all(|(bound, address)| *bound == Some(*address)) {
             return Ok(());
         }
+        let moved = self.rebase(device, addresses);
+        // After a failure some arguments hold the new addresses, so the next launch writes them all.
+        for (bound, &address) in self.bound.iter_mut().zip(addresses) {
+            *bound = moved.is_ok().then_some(address);
+        }
+        Ok(moved?)
+    }
+
+    /// Moves the arguments that do not hold these addresses yet.
+    fn rebase(&mut self, device: &D, addresses: &[u64]) -> Result<(), DeviceError> {
         for (step, launch) in self.steps.iter_mut().zip(&self.recipe.launches) {
             if step.geometry.is_none() {
                 continue;
@@ -209,10 +219,6 @@ impl<D: Device> Launchable<D> {
                     arg.rebase(device, addresses[tensor])?;
                 }
             }
-        }
-        // Only now: after a failed rebase the next launch writes every address again.
-        for (bound, &address) in self.bound.iter_mut().zip(addresses) {
-            *bound = Some(address);
         }
         Ok(())
     }
@@ -231,10 +237,9 @@ impl<D: Device> Launchable<D> {
         let [x, y, z] = [0, 1, 2].map(|axis: usize| value(launch.grid[axis], &kernel.launch.grid[axis]));
         let step = &mut self.steps[at];
         let idle = step.geometry.is_none();
-        step.geometry = geometry(&kernel.id, &kernel.launch, [x?, y?, z?])?;
-        if step.geometry.is_none() {
-            return Ok(());
-        }
+        // Empty until all is done: what fails halfway is made whole by the next problem.
+        step.geometry = None;
+        let Some(geometry) = geometry(&kernel.id, &kernel.launch, [x?, y?, z?])? else { return Ok(()) };
         for ((arg, recipe), param) in step.args.iter_mut().zip(&launch.args).zip(&kernel.params) {
             let mut stale = idle;
             match (&mut *arg, recipe, &param.kind) {
@@ -276,6 +281,7 @@ impl<D: Device> Launchable<D> {
                 ArgRecipe::I32(_) | ArgRecipe::I64(_) | ArgRecipe::F32(_) => {}
             }
         }
+        step.geometry = Some(geometry);
         Ok(())
     }
 }

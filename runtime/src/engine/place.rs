@@ -28,8 +28,8 @@ impl Placer {
     /// Fills `offsets` for workspaces of `sizes` bytes and returns how many bytes hold them all; none where that is beyond
     /// `i64`. All three have one entry a workspace; none gets fewer bytes than [`ALIGNMENT`], so that each has an address.
     ///
-    /// Largest first, each at the lowest place that is free during its life: the first-fit-decreasing of dynamic storage
-    /// allocation (Pisarchyk and Lee, arXiv 2001.03288, "greedy by size").
+    /// Largest first, each at the lowest place that is free during its life (Pisarchyk and Lee, arXiv 2001.03288, "greedy by size
+    /// for offset calculation"; the lowest gap did better here than the smallest).
     pub(crate) fn place(&mut self, sizes: &[u64], lives: &[Lifetime], offsets: &mut [u64]) -> Option<u64> {
         self.order.clear();
         self.order.extend(0..sizes.len());

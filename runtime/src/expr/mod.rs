@@ -18,6 +18,7 @@
 mod interner;
 mod parse;
 mod program;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod vars;
@@ -25,19 +26,21 @@ mod vars;
 use std::fmt;
 use std::str::FromStr;
 use std::sync;
+use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 pub use parse::ParseError;
 pub(crate) use program::{Program, ProgramBuilder, ValueId, Values};
+pub(crate) use shared::Sharing;
 pub(crate) use vars::Scope;
 pub use vars::{MAX_VARS, TooManyVars, VarId, Vars};
 
 /// A parsed shape expression. Serialised as its text, byte for byte as it was written.
 #[derive(Clone)]
 pub struct Expr {
-    text: Box<str>,
-    code: Box<[Op]>,
+    text: Arc<str>,
+    code: Arc<[Op]>,
 }
 
 /// Why an expression has no value; each carries the expression's text.
@@ -187,7 +190,7 @@ impl Expr {
     pub(crate) fn replaced(&self, sets: &[(VarId, Expr)]) -> Option<Expr> {
         let mut code = Vec::new();
         let (mut starts, mut jumps) = (Vec::new(), Vec::new());
-        for op in &self.code {
+        for op in &*self.code {
             let start = code.len();
             starts.push(start as u32);
             match op {
@@ -207,7 +210,7 @@ impl Expr {
             code[at] = code[at].moved(|target| starts[target as usize]);
         }
         let fits = parse::stack_depth(&code) <= MAX_STACK;
-        fits.then(|| Expr { text: self.text.clone(), code: code.into_boxed_slice() })
+        fits.then(|| Expr { text: self.text.clone(), code: code.into() })
     }
 
     /// `variable % number == 0`, if it is that.
@@ -233,7 +236,7 @@ impl Expr {
     /// The variables it reads, in order of first occurrence.
     pub fn variables(&self) -> Vec<VarId> {
         let mut seen = Vec::new();
-        for op in &self.code {
+        for op in &*self.code {
             if let Op::Var(id) = op
                 && !seen.contains(id)
             {
@@ -303,13 +306,13 @@ impl FromStr for Expr {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        Ok(Expr { code: parse::compile(text)?.into_boxed_slice(), text: text.into() })
+        Ok(Expr { code: parse::compile(text)?.into(), text: text.into() })
     }
 }
 
 impl From<u32> for Expr {
     fn from(value: u32) -> Self {
-        Expr { text: value.to_string().into(), code: Box::new([Op::Const(i64::from(value))]) }
+        Expr { text: value.to_string().into(), code: Arc::new([Op::Const(i64::from(value))]) }
     }
 }
 
@@ -336,12 +339,5 @@ impl fmt::Debug for Expr {
 impl Serialize for Expr {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Expr {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }

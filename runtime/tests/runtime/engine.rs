@@ -95,8 +95,16 @@ fn only_moved_tensors_are_encoded_again() {
     engine.device().fail_encoding.set(true);
     engine.launch(&mut ready, &[0x6000, 0x2000, 0x4000], Stream::default()).unwrap_err();
     engine.launch(&mut ready, &[0x6000, 0x2000, 0x4000], Stream::default()).unwrap();
-    assert_eq!(encoded(), [0x6000]);
+    assert_eq!(encoded(), [0x6000, 0x2000]);
     assert_eq!(engine.device().launches.borrow().len(), 4);
+    // Nor for undone: the first map had moved when the second failed.
+    engine.device().fail_address.set(0xbad0);
+    engine.launch(&mut ready, &[0x7000, 0xbad0, 0x4000], Stream::default()).unwrap_err();
+    engine.launch(&mut ready, &[0x6000, 0x2000, 0x4000], Stream::default()).unwrap();
+    assert_eq!(encoded(), [0x7000, 0x6000, 0x2000]);
+    let launches = engine.device().launches.borrow();
+    let [ArgValue::TensorMap(a), ArgValue::TensorMap(b), ..] = launches[4].2.as_slice() else { panic!("{launches:?}") };
+    assert_eq!((a.encoded.0[0], b.encoded.0[0]), (0x6000, 0x2000));
 }
 
 #[test]

@@ -85,6 +85,8 @@ pub struct Recorder {
     pub next_address: Cell<u64>,
     /// The next encoding fails.
     pub fail_encoding: Cell<bool>,
+    /// Encoding for this address fails.
+    pub fail_address: Cell<u64>,
     /// The next kernel does not load.
     pub fail_loading: Cell<bool>,
 }
@@ -100,6 +102,7 @@ impl Recorder {
             launches: RefCell::default(),
             next_address: Cell::new(0x7000_0000),
             fail_encoding: Cell::new(false),
+            fail_address: Cell::new(u64::MAX),
             fail_loading: Cell::new(false),
         }
     }
@@ -151,7 +154,7 @@ impl Device for Recorder {
     }
 
     fn encode_tensor_map(&self, desc: &TensorMapDesc) -> Result<EncodedTensorMap, DeviceError> {
-        if self.fail_encoding.take() {
+        if self.fail_encoding.take() || desc.address == self.fail_address.get() {
             return Err(DeviceError::Refused { what: "encoding".to_owned(), why: "told to".to_owned() });
         }
         self.encoded.borrow_mut().push(*desc);

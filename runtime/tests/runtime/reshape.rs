@@ -10,7 +10,7 @@ use tilewright_runtime::engine::{Engine, EngineError, Problem, TensorInfo};
 use tilewright_runtime::expr::{VarId, Vars};
 use tilewright_runtime::manifest::{Manifest, ParamKind};
 use tilewright_runtime::pack::Pack;
-use tilewright_runtime::plan::{PlanLaunch, PlanTensor, Role};
+use tilewright_runtime::plan::{Plan, PlanLaunch, PlanTensor, Role};
 
 use crate::fixture::{Launched, Recorder, manifest, pack, write};
 
@@ -226,4 +226,45 @@ fn variables_of_a_launch_stand_for_what_it_sets() {
     assert_eq!(launches[1].2[2..4], [ArgValue::I64(24), ArgValue::I32(4)]);
     let kernel = &engine.pack().manifest().kernels[2];
     assert!(matches!(&kernel.params[2].kind, ParamKind::I64 { value } if value.text() == "elements"));
+}
+
+/// Workspaces of a plan for a problem: bytes in a multiple of 256, first and last launch that touches each.
+fn workspaces(manifest: &Manifest, plan: &Plan, vars: &Vars) -> Vec<(u64, usize, usize)> {
+    let mut lives: HashMap<&str, (usize, usize)> = HashMap::new();
+    for (at, launch) in plan.launches.iter().enumerate() {
+        let kernel = &manifest.kernels[manifest.kernel(&launch.kernel).unwrap()];
+        for (name, _) in kernel.params.iter().filter_map(|param| param.kind.tensor()) {
+            lives.entry(&launch.binds[name]).and_modify(|life| life.1 = at).or_insert((at, at));
+        }
+    }
+    let bytes = |tensor: &PlanTensor| {
+        let elements: i64 = tensor.shape.iter().map(|extent| extent.eval(vars).unwrap()).product();
+        (elements as u64 * tensor.dtype.bytes()).max(1).next_multiple_of(256)
+    };
+    let all = plan.tensors.iter().filter(|tensor| tensor.role == Role::Workspace);
+    all.map(|tensor| (bytes(tensor), lives[tensor.name.as_str()].0, lives[tensor.name.as_str()].1)).collect()
+}
+
+#[test]
+fn a_networks_workspaces_take_little_more_than_what_lives_at_once() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels-generated/sm90");
+    let engine = Engine::new(Pack::open(folder).unwrap(), Recorder::hopper()).unwrap();
+    let manifest = engine.pack().manifest();
+    let mut vars = Vars::new();
+    for (level, rows) in [100_000, 65_000, 36_000, 17_000, 7_000].into_iter().enumerate() {
+        vars.set(VarId::of(&format!("rows{level}")), rows).unwrap();
+    }
+    let mut seen = 0;
+    for (at, plan) in manifest.plans.iter().enumerate().filter(|(_, plan)| plan.op == "sparse_network") {
+        let ready = engine.prepare(PlanIndex(at as u32), &Problem { vars, scalars: &[] }).unwrap();
+        let all = workspaces(manifest, plan, &vars);
+        let apart: u64 = all.iter().map(|room| room.0).sum();
+        let at_once = |launch| all.iter().filter(|room| (room.1..=room.2).contains(&launch)).map(|room| room.0).sum::<u64>();
+        let least = (0..plan.launches.len()).map(at_once).max().unwrap();
+        let packed = ready.workspace_bytes();
+        assert!(packed >= least && packed as f64 <= 1.1 * least as f64, "{packed} for {least}");
+        assert!(packed < apart / 3, "{packed} of {apart}");
+        seen += 1;
+    }
+    assert!(seen > 0);
 }

@@ -1,4 +1,5 @@
-//! What the model needs besides the device profile, and where each number comes from.
+//! What the model needs besides the device profile and the coefficients of dense kernels ([`crate::model::Coefficients`]),
+//! and where each number comes from.
 
 /// A number of the model.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,9 +31,7 @@ coefficients! {
     BURST = 64.0, "bytes", "least that device memory hands out", "HBM2e and HBM3: a burst of a pseudo-channel (JEDEC JESD235, JESD238)";
     RESIDENT = 0.5, "of L2", "what stays in L2 from one launch to the next", "estimate: both halves of L2 may hold a copy of a line (NVIDIA A100 white paper)";
     ATOMIC_SLOWDOWN = 4.0, "stores", "what an atomic of a sector costs in L2", "estimate: it is read, added to and written, and neighbouring taps meet in the same rows";
-    COPY_CYCLES = 2.0, "cycles", "issue of one 16-byte copy of a warp's lanes", "as for dense GEMM: eight instructions on four schedulers";
     DEPENDENT_LOADS = 3.0, "loads", "accesses one after another before a tile's first rows come", "the lists of tiles: taps, rows, features";
-    EPILOGUE_CYCLES = 400.0, "cycles", "end of a tile besides its bytes", "as for dense GEMM";
     RESIDENT_CTAS = 4.0, "CTAs", "most CTAs of an SM that overlap their latencies", "estimate: registers of an accumulator of 64 x 64 or more";
     RADIX_BITS = 7.0, "bits", "bits of the key a pass of the radix sort takes", "the sort kernels' own choice";
     RADIX_COMPARES = 256.0, "comparisons", "comparisons of an element and pass of the radix sort", "the sort kernels' own choice: with the 128 of its block, to count and to place";

@@ -1,6 +1,6 @@
 //! The multiplication, whatever list it walks.
 
-use super::coefficients::{COPY_CYCLES, DEPENDENT_LOADS, EPILOGUE_CYCLES, RESIDENT_CTAS, SECTOR};
+use super::coefficients::{DEPENDENT_LOADS, RESIDENT_CTAS, SECTOR};
 use super::traffic::misses;
 use super::{Bound, LaunchCost, largest};
 use crate::device::DeviceProfile;
@@ -41,7 +41,7 @@ pub(super) struct Multiply {
 
 /// Time of `launches` launches that share this work evenly.
 pub(super) fn cost(d: &DeviceProfile, p: Precision, w: &Multiply, launches: u32) -> LaunchCost {
-    let (tile, element) = (w.tile, f64::from(p.bytes()));
+    let (tile, element, co) = (w.tile, f64::from(p.bytes()), d.coefficients());
     let [bm, bn, bk, stages] = [tile.bm, tile.bn, tile.bk, tile.stages].map(f64::from);
     let (sms, launched) = (f64::from(d.sms), f64::from(launches));
     let across = (w.cout / bn).ceil();
@@ -57,11 +57,12 @@ pub(super) fn cost(d: &DeviceProfile, p: Precision, w: &Multiply, launches: u32)
     let blocks = w.item_taps / w.items * deep;
     // One block of one tile, cycles of its SM.
     let share = if tile.core == Core::Mma { d.mma_sync_share } else { 1.0 };
-    let tensor = element * bm * bn * bk / (d.tensor_flops * share);
+    let tensor = element * bm * bn * bk / (d.tensor_flops * share * co.tensor);
     let loaded = (bm + bn) * bk * element;
     let shared = (loaded + reads(tile) * bk * element) / d.smem_bytes;
     let copied = if tile.core == Core::Mma { loaded } else { bm * bk * element };
-    let issue = copied / 16.0 / 32.0 * COPY_CYCLES;
+    // A warp's copy of 16 bytes a lane, on four schedulers.
+    let issue = copied / 16.0 / 32.0 * co.copy_instructions / 4.0;
     // Zeros are not read. Rows shorter than a sector cost one.
     let row = (bk.min(w.cin) * element / SECTOR).ceil() * SECTOR;
     let active = ctas.min(sms);
@@ -72,7 +73,7 @@ pub(super) fn cost(d: &DeviceProfile, p: Precision, w: &Multiply, launches: u32)
         [(Bound::Tensor, tensor), (Bound::L2, l2), (Bound::Shared, shared), (Bound::Issue, issue), (Bound::Latency, latency)];
     let (inner, block) = largest(&terms);
     // Lists, then rows; then the end of the tile: hidden where another CTA works meanwhile.
-    let around = DEPENDENT_LOADS * d.load_latency + EPILOGUE_CYCLES + 2.0 * bm * bn * 4.0 / d.smem_bytes;
+    let around = DEPENDENT_LOADS * d.load_latency + co.epilogue + 2.0 * bm * bn * 4.0 / d.smem_bytes;
     let alone = d.load_latency / (stages - 1.0).max(1.0);
     let longest = w.longest * deep * block.max(alone);
     let working = (on_one * blocks * block).max(longest);
