@@ -116,9 +116,8 @@ pub fn run(
     let mut list = Vec::new();
     for task in tasks {
         let space = spaces.of(task)?;
-        let result = Ranking::new(space, profile, task).and_then(|ranking| {
-            Search { space, ranking: &ranking, settings }.run(&mut *measure, &mut *log)
-        });
+        let result = Ranking::new(space, profile, task)
+            .and_then(|ranking| Search { space, ranking: &ranking, settings }.run(&mut *measure, &mut *log));
         match result {
             Ok(found) => {
                 told(task, Ok(&found));

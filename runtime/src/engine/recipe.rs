@@ -13,6 +13,9 @@ use crate::manifest::{Kernel, Manifest, ParamKind};
 use crate::plan::{Plan, Role};
 use crate::tensor_map;
 
+/// The most bytes one thread moves at once (cp.async and vectors of 4 words), on whose multiples a tensor must start.
+const WIDEST_ACCESS_BYTES: u64 = 16;
+
 /// A plan with everything found and compiled.
 pub(super) struct Recipe {
     pub(super) program: Program,
@@ -80,7 +83,7 @@ impl Recipe {
         let (mut tensors, mut workspaces, mut homes) = (Vec::new(), Vec::new(), Vec::new());
         for (at, tensor) in plan.tensors.iter().enumerate() {
             let extents = tensor.shape.iter().map(|expr| builder.add(expr, &[])).collect();
-            let info = Tensor { at, name: tensor.name.clone(), extents, alignment: 1 };
+            let info = Tensor { at, name: tensor.name.clone(), extents, alignment: WIDEST_ACCESS_BYTES };
             let (list, home): (_, fn(usize) -> Home) = match tensor.role {
                 Role::Input | Role::Output => (&mut tensors, Home::Caller),
                 Role::Workspace => (&mut workspaces, Home::Workspace),
