@@ -1,6 +1,5 @@
 //! A tuning from its tasks to its records: searched on a device, or replayed from logs.
 
-use crate::cuda::REVISION;
 use crate::device::DeviceName;
 use crate::pack::{SearchPlan, TuningPack};
 use crate::supervise::Supervisor;
@@ -10,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tilewright_autotune::log::{self, DeviceId, Identity, LogError, MergeError, Source, Trial, TrialLog};
 use tilewright_autotune::record::{Record, RecordError};
-use tilewright_autotune::search::{Failure, Found, Measure, Ranking, Sample, Search, SearchError, Settings};
+use tilewright_autotune::search::{Failure, Found, Measure, PROTOCOL, Ranking, Sample, Search, SearchError, Settings};
 use tilewright_autotune::space::{self, Point, Space, SpaceError};
 use tilewright_autotune::task::Task;
 use tilewright_autotune::{Capabilities, DeviceProfile, Match};
@@ -83,7 +82,7 @@ pub fn identity(
         capabilities.insert("seed".into(), seed);
     }
     let id = DeviceId { profile, capabilities };
-    Ok(Identity::new(source, arch.caps().name, id, toolchain.into(), REVISION, settings.fingerprint()))
+    Ok(Identity::new(source, arch.caps().name, id, toolchain.into(), PROTOCOL, settings.fingerprint()))
 }
 
 /// The profile whose model ranks candidates for an identity.

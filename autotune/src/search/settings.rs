@@ -44,7 +44,7 @@ impl Default for Settings {
         Settings {
             seed: 0,
             shortlist: 32,
-            widest: 96,
+            widest: 192,
             margin: 0.5,
             drawn: 4,
             steps: 8,

@@ -68,9 +68,12 @@ fn run(b: &Bench, settings: Settings, path: &Path) -> (Found, u64) {
 
 #[test]
 fn the_best_is_found_within_two_percent_for_190_of_200_seeds() {
-    let b = bench(&task(512, 4096, 4096));
-    let near = (0..200).filter(|seed| b.regret(*seed, Hidden::default(), Settings::default()) <= 0.02).count();
-    assert!(near >= 190, "{near} of 200");
+    // Few rows: the model sees little between points, which are all bound by memory.
+    for m in [16, 512] {
+        let b = bench(&task(m, 4096, 4096));
+        let near = (0..200).filter(|seed| b.regret(*seed, Hidden::default(), Settings::default()) <= 0.02).count();
+        assert!(near >= 190, "m = {m}: {near} of 200");
+    }
 }
 
 #[test]

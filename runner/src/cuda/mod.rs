@@ -1,4 +1,5 @@
-//! The protocol on a GPU: what is checked before a candidate is timed, and how it is timed. [`REVISION`] counts its changes.
+//! The protocol on a GPU: what is checked before a candidate is timed, and how it is timed. [`PROTOCOL`](tilewright_autotune::search::PROTOCOL) counts its
+//! changes.
 //!
 //! | file | holds |
 //! |---|---|
@@ -44,9 +45,6 @@ use tilewright_runtime::cuda::{CudaDevice, CudaFacts, CudaStream};
 use tilewright_runtime::device::{Device, DeviceError};
 use tilewright_runtime::engine::{Engine, EngineError};
 use timing::Timed;
-
-/// Revision of the protocol: times of different ones are not compared.
-pub const REVISION: u32 = 1;
 
 /// A GPU and what is on it.
 pub struct Gpu {

@@ -74,15 +74,15 @@ fn plans(log: &dyn Fn() -> String) {
     let engine = Engine::new(pack(), device).unwrap();
     let problem = Problem { vars: Vars::gemm(1000, 520, 72), scalars: &[("alpha", 0.5)] };
     let mut ready = engine.prepare(PlanIndex(0), &problem).unwrap();
-    engine.launch(&mut ready, &[0x1000, 0x2000, 0x3002], Stream(7)).unwrap();
-    engine.launch(&mut ready, &[0x1000, 0x5000, 0x3002], Stream(7)).unwrap();
-    let refused = engine.launch(&mut ready, &[0x1000, 0x5000, 0x3002], Stream(0xbad)).unwrap_err().to_string();
+    engine.launch(&mut ready, &[0x1000, 0x2000, 0x3010], Stream(7)).unwrap();
+    engine.launch(&mut ready, &[0x1000, 0x5000, 0x3010], Stream(7)).unwrap();
+    let refused = engine.launch(&mut ready, &[0x1000, 0x5000, 0x3010], Stream(0xbad)).unwrap_err().to_string();
     assert!(refused.starts_with("launching kernel `gemm_128x256` with Geometry { grid: [24, 1, 1]"), "{refused}");
     assert!(refused.ends_with("cuLaunchKernelEx failed with CUDA_ERROR_INVALID_VALUE (invalid argument)"), "{refused}");
 
     let small = Problem { vars: Vars::gemm(16, 520, 4096), ..problem };
     let mut split = engine.prepare(PlanIndex(1), &small).unwrap();
-    engine.launch(&mut split, &[0x1000, 0x2000, 0x3002], Stream::default()).unwrap();
+    engine.launch(&mut split, &[0x1000, 0x2000, 0x3010], Stream::default()).unwrap();
 
     let Err(error) = engine.prepare(PlanIndex(2), &Problem { scalars: &[], ..small }) else { panic!("prepared") };
     let expected = "loading kernel `gemm_any` (PTX): ptxas fatal: line 3; no: cuLibraryLoadData failed with \
@@ -96,9 +96,9 @@ set gemm_128x256.cubin 8 = 196608
 map type 9 rank 2 dims 72 1000 stride 144 box 64 128 modes 0 3 3 0
 map type 9 rank 2 dims 72 520 stride 144 box 64 256 modes 0 3 3 0
 launch gemm_128x256.cubin grid 24 1 1 block 384 shared 196608 stream 7 attribute 4 cluster 2 \
-maps 1000 2000 ptr 3002 i32 1000 520 72 f32 0.5
+maps 1000 2000 ptr 3010 i32 1000 520 72 f32 0.5
 launch gemm_128x256.cubin grid 24 1 1 block 384 shared 196608 stream 7 attribute 4 cluster 2 \
-maps 1000 5000 ptr 3002 i32 1000 520 72 f32 0.5
+maps 1000 5000 ptr 3010 i32 1000 520 72 f32 0.5
 kernel gemm_split of gemm_split.ptx
 set gemm_split.ptx 8 = 65536
 kernel split_sum of split_sum.ptx

@@ -42,18 +42,18 @@ fn a_tiled_launch_gets_its_sizes_and_maps() {
     assert_eq!(plan, TILED);
     let mut ready = engine.prepare(plan, &problem(1000, 520, 72)).unwrap();
     let infos: Vec<_> = ready.tensors().iter().map(|t| (t.name.as_str(), t.role, t.bytes, t.alignment)).collect();
-    assert_eq!(infos, [("a", Role::Input, 144_000, 16), ("b", Role::Input, 74_880, 16), ("d", Role::Output, 1_040_000, 1)]);
+    assert_eq!(infos, [("a", Role::Input, 144_000, 16), ("b", Role::Input, 74_880, 16), ("d", Role::Output, 1_040_000, 16)]);
     assert_eq!(ready.tensors()[1].shape, [520, 72]);
     assert_eq!(ready.workspace_bytes(), 0);
 
-    engine.launch(&mut ready, &[0x1000, 0x2000, 0x3002], Stream(7)).unwrap();
+    engine.launch(&mut ready, &[0x1000, 0x2000, 0x3010], Stream(7)).unwrap();
     let launches = engine.device().launches.borrow();
     let [(entry, geometry, args, Stream(7))] = launches.as_slice() else { panic!("{launches:?}") };
     assert_eq!(entry, "gemm_128x256");
     let grid = [24, 1, 1]; // 8 x 3 tiles, fewer than 132, even
     assert_eq!(*geometry, Geometry { grid, block: [384, 1, 1], cluster: [2, 1, 1], shared_bytes: 196_608 });
     let [ArgValue::TensorMap(a), ArgValue::TensorMap(b), rest @ ..] = args.as_slice() else { panic!("{args:?}") };
-    assert_eq!(rest, [ArgValue::Ptr(0x3002), ArgValue::I32(1000), ArgValue::I32(520), ArgValue::I32(72), ArgValue::F32(0.5)]);
+    assert_eq!(rest, [ArgValue::Ptr(0x3010), ArgValue::I32(1000), ArgValue::I32(520), ArgValue::I32(72), ArgValue::F32(0.5)]);
     assert_eq!((a.desc.address, a.desc.rank, a.desc.dtype), (0x1000, 2, Dtype::Bf16));
     assert_eq!((&a.desc.dims[..2], &a.desc.strides[..1], &a.desc.box_dims[..2]), (&[72, 1000][..], &[144][..], &[64, 128][..]));
     assert_eq!((b.desc.address, &b.desc.dims[..2], b.encoded.0[0]), (0x2000, &[72, 520][..], 0x2000));
