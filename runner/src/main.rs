@@ -100,7 +100,7 @@ fn tune(args: &TuneArgs) -> Done {
     }
     let settings = Settings::from(plan.search.clone());
     let settings = Settings { trials: args.budget.unwrap_or(settings.trials), ..settings };
-    let mut deadlines = Deadlines::default();
+    let mut deadlines = Deadlines::of(args.device);
     if let Some(ms) = args.deadline_ms.map(Duration::from_millis) {
         deadlines = Deadlines { check: ms, time: ms, ..deadlines };
     }

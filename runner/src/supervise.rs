@@ -1,5 +1,6 @@
 //! The side that must not die: starts a worker, asks it, and kills it when it does not answer in time.
 
+use crate::device::DeviceName;
 use crate::wire::{LINE_BYTES, Open, Ready, Reply, Request};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -44,6 +45,17 @@ impl Default for Deadlines {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Deadlines { open: seconds(120), check: seconds(300), time: seconds(60) }
+    }
+}
+
+impl Deadlines {
+    /// Those for a device: a simulated one needs no time for anything, and candidates that hang there are no rarity.
+    pub fn of(device: DeviceName) -> Self {
+        let short = Duration::from_secs(3);
+        match device {
+            DeviceName::Simulated(_) => Deadlines { check: short, time: short, ..Deadlines::default() },
+            _ => Deadlines::default(),
+        }
     }
 }
 

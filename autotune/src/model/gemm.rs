@@ -42,15 +42,29 @@ impl Sizes {
     }
 }
 
-/// Positions of the candidates, best first; equal times go to the smaller id, so that the order is the same everywhere.
+/// Positions of the candidates, best first. Of equal times the wider accesses come first, which the model charges no less than narrow
+/// ones though they are never slower; then the smaller id, so that the order is the same everywhere.
 pub fn rank(device: &DeviceProfile, sizes: Sizes, candidates: &[Candidate]) -> Vec<usize> {
     let times: Vec<f64> = candidates.iter().map(|c| seconds(device, sizes, c)).collect();
     let mut order: Vec<usize> = (0..candidates.len()).collect();
     let by = |a: &usize, b: &usize| {
-        times[*a].partial_cmp(&times[*b]).unwrap_or(Ordering::Equal).then_with(|| candidates[*a].id.cmp(candidates[*b].id))
+        let (a, b) = (*a, *b);
+        let by_time = times[a].partial_cmp(&times[b]).unwrap_or(Ordering::Equal);
+        let by_width = || widths(candidates[b].config).cmp(&widths(candidates[a].config));
+        by_time.then_with(by_width).then_with(|| candidates[a].id.cmp(candidates[b].id))
     };
     order.sort_by(by);
     order
+}
+
+/// Elements of an access to d and of a copy of a and b.
+fn widths(config: &GemmConfig) -> (u32, u32) {
+    match config {
+        GemmConfig::Wgmma(c) => (c.n_align, 0),
+        GemmConfig::Mma(c) => (c.n_align, c.load_align),
+        GemmConfig::WeightWgmma(c) => (c.n_align, 0),
+        GemmConfig::WeightMma(c) => (0, c.load_align),
+    }
 }
 
 /// Modelled time of a plan, seconds.
@@ -324,5 +338,14 @@ mod tests {
         let roof = 2.0 * s.m * s.n * s.k / (d.tensor_flops * f64::from(d.sms) * d.clock_hz);
         let t = seconds(d, s, &c);
         assert!(t > roof && t < 1.5 * roof, "{t} against {roof}");
+    }
+
+    #[test]
+    fn of_equal_times_the_wider_stores_come_first() {
+        let config = |n_align| GemmConfig::Wgmma(WgmmaConfig { n_align, ..WgmmaConfig::new([64, 64, 64], 8, 1) });
+        let configs = [(config(1), 1), (config(8), 1), (config(2), 1)];
+        for m in [1.0, 16.0, 4096.0] {
+            assert_eq!(best(Sizes { m, n: 4096.0, k: 4096.0 }, &configs), 1, "m = {m}");
+        }
     }
 }

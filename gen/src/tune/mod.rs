@@ -97,7 +97,7 @@ fn here(args: &TuneArgs, what: &What, device: DeviceName) -> Res<()> {
     let program = std::env::current_exe().map_err(failure)?;
     let command = WorkerCommand { program, args: vec!["tune-worker".into()] };
     let open = Open { version: VERSION, device, packs: Vec::new(), seed: what.settings.seed };
-    let supervisor = Supervisor::start(command, open, Deadlines::default()).map_err(|e| match e {
+    let supervisor = Supervisor::start(command, open, Deadlines::of(device)).map_err(|e| match e {
         DeviceLost::Refused(why) if device.measures() => {
             failure(format!("{why}, or --device simulated, or --pack DIR for a host that has a GPU"))
         }
